@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: MIT
+#
+# memctl: build, try, test and install. `make help` lists the targets.
+#
+# Each target first installs the Debian packages it needs and does not find (Tests/Setup/packages.sh;
+# PACKAGES=skip leaves that out). Swift itself must be on PATH, or be named: make SWIFT=/path/to/swift.
+# The build runs again only when a source is newer than build/.built.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.NOTPARALLEL:
+.DEFAULT_GOAL := all
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+SCRATCH ?= .build
+SWIFT_FLAGS ?=
+PACKAGES ?= install
+# Arguments for Tests/run.py: make test ARGS='--only Core'.
+ARGS ?=
+CC := $(if $(filter default,$(origin CC)),gcc,$(CC))
+
+# The first one that exists: PATH, then where the usual installers put it.
+SWIFT ?= $(firstword $(shell command -v swift) \
+    $(wildcard /opt/swift/usr/bin/swift /usr/libexec/swift/bin/swift /usr/share/swift/usr/bin/swift) \
+    $(wildcard $(HOME)/.local/share/swiftly/bin/swift))
+
+# Folders are named too: a deleted file changes its folder and nothing else.
+SOURCES := $(shell find Package.swift Package.resolved Sources preload ! -name '.*' 2>/dev/null)
+
+C_FILES = $(shell git ls-files '*.c' '*.h' '*.cc' '*.cpp')
+SHELL_FILES = $(shell git ls-files '*.sh') .ci/run
+
+.PHONY: all install uninstall clean demo test test-long bench bench-trace format lint help \
+    packages-build packages-demo packages-test packages-bench packages-lint
+
+all: build/.built
+
+build/.built: $(SOURCES) | packages-build
+	@if ! command -v "$(SWIFT)" >/dev/null; then \
+	    echo 'error: no swift found on PATH — install Swift 6.3 or newer from https://www.swift.org/install/linux/' >&2; \
+	    echo '       (choose Debian 12) and put its usr/bin on PATH, or name it: make SWIFT=/path/to/swift' >&2; \
+	    exit 1; \
+	fi
+	@if ! [ -f Package.swift ]; then \
+	    echo 'error: no Package.swift here — run make in the root of the checkout' >&2; exit 1; \
+	fi
+	"$(SWIFT)" build -c release --scratch-path "$(SCRATCH)" $(SWIFT_FLAGS)
+	@install -D -m 755 "$(SCRATCH)/release/memctl" build/bin/memctl
+	@install -D -m 755 "$(SCRATCH)/release/memctl_CPreload.resources/libmemctl.so" build/lib/libmemctl.so
+	@rm -rf build/include
+	@install -d build/include
+	@for folder in Sources/CRegion/include preload/include; do \
+	    [ -d $$folder ] || continue; \
+	    find $$folder -name '*.h' -printf '%P\n' | \
+	        while read -r header; do install -D -m 644 $$folder/$$header build/include/$$header; done; \
+	done
+	@touch $@
+	@echo 'built: build/bin/memctl  build/lib/libmemctl.so  build/include/'
+
+install: all
+	@install -D -m 755 build/bin/memctl "$(DESTDIR)$(PREFIX)/bin/memctl"
+	@install -D -m 755 build/lib/libmemctl.so "$(DESTDIR)$(PREFIX)/lib/libmemctl.so"
+	@cd build/include; find . -type f -exec install -D -m 644 {} "$(DESTDIR)$(PREFIX)/include/"{} \;
+	@echo 'installed in $(DESTDIR)$(PREFIX): bin/memctl lib/libmemctl.so include/'
+
+uninstall:
+	@rm -f "$(DESTDIR)$(PREFIX)/bin/memctl" "$(DESTDIR)$(PREFIX)/lib/libmemctl.so"
+	@if [ -d build/include ]; then \
+	    cd build/include; find . -type f -exec rm -f "$(DESTDIR)$(PREFIX)/include/"{} \; ; fi
+	@echo 'removed from $(DESTDIR)$(PREFIX)'
+
+clean:
+	rm -rf build "$(SCRATCH)"
+
+build/demo/orders: docs/demo/orders.c | packages-demo
+	@mkdir -p build/demo
+	$(CC) -std=gnu17 -O2 -g -Wall -Wextra -o $@ $< \
+	    $$(pkg-config --cflags --libs libxml-2.0 libcrypto sqlite3 zlib)
+
+demo: all build/demo/orders
+	@docs/demo/run.sh
+
+test: all packages-test
+	@python3 Tests/run.py $(ARGS)
+
+test-long: all packages-test
+	@python3 Tests/run.py --long $(ARGS)
+
+bench: all packages-bench
+	@python3 Benchmarks/compare.py $(ARGS)
+
+bench-trace: all packages-bench
+	@python3 Benchmarks/trace.py $(ARGS)
+
+format: | packages-lint
+	clang-format-14 -i $(C_FILES)
+	"$(SWIFT)" format --in-place --parallel --recursive Package.swift Sources Tests preload
+
+lint: | packages-lint
+	clang-format-14 --dry-run -Werror $(C_FILES)
+	"$(SWIFT)" format lint --strict --parallel --recursive Package.swift Sources Tests preload
+	shellcheck $(SHELL_FILES)
+
+packages-build packages-demo packages-test packages-bench packages-lint: packages-%:
+	@[ "$(PACKAGES)" = skip ] || Tests/Setup/packages.sh $*
+
+help:
+	@echo 'make               build/bin/memctl, build/lib/libmemctl.so, build/include/'
+	@echo 'make demo          find a leak in a small program that uses four libraries (a minute)'
+	@echo 'make test          every test; the last line counts them (at most 40 minutes)'
+	@echo 'make test-long     the same, with longer runs of the randomised tests'
+	@echo "make test ARGS='--only Core'   one suite; ARGS=--list names them"
+	@echo 'make install       into PREFIX=/usr/local, below DESTDIR when given'
+	@echo 'make uninstall     takes those files away again'
+	@echo 'make bench         speed and memory, beside other allocators'
+	@echo 'make bench-trace   what tracing costs'
+	@echo 'make format        rewrites the sources in the house style'
+	@echo 'make lint          checks the style, changes nothing'
+	@echo 'make clean         removes build/ and .build/'
+	@echo
+	@echo 'PACKAGES=skip installs no Debian packages; SWIFT=/path/to/swift names another Swift.'
