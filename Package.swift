@@ -1,0 +1,58 @@
+// swift-tools-version: 6.1
+// The targets and who may use whom; docs/layers.md tells it in words.
+//
+//     C:      CRegion <- CBase <- {CHeap, CTrace} <- preload
+//     Swift:  CRegion <- HeapImage; {HeapImage, Symbols} <- Reports <- memctl
+//
+// libmemctl.so is not a product: a library that SwiftPM links needs the Swift runtime, and a
+// preload must need libc alone. The plugin in preload/plugin runs the C compiler instead.
+import PackageDescription
+
+let package = Package(
+    name: "memctl",
+    platforms: [],
+    products: [
+        .executable(name: "memctl", targets: ["memctl"])
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
+    ],
+    targets: [
+        // The ABI between heap and tool.
+        .target(name: "CRegion"),
+
+        // The library, in C. SwiftPM compiles these for its own checks; what is shipped is built
+        // by the plugin, from the same files, with the flags a preload needs.
+        .target(name: "CBase", dependencies: ["CRegion"]),
+        .target(name: "CHeap", dependencies: ["CRegion", "CBase"]),
+        .target(name: "CTrace", dependencies: ["CRegion", "CBase"]),
+        .target(
+            name: "CPreload", path: "preload", exclude: ["plugin", "build.sh", "exports.map"],
+            sources: ["target/target.c"], plugins: ["PreloadPlugin"]),
+        .plugin(name: "PreloadPlugin", capability: .buildTool(), path: "preload/plugin"),
+
+        // The tool, in Swift.
+        .systemLibrary(
+            name: "CDw", path: "Sources/CDw", pkgConfig: "libdw",
+            providers: [.apt(["libdw-dev"])]),
+        .target(
+            name: "HeapImage",
+            dependencies: ["CRegion", .product(name: "SystemPackage", package: "swift-system")]),
+        .target(name: "Symbols", dependencies: ["CDw"]),
+        .target(name: "Reports", dependencies: ["HeapImage", "Symbols"]),
+        .executableTarget(
+            name: "memctl",
+            dependencies: [
+                "CRegion", "HeapImage", "Symbols", "Reports",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "SystemPackage", package: "swift-system"),
+            ]),
+
+        .testTarget(name: "HeapImageTests", dependencies: ["HeapImage", "CRegion"]),
+        .testTarget(name: "SymbolsTests", dependencies: ["Symbols"]),
+        .testTarget(name: "ReportsTests", dependencies: ["Reports"]),
+        .testTarget(name: "MemctlTests", dependencies: ["memctl"]),
+    ],
+    cLanguageStandard: .gnu17
+)

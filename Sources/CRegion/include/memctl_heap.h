@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: MIT */
+/* The heap's structures, as they lie in the process' memory.
+ *
+ * The heap works on these very structs; memctl reads them out of a live process or a core file.
+ * The way in is the exported data symbol `memctl_heap_root` (its address is in the region too).
+ *
+ *     root -> arenas[]      address ranges cut into slices, with bitmaps: used, dirty, ...
+ *          -> span_pools[]  all span structs there are, in runs; `state` tells which are in use
+ *          -> threads       list of all thread structs ever made
+ *
+ * Everything an outside reader needs follows from the spans:
+ *     used bytes  = sum over live spans of (used - remote count) * slot_size
+ *     free slots  = slot_count - used + remote count   (fresh ones among them never touched)
+ * Pointers are kept as uint64_t, atomics as plain fields: Swift imports neither pointers it may
+ * not follow nor _Atomic. [const] written before the struct is published, [owner] by the owning
+ * thread, [shared] by any thread, atomically. */
+#ifndef MEMCTL_HEAP_H
+#define MEMCTL_HEAP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define MC_HEAP_MAGIC 0x3170616568636d89ull /* 0x89 "mcheap1" */
+
+enum {
+    MC_HEAP_VERSION = 1,
+
+    MC_QUANTUM = 16,           /* smallest slot and alignment of every one: max_align_t */
+    MC_SLICE_SHIFT = 14,       /* a slice is 16 KiB: the unit an arena is cut in */
+    MC_SLICE = 1 << MC_SLICE_SHIFT,
+    MC_LINEAR_MAX = 256,       /* classes are one quantum apart up to here ... */
+    MC_STEPS = 8,              /* ... and above every doubling is cut in so many: slack <= 1/9 */
+    MC_SMALL_MAX = 32768,      /* largest slot; larger requests are whole slices or mappings */
+    MC_CLASS_COUNT = 16 + 7 * MC_STEPS,
+
+    MC_ARENAS_MAX = 1024,
+    MC_SPAN_POOLS_MAX = 4096,
+};
+
+enum { MC_SPAN_UNUSED, MC_SPAN_CLASS, MC_SPAN_LARGE, MC_SPAN_HUGE };
+
+/* Bits of mc_span.flags. [owner] for class spans; of large and huge ones whoever holds the slot. */
+enum {
+    MC_SPAN_TAGGED = 1, /* `tags` (class) or `tag` (large, huge) may hold tags: frees look there */
+    MC_SPAN_FULL = 2,   /* no slot is free, and it is on no list of its owner */
+    MC_SPAN_KEPT = 4,   /* empty, kept by its owner for the next request until the next tick */
+};
+
+/* A span: slices of one slot size, or one large or huge slot.
+ * Invariants, asserted by mc_heap_check():
+ *   1. used + |free| == fresh <= slot_count
+ *   2. every slot on `remote` is still counted in `used`
+ *   3. local == owner, if neither TAGGED nor FULL; else 0
+ *   4. a free slot's second word is `mark`; a slot handed out never starts with it there
+ *   5. the tag of a free slot is 0 */
+struct mc_span {
+    uint64_t base;        /* [const] first slot */
+    uint64_t local;       /* [owner] the owner, if its frees may take the short path; else 0 */
+    uint64_t reciprocal;  /* [const] ceil(2^64 / slot_size); 0 for large and huge */
+    uint64_t free;        /* [owner] free slots, last freed first */
+    uint64_t mark;        /* [const] */
+    uint64_t slot_size;   /* bytes; [const] of class spans; of others the request, whole pages */
+    uint32_t used;        /* [owner] slots handed out, or on `remote` */
+    uint32_t fresh;       /* [owner] slots ever carved; those beyond were never touched by us */
+    uint32_t slot_count;  /* [const] */
+    uint8_t state;        /* [shared] MC_SPAN_, stored last when made and first when unmade */
+    uint8_t flags;        /* see above */
+    uint8_t class_index;  /* [const] of class spans */
+    uint8_t zero;         /* [const] 1: fresh slots read as zero */
+
+    uint64_t remote;      /* [shared] slots freed by other threads: address | count << 48 */
+    uint64_t notify_next; /* [shared] next span on the owner's `notified` list */
+    uint64_t owner;       /* [shared] struct mc_thread; 0 for large and huge */
+    uint64_t size;        /* bytes of address space */
+    union {
+        uint64_t tags;    /* class: address of slot_count tags, 0 until one was wanted */
+        uint64_t tag;     /* large, huge: the slot's tag */
+    };
+    uint64_t next;        /* [owner] next span of the class with free slots */
+    union {
+        uint64_t previous;  /* [owner] class */
+        uint64_t requested; /* large, huge: bytes asked for, when tagged */
+    };
+    uint64_t reserved;
+};
+_Static_assert(sizeof(struct mc_span) == 128, "two cache lines: the owner's, everybody's");
+_Static_assert(offsetof(struct mc_span, remote) == 64, "other threads stay off the owner's line");
+
+/* An arena: address space cut into slices; the bitmaps lie behind the struct, one after the other,
+ * slice_count / 64 words each, in the order of these names. A set bit means:
+ *     used       handed out (or held by a purge)
+ *     committed  readable and writable (bit i: the i-th run of MC_COMMIT_SLICES slices)
+ *     dirty      may hold data: not known to read as zero
+ *     aging      was free and dirty at the last tick: purged at the next */
+enum { MC_COMMIT_SLICES = 64 };
+enum { MC_ARENA_USED, MC_ARENA_COMMITTED, MC_ARENA_DIRTY, MC_ARENA_AGING, MC_ARENA_BITMAPS };
+
+struct mc_arena {
+    uint64_t base;        /* [const] multiple of MC_SLICE */
+    uint64_t slice_count; /* [const] multiple of 64 */
+    uint64_t free_slices; /* [shared] advisory: tells where to look */
+    uint64_t hint;        /* [shared] advisory: word to start looking at */
+    uint64_t bitmaps;     /* [const] address of the first bitmap */
+    uint64_t reserved[3];
+};
+_Static_assert(sizeof(struct mc_arena) == 64, "heap layout is an ABI");
+
+enum { MC_THREAD_FREE, MC_THREAD_LIVE, MC_THREAD_BUSY, MC_THREAD_LOST };
+
+enum { MC_DIRECT_MAX = 1024, MC_DIRECT_COUNT = MC_DIRECT_MAX / MC_QUANTUM + 1 };
+
+/* A thread: what one thread of the program owns of the heap. Outlives it, and serves another. */
+struct mc_thread {
+    uint64_t direct[MC_DIRECT_COUNT]; /* [owner] span for a request of i quanta */
+    uint64_t current[MC_CLASS_COUNT]; /* [owner] span that serves a class; the none span if empty */
+    uint64_t spans[MC_CLASS_COUNT];   /* [owner] other spans with free slots, by next/previous */
+    uint64_t kept_count;              /* [owner] spans with MC_SPAN_KEPT */
+    uint64_t next;       /* [const] next thread made */
+    uint32_t number;     /* [const] 1, 2, 3, ... */
+    uint32_t tid;        /* [owner] kernel's id */
+    uint64_t notified;   /* [shared] spans that other threads freed into */
+    uint32_t state;      /* [shared] MC_THREAD_ */
+    uint32_t reserved_0;
+    uint64_t reserved[6];
+};
+
+struct mc_heap_pool {
+    uint64_t start;      /* address of the first struct mc_span */
+    uint64_t count;      /* structs that were ever given out */
+};
+
+struct mc_heap_root {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t span_size;      /* sizeof(struct mc_span) */
+    uint32_t thread_size;
+    uint32_t class_count;
+    uint64_t arena_count;    /* [shared] */
+    uint64_t arenas;         /* address of MC_ARENAS_MAX addresses of struct mc_arena */
+    uint64_t pool_count;     /* [shared] */
+    uint64_t pools;          /* address of MC_SPAN_POOLS_MAX struct mc_heap_pool */
+    uint64_t threads;        /* [shared] newest struct mc_thread */
+    uint64_t thread_count;   /* [shared] structs made */
+    uint64_t metadata_bytes; /* [shared] address space of the heap's own structures */
+    uint64_t tag_bytes;      /* [shared] of which tags */
+    uint64_t huge_count;     /* [shared] */
+    uint64_t huge_bytes;     /* [shared] */
+    uint64_t purged_bytes;   /* [shared] given back to the kernel so far */
+    uint64_t version_text;   /* address of a terminated string */
+    uint64_t reserved[4];
+};
+
+/* Slot size of a class. Requires index < MC_CLASS_COUNT.
+ *     class   0   1 ..  15 |  16   17 ..   23 |  24   25 ..   31 | ..   71
+ *     slot   16  32 .. 256 | 288  320 ..  512 | 576  640 .. 1024 | .. 32768 */
+static inline uint64_t mc_class_slot_size(unsigned index)
+{
+    unsigned linear = MC_LINEAR_MAX / MC_QUANTUM;
+    if (index < linear)
+        return (index + 1) * (uint64_t)MC_QUANTUM;
+    unsigned doubling = (index - linear) / MC_STEPS;
+    unsigned step = (index - linear) % MC_STEPS + 1;
+    return (uint64_t)(MC_STEPS + step) * (MC_LINEAR_MAX / MC_STEPS) << doubling;
+}
+
+/* Slots on a `remote` word. */
+static inline uint64_t mc_remote_count(uint64_t remote)
+{
+    return remote >> 48;
+}
+
+static inline uint64_t mc_remote_slot(uint64_t remote)
+{
+    return remote & ((1ull << 48) - 1);
+}
+
+#endif

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT */
+/* The region: the file a traced process shares with memctl.
+ *
+ * One file a process, in $MEMCTL_DIR or /dev/shm/memctl-UID/, named by the pid. Its first page is
+ * `struct mc_region`; the areas behind it exist once tracing was on. The process maps it, memctl
+ * reads it with pread(2) and stores control words with pwrite(2): neither needs the other to run.
+ *
+ *     offset 0      struct mc_region            control words, answers, counters, area table
+ *     areas[i]      records, append only        found by (offset, record_size, capacity, count)
+ *
+ * Rules that both sides keep:
+ *   1. `magic` is stored last when a region is made; without it the file is not a region yet.
+ *   2. An area's `count` is stored (release) after its newest record is whole. Records below it
+ *      never change, but for counters and a module's last_epoch.
+ *   3. Counters only grow. live = in - out. A reader takes every `out` before any `in`, so that a
+ *      live number is never below zero.
+ *   4. A reader trusts nothing: every offset and count is checked against the file's size.
+ *
+ * Fields are plain and fixed-width, in native byte order, since Swift imports neither _Atomic nor
+ * over-aligned structs; concurrent access goes through the accessors at the end.
+ * docs/region-format.md tells the same for people. */
+#ifndef MEMCTL_REGION_H
+#define MEMCTL_REGION_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define MC_REGION_MAGIC 0x316c74636d656d89ull /* 0x89 "memctl1" */
+
+enum {
+    MC_REGION_VERSION = 1,
+    MC_REGION_PAGE = 4096,
+    /* Counter shards: shard 0 is shared by any number of threads, the others have one thread each,
+     * so that most threads count without a locked instruction. A row's sums run over all shards. */
+    MC_REGION_SHARDS = 8,
+    MC_REGION_PATH_MAX = 1024,
+};
+
+/* Bits of mc_region.armed. */
+enum {
+    MC_ARMED_TRACE = 1, /* every allocation is accounted to its backtrace */
+};
+
+enum {
+    MC_AREA_MODULES,  /* struct mc_region_module */
+    MC_AREA_STRINGS,  /* bytes: module paths, not terminated */
+    MC_AREA_FRAMES,   /* struct mc_region_frame; record 0 is the root, above the outermost frame */
+    MC_AREA_STACKS,   /* struct mc_region_stack; record 0 is never used, record 1 see below */
+    MC_AREA_COUNTERS, /* struct mc_region_counters, MC_REGION_SHARDS runs of `capacity` records */
+    MC_AREA_COUNT,
+};
+
+/* Stack 1 holds what could not be given a row of its own (table full): its sums stay exact. */
+enum { MC_STACK_NONE = 0, MC_STACK_OVERFLOW = 1, MC_STACK_FIRST = 2 };
+
+struct mc_region_area {
+    uint64_t offset;      /* in the file; 0 until the area exists */
+    uint64_t record_size; /* bytes */
+    uint64_t capacity;    /* records that fit (for counters: in one shard) */
+    uint64_t count;       /* records that are whole; of counters: as many as stacks */
+};
+
+/* An object the process had loaded; [start, end) is never empty. */
+struct mc_region_module {
+    uint64_t start;
+    uint64_t end;
+    uint64_t bias;          /* what the loader added to the file's addresses (l_addr) */
+    uint64_t path_offset;   /* in MC_AREA_STRINGS */
+    uint32_t path_size;     /* 0: unnamed (the vdso) */
+    uint32_t first_epoch;
+    uint32_t last_epoch;    /* UINT32_MAX while loaded; else the last epoch it was seen in */
+    uint32_t build_id_size; /* 0 to 32 */
+    uint8_t build_id[32];
+};
+
+/* One call site on the way from the outermost frame inward: a node of a tree, so that stacks with
+ * a common outer part share it. */
+struct mc_region_frame {
+    uint64_t pc;     /* return address; one past it for a frame that a signal interrupted */
+    uint32_t parent; /* frame further out; 0 is the root */
+    uint32_t epoch;  /* between two unloadings of modules; tells whose address `pc` was */
+};
+
+/* Bits of mc_region_stack.flags. */
+enum {
+    MC_STACK_CUT = 1,     /* deeper than the depth wanted: outer frames are missing */
+    MC_STACK_STOPPED = 2, /* the walk met a frame without unwind information */
+};
+
+struct mc_region_stack {
+    uint64_t hash;  /* of the frames, the depth wanted and the flags */
+    uint32_t frame; /* innermost frame; 0 for MC_STACK_OVERFLOW */
+    uint16_t depth; /* frames */
+    uint16_t flags;
+};
+
+struct mc_region_counters {
+    uint64_t allocs;
+    uint64_t frees;
+    uint64_t bytes_in;   /* requested */
+    uint64_t bytes_out;
+    uint64_t usable_in;  /* slot sizes */
+    uint64_t usable_out;
+};
+
+struct mc_region {
+    /* Line 0: the armed word and its command. [memctl writes] but for the first store at start. */
+    uint8_t armed;            /* MC_ARMED_ bits; the one byte malloc tests */
+    uint8_t reserved_0[7];
+    uint32_t depth;           /* frames to keep a stack, 1 to 256 */
+    uint32_t reserved_1;
+    uint64_t commands;        /* commands given so far */
+    uint64_t floor;           /* stacks below this id were reset: they count as untraced */
+    uint64_t reserved_2[4];
+
+    /* Line 1: who this is. [process writes] once, before magic. */
+    uint64_t magic;
+    uint32_t version;
+    uint32_t shards;          /* MC_REGION_SHARDS of the writer */
+    uint32_t pid;             /* in the process' own pid namespace */
+    uint32_t uid;
+    uint64_t start_boottime_ns;
+    uint64_t start_realtime_ns;
+    uint64_t heap_root;       /* address of memctl_heap_root in the process */
+    uint64_t library_start;   /* libmemctl.so's own range: frames in it are never shown */
+    uint64_t library_end;
+    uint32_t parent_pid;      /* of a forked child that copied its rows; else 0 */
+    uint32_t exited;          /* 1: left by a normal exit that was asked to keep it */
+
+    /* Answers and counters. [process writes] atomically. */
+    uint64_t commands_seen;   /* value of `commands` at the last traced allocation that noticed */
+    uint64_t epoch;           /* odd while a dlclose is under way */
+    uint64_t overflow_stacks; /* stacks that found the table full (counted under stack 1) */
+    uint64_t untagged_allocs; /* allocations that could not be tagged for want of memory: untraced */
+    uint64_t cut_stacks;      /* stacks with MC_STACK_CUT */
+    uint64_t stopped_stacks;  /* stacks with MC_STACK_STOPPED */
+    uint64_t own_bytes;       /* memory of the tracing itself outside this file: index, tags */
+    uint64_t traced_since_ns; /* boot time of the first armed allocation; 0: never */
+
+    struct mc_region_area areas[MC_AREA_COUNT];
+    char name[64];                       /* last part of executable, terminated */
+    char executable[MC_REGION_PATH_MAX]; /* terminated; /proc/self/exe, or as given to execve */
+};
+
+_Static_assert(offsetof(struct mc_region, magic) == 64, "region layout is an ABI");
+_Static_assert(offsetof(struct mc_region, commands_seen) == 136, "region layout is an ABI");
+_Static_assert(offsetof(struct mc_region, areas) == 200, "region layout is an ABI");
+_Static_assert(offsetof(struct mc_region, name) == 360, "region layout is an ABI");
+_Static_assert(sizeof(struct mc_region) <= MC_REGION_PAGE, "the control words fill one page");
+_Static_assert(sizeof(struct mc_region_module) == 80, "region layout is an ABI");
+_Static_assert(sizeof(struct mc_region_frame) == 16, "region layout is an ABI");
+_Static_assert(sizeof(struct mc_region_stack) == 16, "region layout is an ABI");
+_Static_assert(sizeof(struct mc_region_counters) == 48, "region layout is an ABI");
+
+/* A tag: what tracing keeps for a live slot. 0 means untraced.
+ *     bits 0-23   stack id        bits 24-38  usable - requested        bits 39-63  birth
+ * birth counts quarters of a second since start_boottime_ns. A large or huge span keeps its
+ * requested size itself (mc_span.requested), so 15 bits of slack are enough. */
+enum { MC_TAG_STACK_BITS = 24, MC_TAG_SLACK_BITS = 15, MC_TAG_BIRTH_BITS = 25 };
+#define MC_TAG_BIRTH_NS 250000000ull
+
+static inline uint64_t mc_tag_make(uint32_t stack, uint64_t slack, uint64_t birth)
+{
+    return (uint64_t)stack | slack << MC_TAG_STACK_BITS
+           | birth << (MC_TAG_STACK_BITS + MC_TAG_SLACK_BITS);
+}
+
+static inline uint32_t mc_tag_stack(uint64_t tag)
+{
+    return (uint32_t)(tag & ((1u << MC_TAG_STACK_BITS) - 1));
+}
+
+static inline uint64_t mc_tag_slack(uint64_t tag)
+{
+    return tag >> MC_TAG_STACK_BITS & ((1u << MC_TAG_SLACK_BITS) - 1);
+}
+
+static inline uint64_t mc_tag_birth(uint64_t tag)
+{
+    return tag >> (MC_TAG_STACK_BITS + MC_TAG_SLACK_BITS);
+}
+
+static inline uint64_t mc_region_load(const uint64_t *field)
+{
+    return __atomic_load_n(field, __ATOMIC_ACQUIRE);
+}
+
+static inline void mc_region_store(uint64_t *field, uint64_t value)
+{
+    __atomic_store_n(field, value, __ATOMIC_RELEASE);
+}
+
+#endif

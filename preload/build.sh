@@ -1,0 +1,42 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# Builds libmemctl.so: build.sh OUTPUT [more compiler flags]. CC chooses the compiler (clang).
+#
+# Every file is given to one compiler run, so that headers alone decide what is inlined and no
+# object files are left behind. What the flags are for:
+#   -fno-builtin            calloc's malloc + memset must not become a call of calloc
+#   -ftls-model             one load to find the thread; a preload is there from the start
+#   -fno-semantic-interposition, -fvisibility=hidden   calls inside the library stay inside
+#   -fomit-frame-pointer, -fasynchronous-unwind-tables our frames must be walkable, not slow
+#   -z now, relro, -z nodelete   no lazy binding inside malloc; the library can't be unloaded
+set -eu
+root=$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd)
+output=$1
+shift
+mkdir -p "$(dirname -- "$output")"
+work=$(mktemp -d "${output%/*}/objects.XXXXXX")
+trap 'rm -rf "$work"' EXIT INT TERM
+cc=${CC:-clang}
+objects=
+for file in "$root"/Sources/CBase/*.c "$root"/Sources/CHeap/*.c "$root"/Sources/CTrace/*.c \
+    "$root"/preload/*.c; do
+    object=$work/$(basename -- "${file%/*}")-$(basename -- "$file" .c).o
+    "$cc" -std=gnu17 -O2 -g -fPIC -Wall -Wextra -Wno-unknown-warning-option \
+        -fno-builtin -fvisibility=hidden -fno-semantic-interposition -ftls-model=initial-exec \
+        -fno-plt -fomit-frame-pointer -fasynchronous-unwind-tables -fno-strict-aliasing \
+        -fno-stack-protector -fcf-protection=none -ffunction-sections \
+        -I"$root/Sources/CRegion/include" -I"$root/Sources/CBase/include" \
+        -I"$root/Sources/CHeap/include" -I"$root/Sources/CTrace/include" \
+        "$@" -c "$file" -o "$object" &
+    pids="${pids:-} $!"
+    objects="$objects $object"
+done
+for pid in $pids; do wait "$pid"; done
+linker=
+case $cc in *clang*) linker=-fuse-ld=lld ;; esac
+# shellcheck disable=SC2086
+"$cc" $linker "$@" -shared -o "$work/libmemctl.so" $objects -Wl,-soname,libmemctl.so \
+    -Wl,--version-script="$root/preload/exports.map" -Wl,-z,now,-z,relro,-z,nodelete \
+    -Wl,-z,noexecstack -Wl,--gc-sections -Wl,--hash-style=gnu -Wl,--build-id=sha1 \
+    -Wl,--as-needed -nostartfiles -nodefaultlibs -lc
+mv "$work/libmemctl.so" "$output"
