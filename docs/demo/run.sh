@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+#
+# `make demo`: finds a leak in docs/demo/orders.c, as one would find it in a program one can't
+# rebuild. Every command is printed before it runs. Takes about 15 seconds and cleans up after
+# itself; ends with an error as soon as a command fails or does not show what it must.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+export PATH="$PWD/build/bin:$PATH"
+unset LD_PRELOAD
+
+if [[ -t 1 && -z ${NO_COLOR-} ]]; then bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'; else bold='' dim='' plain=''; fi
+work=$(mktemp -d)
+pid=''
+
+finish() {
+    local status=$?
+    if [[ -n $pid ]]; then
+        kill -KILL "$pid" 2>/dev/null || true
+        wait "$pid" 2>/dev/null || true
+    fi
+    rm -rf "$work"
+    ((status == 0)) || printf '\ndemo: FAILED (status %s)\n' "$status" >&2
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+# note TEXT: a comment, as one would type it.
+note() { printf '%s' "$dim"; fold -s -w 76 <<<"$*" | sed -e 's/^/# /' -e 's/ *$//'; printf '%s' "$plain"; }
+prompt() { printf '%s$ %s%s\n' "$bold" "$*" "$plain"; }
+
+# run COMMAND...: prints it, runs it, keeps what it printed in $work/out for must_show.
+run() {
+    prompt "$*"
+    local status=0
+    "$@" >"$work/out" 2>&1 || status=$?
+    cat "$work/out"
+    if ((status != 0)); then
+        printf 'demo: that command ended with status %s\n' "$status" >&2
+        exit 1
+    fi
+    printf '\n'
+}
+
+# must_show TEXT WHY: the demo is worth nothing when its commands show something else.
+must_show() {
+    if ! grep -qF -- "$1" "$work/out"; then
+        printf 'demo: the last command had to show "%s": %s\n' "$1" "$2" >&2
+        exit 1
+    fi
+}
+pass_time() { prompt "sleep $1"; sleep "$1"; printf '\n'; }
+
+note "orders is a small service: libxml2 parses its documents, OpenSSL signs them," \
+    "SQLite stores them, zlib archives them. It is started with memctl's heap in" \
+    "place of libc's. Nothing is traced yet."
+prompt "LD_PRELOAD=build/lib/libmemctl.so build/demo/orders 60 &"
+LD_PRELOAD=build/lib/libmemctl.so build/demo/orders 60 >"$work/orders" 2>&1 &
+pid=$!
+printf '[1] %s\n\n' "$pid"
+sleep 1
+
+note "Its memory grows (RSS is in KiB):"
+run ps -o pid,etimes,rss,comm -p "$pid"
+pass_time 3
+run ps -o pid,etimes,rss,comm -p "$pid"
+
+note "Which processes can be looked into?"
+run memctl list
+must_show "$pid" "the process runs under build/lib/libmemctl.so"
+
+note "From here on, note the backtrace of every allocation. The process is not" \
+    "stopped and need not cooperate: one word is stored in memory it shares."
+run memctl trace on -p "$pid"
+pass_time 6
+
+note "What was allocated since, is not freed yet, and who asked for it:"
+run memctl show trace -p "$pid" --limit 3
+must_show load_document "every document is made there"
+must_show cancel_order "it is the caller that leaks"
+
+note "The innermost frames belong to libxml2, which is not at fault: the same ones" \
+    "serve place_order and show_prices. It is cancel_order, further out, that" \
+    "returns without xmlFreeDoc when an order does not exist: docs/demo/orders.c."
+printf '\n'
+note "Where the memory of the process is as a whole:"
+run memctl show memory -p "$pid"
+
+note "Done: tracing is switched off, and its cost is gone. The program ran on all" \
+    "the time; nothing was restarted."
+run memctl trace off -p "$pid"
+
+kill -0 "$pid" || { cat "$work/orders" >&2; printf 'demo: orders ended on its own\n' >&2; exit 1; }
+prompt "kill $pid"
+kill "$pid"
+wait "$pid" 2>/dev/null || true
+pid=''
