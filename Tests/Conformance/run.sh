@@ -9,7 +9,7 @@
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 lib=$here/../../build/lib/libmemctl.so
-cc=${CC:-cc} cxx=${CXX:-c++} jobs=$(($(nproc) + 1)) control=1 limit=${CONFORMANCE_TIMEOUT:-40}
+cc=${CC:-cc} cxx=${CXX:-c++} jobs=$(($(nproc) + 1)) control=1 limit=${CONFORMANCE_TIMEOUT:-30}
 patterns=()
 while (($#)); do
     case $1 in
