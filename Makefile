@@ -27,6 +27,10 @@ SWIFT ?= $(firstword $(shell command -v swift) \
     $(wildcard /opt/swift/usr/bin/swift /usr/libexec/swift/bin/swift /usr/share/swift/usr/bin/swift) \
     $(wildcard $(HOME)/.local/share/swiftly/bin/swift))
 
+# The library is compiled by the toolchain's clang, also where only `swift` itself is on PATH.
+export PATH := $(PATH)$(if $(SWIFT),:$(dir $(SWIFT)):$(dir $(realpath $(SWIFT))))
+export SWIFT SCRATCH
+
 # Folders are named too: a deleted file changes its folder and nothing else.
 SOURCES := $(shell find Package.swift Package.resolved Sources preload ! -name '.*' 2>/dev/null)
 
