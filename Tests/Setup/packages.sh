@@ -110,10 +110,12 @@ main() {
     mapfile -t missing < <(missing_of "${names[@]}")
     ((${#missing[@]} > 0)) || return 0
     local command="apt-get install -y --no-install-recommends ${missing[*]}"
-    say "installing ${#missing[@]} Debian packages: ${missing[*]}"
+    say "missing Debian packages: ${missing[*]}"
     if [[ $(id -u) == 0 ]]; then
+        say "installing them with apt-get; this happens once"
         "$here/packages.sh" --install-as-root "${missing[@]}"
     elif command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [[ -t 0 ]]; }; then
+        say "installing them with apt-get, through sudo; this happens once"
         sudo "$here/packages.sh" --install-as-root "${missing[@]}"
     else
         fail "not root, and no usable sudo; as root type this, then try again:" "$command"
