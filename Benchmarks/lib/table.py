@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""The figures as text, at most 100 columns for five allocators."""
+import math
+
+from measure import NOISY
+
+METRICS = [
+    ("cpu", "CPU time, seconds", "{:.3f}"),
+    ("wall", "Wall time, seconds", "{:.3f}"),
+    ("rss", "Peak RSS, MiB", "{:.1f}"),
+    ("rss_ratio", "Resident bytes per live byte", "{:.3f}"),
+    ("kept_ratio", "Share of the peak still resident after all but 1/1000 was freed", "{:.3f}"),
+]
+
+
+def value(result, name, key):
+    figures = result["heaps"].get(name, {})
+    found = figures.get(key)
+    return found / 1024 if key == "rss" and found is not None else found
+
+
+def best_other(result, names, key, ours):
+    """(figure, name) of the best of the others; None when none ran."""
+    seen = [(value(result, name, key), name) for name in names
+            if name != ours and value(result, name, key) is not None]
+    return min(seen) if seen else None
+
+
+def cell(result, name, key, form):
+    if "error" in result["heaps"].get(name, {}):
+        return "fail "
+    found = value(result, name, key)
+    if found is None:
+        return "- "
+    mark = "~" if result["heaps"][name].get(key + "_spread", 0) > NOISY else " "
+    return form.format(found) + mark
+
+
+def geometric(values):
+    values = [max(item, 1e-9) for item in values]
+    return math.exp(sum(map(math.log, values)) / len(values)) if values else None
+
+
+def means(results, names, key, ours):
+    """Geometric mean of each heap's figure over the best of the others' than ours, where all ran."""
+    whole = [result for result in results
+             if all(value(result, name, key) is not None for name in names)]
+    rows = {}
+    for name in names:
+        rows[name] = geometric([value(result, name, key) / max(base[0], 1e-9)
+                                for result in whole
+                                if (base := best_other(result, names, key, ours))])
+    return rows, len(whole)
+
+
+def metric_lines(results, names, ours, key, title, form):
+    shown = [result for result in results
+             if any(value(result, name, key) is not None for name in names)]
+    if not shown:
+        return []
+    width = max([15] + [len(result["label"]) for result in shown])
+    columns = [max(10, len(name) + 2) for name in names]
+    head = title.ljust(width) if len(title) <= width else title
+    lines = [head] if len(title) > width else []
+    header = ("" if lines else head).ljust(width)
+    header += "".join(name.rjust(size - 1) + " " for name, size in zip(names, columns))
+    lines.append(header + ("  ratio  best other" if ours in names else ""))
+    for result in shown:
+        line = result["label"].ljust(width)
+        for name, size in zip(names, columns):
+            line += cell(result, name, key, form).rjust(size)
+        mine, base = value(result, ours, key), best_other(result, names, key, ours)
+        if mine is not None and base:
+            line += f"{mine / max(base[0], 1e-9):7.2f}  {base[1]}"
+        lines.append(line.rstrip())
+    rows, count = means(results, names, key, ours)
+    line = "over the best".ljust(width)
+    for name, size in zip(names, columns):
+        line += (f"{rows[name]:.2f} " if rows[name] else "- ").rjust(size)
+    lines.append(line.rstrip() + f"   geometric means of {count} cases")
+    return lines
+
+
+def render(results, names, ours):
+    blocks = []
+    for key, title, form in METRICS:
+        lines = metric_lines(results, names, ours, key, title, form)
+        if lines:
+            blocks.append("\n".join(lines))
+    failures = [f"{result['label']}: {name}: {figures['error']}" for result in results
+                for name, figures in result["heaps"].items() if "error" in figures]
+    if failures:
+        blocks.append("failed:\n  " + "\n  ".join(failures))
+    return "\n\n".join(blocks)
