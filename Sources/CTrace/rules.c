@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+/* The shared table of rules, and epochs (contract in rules.h and unwind.h).
+ *
+ * Entering a rule is: claim, compute, fill. The claim replaces what is there by EMPTY of the current
+ * epoch, the fill replaces exactly that by the rule, both by compare-and-swap. The end of an epoch
+ * increases the epoch and then makes every entry EMPTY of the new one. So:
+ *   1. A fill that succeeds proves that no epoch ended between claim and fill: an EMPTY of an epoch
+ *      never comes back after it was wiped (the epoch has 61 bits).
+ *   2. A rule computed before or while a module is unloaded is therefore either never entered or
+ *      wiped by the end of that unloading.
+ *   3. Until that end no walk reads the table: mc_rule_unloading is not 0. A walk that began before
+ *      the unloading reads rules of modules on its own stack only, which nobody may unload.
+ * Two threads that claim the same entry: one fills it, the other's rule is used once and dropped.
+ *
+ * Guessed addresses (from a frame pointer in code without information) break 3: their module need
+ * not be in use. Looking them up is bracketed, and an unloading waits for the brackets to close. */
+#include "rules.h"
+
+#include <sched.h>
+
+#include "unwind.h"
+
+uint64_t mc_rule_table[MC_RULE_COUNT] __attribute__((aligned(64)));
+unsigned mc_rule_unloading;  /* [shared] */
+static unsigned guessing;    /* [shared] walks inside enter_guess .. leave_guess */
+static uint64_t epoch = 1;   /* [shared] only grows; 0 is what untouched memory says */
+
+enum {
+    /* How long an unloading waits for guesses: a thread may have been preempted inside one, or it is
+     * our own, interrupted by a signal whose handler unloads. Then it goes on: the remaining risk
+     * needs a guess that is wrong, preempted, and names the very module that goes. */
+    WAITS = 1000,
+};
+
+static uint64_t empty_of(uint64_t number)
+{
+    return number << MC_RULE_KIND_BITS | MC_RULE_EMPTY;
+}
+
+int mc_rule_enter_guess(void)
+{
+    __atomic_add_fetch(&guessing, 1, __ATOMIC_SEQ_CST);
+    /* Sequentially consistent with begin's increment: one of the two sees the other. */
+    if (__atomic_load_n(&mc_rule_unloading, __ATOMIC_SEQ_CST) == 0) return 1;
+    mc_rule_leave_guess();
+    return 0;
+}
+
+void mc_rule_leave_guess(void)
+{
+    __atomic_sub_fetch(&guessing, 1, __ATOMIC_RELEASE);
+}
+
+/* Which of the two ways a new rule takes: an empty one if there is, else by a bit of the key, so that
+ * two addresses that alternate do not both want the same. */
+static uint64_t *choose(uintptr_t key)
+{
+    uint64_t *first = &mc_rule_table[mc_rule_place(key)];
+    uint64_t *other = &mc_rule_table[mc_rule_place(key) ^ MC_RULE_OTHER_WAY];
+    if (mc_rule_kind(__atomic_load_n(first, __ATOMIC_RELAXED)) == MC_RULE_EMPTY) return first;
+    if (mc_rule_kind(__atomic_load_n(other, __ATOMIC_RELAXED)) == MC_RULE_EMPTY) return other;
+    return key >> (MC_RULE_INDEX_BITS + 4) & 1 ? other : first;
+}
+
+static uint64_t compute_and_enter(uintptr_t key)
+{
+    uint64_t number = __atomic_load_n(&epoch, __ATOMIC_ACQUIRE); /* pairs with end's increment */
+    uint64_t *entry = choose(key);
+    uint64_t there = __atomic_load_n(entry, __ATOMIC_RELAXED);
+    uint64_t claim = empty_of(number);
+    if (there != claim) {
+        if (!__atomic_compare_exchange_n(entry, &there, claim, 0, __ATOMIC_ACQ_REL,
+                                         __ATOMIC_RELAXED))
+            return mc_rule_compute(key);
+    }
+    uint64_t rule = mc_rule_compute(key) | mc_rule_tag(key) << MC_RULE_TAG_SHIFT;
+    /* Code outside all modules may become a module's at the next dlopen, which starts no epoch. */
+    if (mc_rule_kind(rule) == MC_RULE_EMPTY) return rule;
+    __atomic_compare_exchange_n(entry, &claim, rule, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+    return rule;
+}
+
+uint64_t mc_rule_miss(uintptr_t key, int guessed)
+{
+    uint64_t rule = __atomic_load_n(&mc_rule_table[mc_rule_place(key) ^ MC_RULE_OTHER_WAY],
+                                    __ATOMIC_RELAXED);
+    if (rule >> MC_RULE_TAG_SHIFT == mc_rule_tag(key) && mc_rule_kind(rule) != MC_RULE_EMPTY)
+        return rule;
+    if (guessed && !mc_rule_enter_guess()) return MC_RULE_EMPTY;
+    rule = key >> MC_RULE_KEY_BITS ? mc_rule_compute(key) : compute_and_enter(key);
+    if (guessed) mc_rule_leave_guess();
+    return rule;
+}
+
+void mc_unwind_epoch_begin(void)
+{
+    __atomic_add_fetch(&mc_rule_unloading, 1, __ATOMIC_SEQ_CST);
+    for (unsigned i = 0; i < WAITS && __atomic_load_n(&guessing, __ATOMIC_SEQ_CST) != 0; i++)
+        sched_yield();
+}
+
+static void wipe(void)
+{
+    uint64_t number = __atomic_add_fetch(&epoch, 1, __ATOMIC_ACQ_REL);
+    for (size_t i = 0; i < MC_RULE_COUNT; i++) {
+        /* Pages never used stay untouched: zero is EMPTY of epoch 0, which is nobody's claim. */
+        if (__atomic_load_n(&mc_rule_table[i], __ATOMIC_RELAXED) != 0)
+            __atomic_store_n(&mc_rule_table[i], empty_of(number), __ATOMIC_RELEASE);
+    }
+}
+
+void mc_unwind_epoch_end(void)
+{
+    wipe();
+    __atomic_sub_fetch(&mc_rule_unloading, 1, __ATOMIC_SEQ_CST);
+}
+
+void mc_unwind_epoch_forked(void)
+{
+    __atomic_store_n(&guessing, 0, __ATOMIC_RELAXED);
+    wipe();
+    __atomic_store_n(&mc_rule_unloading, 0, __ATOMIC_SEQ_CST);
+}
