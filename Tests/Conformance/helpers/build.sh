@@ -19,4 +19,4 @@ for source in "$here"/*.c "$here"/*.cc; do
     fi
     if [[ -e $target && $target -nt $source ]]; then continue; fi
     printf '%s\0' "$target" "$source" "${compiler[*]} ${flags[*]}"
-done | xargs -0 -n 3 -P "$(nproc)" bash -c '$3 -o "$1" "$2" -ldl' _
+done | xargs -r -0 -n 3 -P "$(nproc)" bash -c '$3 -o "$1" "$2" -ldl' _
