@@ -65,31 +65,48 @@ restore_services() {
     [[ ! -e $saved ]] || mv "$saved" "$policy"
 }
 
-# disable_services PACKAGE...: a test suite's web server has no business in the next boot.
-disable_services() {
-    command -v systemctl >/dev/null || return 0
-    local unit
-    dpkg -L "$@" 2>/dev/null | sed -n 's|.*/systemd/system/\([^/@]*\.service\)$|\1|p' | sort -u |
-        while read -r unit; do
-            if systemctl disable "$unit" >/dev/null 2>&1; then say "left $unit disabled"; fi
-        done
+# What the test programs bring along that Debian would start at every boot.
+services=(redis-server nginx postgresql memcached mariadb apache2 haproxy squid slapd bind9 named)
+
+present_services() {
+    local name
+    for name in "${services[@]}"; do
+        [[ ! -e /etc/init.d/$name && ! -e /lib/systemd/system/$name.service ]] || printf '%s\n' "$name"
+    done
 }
 
-# As root: bring in the packages, leaving the system's services as they were.
+# keep_disabled NAME...: a test suite's web server has no business in the next boot. Those that
+# were there before are the user's, and stay as they are.
+keep_disabled() {
+    local name
+    for name; do
+        if command -v systemctl >/dev/null; then systemctl disable "$name" >/dev/null 2>&1 || true; fi
+        if [[ -e /etc/init.d/$name ]]; then update-rc.d "$name" disable >/dev/null 2>&1 || true; fi
+        say "$name is installed, not started, and left disabled"
+    done
+}
+
+# As root: bring in the packages, leaving the system's services as they were. What apt says is
+# shown when it fails.
 install_as_root() {
     export DEBIAN_FRONTEND=noninteractive
-    local apt=(apt-get -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
-    local before after new
-    before=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' | sort)
-    "${apt[@]}" -qq update || say "apt-get update failed: going on with the lists there are"
+    local apt=(apt-get -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3) log before new
+    log=$(mktemp)
+    before=$(present_services)
+    "${apt[@]}" -qq update >"$log" 2>&1 || {
+        tail -n 5 "$log" >&2
+        say "apt-get update failed: going on with the lists there are"
+    }
     forbid_services
-    "${apt[@]}" install -y -qq --no-install-recommends "$@" >/dev/null || fail \
-        "apt-get could not install the packages (its own words are above)" \
-        "to see all of it: apt-get install $*"
-    after=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' | sort)
-    mapfile -t new < <(comm -13 <(printf '%s\n' "$before") <(printf '%s\n' "$after") |
-        sed -n 's/^installed //p')
-    ((${#new[@]} == 0)) || disable_services "${new[@]}"
+    "${apt[@]}" install -y -qq --no-install-recommends "$@" >"$log" 2>&1 </dev/null || {
+        tail -n 40 "$log" >&2
+        rm -f "$log"
+        fail "apt-get could not install the packages (its last words are above)" \
+            "to see all of it: apt-get install $*"
+    }
+    rm -f "$log"
+    mapfile -t new < <(comm -13 <(sort <<<"$before") <(present_services | sort))
+    keep_disabled "${new[@]}"
 }
 
 main() {
