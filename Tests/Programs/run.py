@@ -1,0 +1,281 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Runs real programs on libmemctl.so and compares them with themselves without it.
+
+    Tests/Programs/run.py [--lib PATH] [--memctl PATH] [--only NAME] [--modes off,on,toggle] [--long]
+
+Every file programs/NAME.py is one program. It runs bare first, then once per mode; each mode must
+give the transcript of the bare run. On stdout one line a test:
+    ok programs/NAME/MODE
+    not ok programs/NAME/MODE: reason
+    skip programs/NAME/MODE: reason
+The whole text of a failure goes to stderr. Exit status 0 iff nothing failed. See
+docs/real-programs.md.
+
+One worker process per program keeps the rules of harness.py (it is the subreaper of all that the
+program starts), so that programs may run side by side without being mistaken for each other.
+"""
+
+import argparse
+import concurrent.futures
+import difflib
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+sys.path.insert(0, str(HERE))
+
+import harness  # noqa: E402  (needs the path above)
+
+MODES = ("off", "on", "toggle")
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description="real programs on libmemctl.so")
+    parser.add_argument("--lib", type=Path, default=ROOT / "build/lib/libmemctl.so")
+    parser.add_argument("--memctl", type=Path, help="default: build/bin/memctl, or from PATH")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME",
+                        help="just this program; may be repeated")
+    parser.add_argument("--modes", default=",".join(MODES))
+    parser.add_argument("--long", action="store_true", help="the slow workloads too")
+    parser.add_argument("--jobs", type=int, default=2, help="programs side by side")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="work here, and leave it there")
+    parser.add_argument("--list", action="store_true", help="print the names and stop")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--base", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    options.modes = [mode for mode in options.modes.split(",") if mode]
+    for mode in options.modes:
+        if mode not in MODES:
+            parser.error(f"no mode {mode}; there are {', '.join(MODES)}")
+    names = program_names()
+    for name in options.only:
+        if name not in names:
+            parser.error(f"no program {name}; there are {', '.join(names)}")
+    options.lib = options.lib.absolute()
+    options.memctl = find_memctl(options.memctl)
+    return options
+
+
+def find_memctl(path):
+    if path:
+        return path.absolute()
+    for candidate in (ROOT / "build/bin/memctl", ROOT / ".build/release/memctl",
+                      ROOT / ".build/debug/memctl"):
+        if candidate.exists():
+            return candidate
+    found = shutil.which("memctl")
+    return Path(found) if found else None
+
+
+def program_names():
+    return sorted(path.stem for path in (HERE / "programs").glob("*.py"))
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, HERE / "programs" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# --- one program, in a worker ------------------------------------------------------------------
+
+
+def perform(module, name, mode, options):
+    """Runs a program once. Returns (transcript, problems)."""
+    stage = harness.Stage(name, mode, options.base, options.lib, options.memctl, options.long)
+    if mode == "toggle":
+        stage.toggler = harness.Toggler(stage)
+        stage.toggler.start()
+    begun = time.monotonic()
+    try:
+        module.run(stage)
+        if stage.toggler:
+            stage.toggler.stop()
+        stage.check_leftovers()
+        stage.check_regions(getattr(module, "KILLS", False))
+        stage.note_files(getattr(module, "IGNORED_FILES", ()))
+        if stage.toggler and stage.toggler.total() < getattr(module, "TOGGLES", 2):
+            stage.problems.append(f"switched only {stage.toggler.total()} times: nothing tested")
+    except harness.Failure as error:
+        stage.problems.append(str(error))
+    except (OSError, ValueError, LookupError) as error:
+        stage.problems.append(f"{type(error).__name__}: {error}")
+    finally:
+        if stage.toggler:
+            stage.toggler.ended.set()
+            stage.toggler.join(60)
+        stage.close()
+    toggles = f", {stage.toggler.total()} switches" if stage.toggler else ""
+    harness.warn(f"# {name}/{mode}: {time.monotonic() - begun:.1f} s{toggles}")
+    return stage.transcript, stage.problems
+
+
+def difference(bare, other):
+    """The first facts in which two transcripts differ, as text; empty when they agree."""
+    lines = []
+    for position in range(max(len(bare), len(other))):
+        if position >= len(other):
+            lines.append(f"missing: {bare[position][0]}")
+            break
+        if position >= len(bare):
+            lines.append(f"additional: {other[position][0]}")
+            break
+        (key, old), (new_key, new) = bare[position], other[position]
+        if key != new_key:
+            lines.append(f"{new_key} where {key} was expected")
+            break
+        if old != new:
+            lines.append(f"{key} differs:")
+            changes = difflib.unified_diff(old.splitlines(), new.splitlines(), "bare", "mode",
+                                           lineterm="", n=0)
+            lines += [line[:400] for line in list(changes)[2:42]]
+    return "\n".join(lines)
+
+
+def one_line(text):
+    flat = " | ".join(line.strip() for line in text.splitlines()[:6] if line.strip())
+    return flat[:500]
+
+
+def say(verdict, name, mode, reason=""):
+    text = f"{verdict} programs/{name}/{mode}" + (f": {one_line(reason)}" if reason else "")
+    print(text, flush=True)
+    if verdict == "not ok" and len(reason.splitlines()) > 1:
+        harness.warn(f"# programs/{name}/{mode}\n{reason}\n")
+
+
+def missing_need(module):
+    for need in getattr(module, "NEEDS", ()):
+        found = any(shutil.which(n) or os.path.exists(n) for n in need.split("|"))
+        if not found:
+            return f"no {need} here"
+    return None
+
+
+def worker(options):
+    name = options.worker
+    harness.become_subreaper()
+    module = load(name)
+    reason = missing_need(module)
+    bare = None
+    if not reason:
+        try:
+            bare, problems = perform(module, name, "bare", options)
+        except harness.Skip as skip:
+            reason = str(skip)
+        else:
+            if problems:
+                say("not ok", name, "bare", "\n".join(problems))
+                reason = "the bare run failed"
+    for mode in options.modes:
+        if reason:
+            say("skip", name, mode, reason)
+        elif mode == "toggle" and not options.memctl:
+            say("skip", name, mode, "no memctl command (make builds it, --memctl names it)")
+        else:
+            judge(module, name, mode, bare, options)
+
+
+def judge(module, name, mode, bare, options):
+    transcript, problems = perform(module, name, mode, options)
+    if not problems:
+        text = difference(bare, transcript)
+        if text:
+            again, _ = perform(module, name, "bare", options)
+            unstable = difference(bare, again)
+            if unstable:
+                text += f"\n(two bare runs differ as well: {one_line(unstable)})"
+            problems = [text]
+    if problems:
+        say("not ok", name, mode, "\n".join(problems))
+    else:
+        say("ok", name, mode)
+
+
+# --- all programs, in the driver -----------------------------------------------------------------
+
+
+def dispatch(name, options, base, ceiling):
+    """Runs the worker of one program and relays its lines. Returns how many tests failed."""
+    directory = base / name
+    directory.mkdir(exist_ok=True)
+    os.chmod(directory, 0o755)
+    command = [sys.executable, str(HERE / "run.py"), "--worker", name, "--base", str(directory),
+               "--lib", str(options.lib), "--modes", ",".join(options.modes)]
+    if options.memctl:
+        command += ["--memctl", str(options.memctl)]
+    if options.long:
+        command.append("--long")
+    popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    killer = threading.Timer(ceiling, kill_tree, [popen.pid])
+    killer.start()
+    failed, seen = 0, set()
+    for line in popen.stdout:
+        print(line, end="", flush=True)
+        failed += line.startswith("not ok")
+        seen.add(line.split("programs/", 1)[-1].split(":")[0].strip())
+    popen.wait()
+    killer.cancel()
+    for mode in options.modes:
+        if f"{name}/{mode}" not in seen:
+            print(f"not ok programs/{name}/{mode}: the driver of this program ended with status "
+                  f"{popen.returncode} before reporting", flush=True)
+            failed += 1
+    if not options.keep:
+        harness.remove_tree(directory)
+    return failed
+
+
+def kill_tree(root):
+    for pid in [root, *harness.descendants(root)]:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+def main():
+    options = arguments()
+    if options.worker:
+        worker(options)
+        return 0
+    names = options.only or program_names()
+    if options.list:
+        print("\n".join(names))
+        return 0
+    if not options.lib.exists():
+        sys.exit(f"run.py: no library {options.lib} — run make, or name one with --lib")
+    harness.become_subreaper()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    base = options.keep or Path(tempfile.mkdtemp(prefix="memctl-programs-"))
+    base.mkdir(parents=True, exist_ok=True)
+    os.chmod(base, 0o755)
+    ceiling = (1800 if options.long else 600) * harness.LIMITS_SCALE
+    # Longest first, so that the last one to end is a short one.
+    weights = {name: getattr(load(name), "WEIGHT", 1) for name in names}
+    names = sorted(names, key=lambda name: -weights[name])
+    try:
+        with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+            failed = sum(pool.map(lambda name: dispatch(name, options, base, ceiling), names))
+    finally:
+        for pid in harness.descendants(os.getpid()):
+            kill_tree(pid)
+        if not options.keep:
+            harness.remove_tree(base)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
