@@ -34,6 +34,10 @@ export SWIFT SCRATCH
 # Folders are named too: a deleted file changes its folder and nothing else.
 SOURCES := $(shell find Package.swift Package.resolved Sources preload ! -name '.*' 2>/dev/null)
 
+# What is installed below include/: the ABI, and the heap's own API.
+HEADER_FOLDERS := $(wildcard Sources/CRegion/include preload/include)
+HEADERS := $(foreach folder,$(HEADER_FOLDERS),$(patsubst $(folder)/%,%,$(shell find $(folder) -name '*.h')))
+
 C_FILES = $(shell git ls-files '*.c' '*.h' '*.cc' '*.cpp')
 SHELL_FILES = $(shell git ls-files '*.sh') .ci/run
 
@@ -56,8 +60,7 @@ build/.built: $(SOURCES) | packages-build
 	@install -D -m 755 "$(SCRATCH)/release/memctl_CPreload.resources/libmemctl.so" build/lib/libmemctl.so
 	@rm -rf build/include
 	@install -d build/include
-	@for folder in Sources/CRegion/include preload/include; do \
-	    [ -d $$folder ] || continue; \
+	@for folder in $(HEADER_FOLDERS); do \
 	    find $$folder -name '*.h' -printf '%P\n' | \
 	        while read -r header; do install -D -m 644 $$folder/$$header build/include/$$header; done; \
 	done
@@ -67,13 +70,17 @@ build/.built: $(SOURCES) | packages-build
 install: all
 	@install -D -m 755 build/bin/memctl "$(DESTDIR)$(PREFIX)/bin/memctl"
 	@install -D -m 755 build/lib/libmemctl.so "$(DESTDIR)$(PREFIX)/lib/libmemctl.so"
-	@cd build/include; find . -type f -exec install -D -m 644 {} "$(DESTDIR)$(PREFIX)/include/"{} \;
+	@for header in $(HEADERS); do \
+	    install -D -m 644 build/include/$$header "$(DESTDIR)$(PREFIX)/include/$$header"; \
+	done
+	@# So that LD_PRELOAD=libmemctl.so is found by name; the folder may be none of the loader's.
+	@[ -n "$(DESTDIR)" ] || ldconfig 2>/dev/null || true
 	@echo 'installed in $(DESTDIR)$(PREFIX): bin/memctl lib/libmemctl.so include/'
 
 uninstall:
 	@rm -f "$(DESTDIR)$(PREFIX)/bin/memctl" "$(DESTDIR)$(PREFIX)/lib/libmemctl.so"
-	@if [ -d build/include ]; then \
-	    cd build/include; find . -type f -exec rm -f "$(DESTDIR)$(PREFIX)/include/"{} \; ; fi
+	@for header in $(HEADERS); do rm -f "$(DESTDIR)$(PREFIX)/include/$$header"; done
+	@[ -n "$(DESTDIR)" ] || ldconfig 2>/dev/null || true
 	@echo 'removed from $(DESTDIR)$(PREFIX)'
 
 clean:
