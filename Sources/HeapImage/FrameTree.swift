@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT
+import CRegion
+
+/// The call sites of all stacks: a tree whose root, record 0, lies above the outermost frames.
+///
+/// The region may say anything, so a walk outward ends after `depthLimit` frames (a cycle) and at
+/// a parent that is not there.
+package struct FrameTree: Sendable {
+    package struct Frame: Equatable, Hashable, Sendable {
+        /// Return address: the call is the instruction before it.
+        package var pc: UInt64
+        /// Between two unloadings of modules; tells whose address `pc` was.
+        package var epoch: UInt32
+    }
+
+    /// Twice the deepest stack a process can be asked to keep.
+    static let depthLimit = 512
+
+    private let records: [mc_region_frame]
+    /// First record that says the same with the same way out; of a whole tree: itself.
+    private let same: [UInt32]
+
+    package var count: Int { records.count }
+
+    init(_ bytes: some RegionBytes, _ header: RegionHeader) throws(HeapImageError) {
+        records = try bytes.records(
+            header.frames, named: "frames", atMost: 1 << 28, zero: mc_region_frame())
+        same = Self.merged(records)
+    }
+
+    package subscript(index: UInt32) -> Frame {
+        let record = records[Int(index)]
+        return Frame(pc: record.pc, epoch: record.epoch)
+    }
+
+    /// The frame with the same place and way out that stands for it and all its equals.
+    func representative(_ index: UInt32) -> UInt32 {
+        Int(index) < same.count ? same[Int(index)] : 0
+    }
+
+    /// The innermost frame that is not `hidden`; 0 if there is none.
+    func innermost(from index: UInt32, hiding hidden: (UInt64) -> Bool) -> UInt32 {
+        var index = index
+        for _ in 0..<Self.depthLimit {
+            guard index != 0, Int(index) < records.count else { return 0 }
+            guard hidden(records[Int(index)].pc) else { return index }
+            index = records[Int(index)].parent
+        }
+        return 0
+    }
+
+    /// Frames from `index` outward; at most `depthLimit`.
+    package func path(from index: UInt32) -> [UInt32] {
+        var path: [UInt32] = []
+        var index = index
+        while index != 0, Int(index) < records.count, path.count < Self.depthLimit {
+            path.append(index)
+            index = records[Int(index)].parent
+        }
+        return path
+    }
+
+    /// Two threads that meet a new call site at once may both have made a record of it. Records are
+    /// compared in order, so that a parent, which is always older, is settled before its children.
+    private static func merged(_ records: [mc_region_frame]) -> [UInt32] {
+        var same = [UInt32](repeating: 0, count: records.count)
+        guard records.count > 1 else { return same }
+        var slotCount = 16
+        while slotCount < records.count * 2 { slotCount *= 2 }
+        var slots = [UInt32](repeating: 0, count: slotCount)
+        for index in 1..<records.count {
+            let record = records[index]
+            let parent = Int(record.parent) < index ? same[Int(record.parent)] : record.parent
+            var hash = record.pc &* 0x9e37_79b9_7f4a_7c15
+            hash ^= (UInt64(parent) << 32 | UInt64(record.epoch)) &* 0xc2b2_ae3d_27d4_eb4f
+            hash ^= hash >> 29
+            var slot = Int(truncatingIfNeeded: (hash &* 0x9e37_79b9_7f4a_7c15) >> 20) & (slotCount - 1)
+            while slots[slot] != 0 {
+                let other = records[Int(slots[slot])]
+                let otherParent = Int(other.parent) < Int(slots[slot])
+                    ? same[Int(other.parent)] : other.parent
+                if other.pc == record.pc, other.epoch == record.epoch, otherParent == parent { break }
+                slot = (slot + 1) & (slotCount - 1)
+            }
+            if slots[slot] == 0 { slots[slot] = UInt32(index) }
+            same[index] = slots[slot]
+        }
+        return same
+    }
+}

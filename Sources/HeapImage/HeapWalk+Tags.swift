@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+import CRegion
+
+/// A live slot that tracing knows.
+package struct TaggedSlot: Equatable, Sendable {
+    package var address: UInt64
+    package var stack: UInt32
+    package var usable: UInt64
+    package var requested: UInt64
+    /// Quarters of a second since the process started, modulo `birthLimit`.
+    package var birth: UInt64
+
+    package static let birthLimit: UInt64 = 1 << UInt64(MC_TAG_BIRTH_BITS)
+    package static let birthNanoseconds: UInt64 = 250_000_000
+}
+
+extension HeapWalk {
+    /// Visits every tagged slot, in the order of the spans; ends early when `body` returns false.
+    /// A span whose tags can't be read any more (it was given back meanwhile) has none.
+    package func forEachTagged(
+        _ memory: some MemorySource, _ body: (TaggedSlot) -> Bool
+    ) throws(HeapImageError) {
+        for span in spans where span.tag != 0 && span.live > 0 {
+            let slot = TaggedSlot(
+                address: span.base, stack: mc_tag_stack(span.tag), usable: span.slotSize,
+                requested: min(span.requested, span.slotSize), birth: mc_tag_birth(span.tag))
+            if !body(slot) { return }
+        }
+        let tagged = spans.indices.filter { spans[$0].tags != 0 && spans[$0].live > 0 }
+        var next = 0
+        while next < tagged.count {
+            // Some megabytes a call: one system call reads the tags of hundreds of spans.
+            var ranges: [MemoryRange] = []
+            var size = 0
+            let first = next
+            while next < tagged.count, ranges.count < 512, size < 4 << 20 || ranges.isEmpty {
+                let span = spans[tagged[next]]
+                // A slot is 16 bytes at least; more tags than that can't be.
+                let count = min(UInt64(span.slotCount), span.size / 16, 1 << 20)
+                ranges.append(MemoryRange(start: span.tags, size: Int(count) * 8))
+                size += Int(count) * 8
+                next += 1
+            }
+            var tags = [UInt64](repeating: 0, count: size / 8)
+            var whole: [Bool] = []
+            try withBytes(of: &tags) { (buffer) throws(HeapImageError) in
+                whole = try memory.read(ranges, into: buffer)
+            }
+            var position = 0
+            for (offset, range) in ranges.enumerated() {
+                let count = range.size / 8
+                defer { position += count }
+                guard whole[offset] else { continue }
+                let span = spans[tagged[first + offset]]
+                for index in 0..<count where tags[position + index] != 0 {
+                    let tag = tags[position + index]
+                    let slot = TaggedSlot(
+                        address: span.base &+ UInt64(index) &* span.slotSize,
+                        stack: mc_tag_stack(tag), usable: span.slotSize,
+                        requested: span.slotSize.minus(mc_tag_slack(tag)),
+                        birth: mc_tag_birth(tag))
+                    if !body(slot) { return }
+                }
+            }
+        }
+    }
+
+    /// By row of the table: the address of a slot that lives now, or 0.
+    package func samples(
+        of table: StackTable, _ memory: some MemorySource
+    ) throws(HeapImageError) -> [UInt64] {
+        var samples = [UInt64](repeating: 0, count: table.rows.count)
+        var missing = table.rows.reduce(0) { $0 + ($1.counts.live > 0 ? 1 : 0) }
+        guard missing > 0 else { return samples }
+        try forEachTagged(memory) { slot in
+            guard Int(slot.stack) < table.rowOfStack.count else { return true }
+            let row = Int(table.rowOfStack[Int(slot.stack)])
+            guard row >= 0, samples[row] == 0 else { return true }
+            samples[row] = slot.address
+            missing -= table.rows[row].counts.live > 0 ? 1 : 0
+            return missing > 0
+        }
+        return samples
+    }
+}

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: MIT
+import CRegion
+import Glibc
+
+/// The heap of a process as its own structures tell it: every span, arena and thread there is.
+///
+/// The process may run on meanwhile. A span is taken once two readings of it in a row are equal;
+/// one that never settles is taken as last read, and counted in `unsettled`.
+package struct HeapWalk: Sendable {
+    /// A span that is in use.
+    package struct Span: Equatable, Sendable {
+        package enum Kind: Sendable { case slots, large, huge }
+        package var kind: Kind
+        package var base: UInt64
+        package var size: UInt64
+        package var slotSize: UInt64
+        package var slotCount: UInt32
+        /// Slots in use by the program; freed ones that wait on `remote` are not.
+        package var live: UInt32
+        package var classIndex: UInt8
+        package var isKept: Bool
+        /// Address of its tags, or 0.
+        package var tags: UInt64
+        /// Of a large or huge slot.
+        package var tag: UInt64
+        package var requested: UInt64
+    }
+
+    package struct Arena: Equatable, Sendable {
+        package var base: UInt64
+        package var size: UInt64
+        /// Slices handed out to spans.
+        package var usedBytes: UInt64
+        /// Slices that may hold data.
+        package var dirtyBytes: UInt64
+    }
+
+    package private(set) var spans: [Span] = []
+    package private(set) var arenas: [Arena] = []
+    package private(set) var unsettled = 0
+    package let threadCount: UInt64
+    package let liveThreads: Int
+    package let metadataBytes: UInt64
+    package let tagBytes: UInt64
+    package let hugeCount: UInt64
+    package let hugeBytes: UInt64
+    package let purgedBytes: UInt64
+
+    package init(_ memory: some MemorySource, root address: UInt64) throws(HeapImageError) {
+        let root = try memory.load(mc_heap_root.self, at: address, zero: mc_heap_root())
+        guard root.magic == MC_HEAP_MAGIC else { throw .damagedHeap(why: "no heap root") }
+        guard root.version == UInt32(MC_HEAP_VERSION),
+            Int(root.span_size) == MemoryLayout<mc_span>.size
+        else {
+            throw .otherHeap(found: root.version, expected: UInt32(MC_HEAP_VERSION))
+        }
+        metadataBytes = root.metadata_bytes
+        tagBytes = root.tag_bytes
+        hugeCount = root.huge_count
+        hugeBytes = root.huge_bytes
+        purgedBytes = root.purged_bytes
+        threadCount = root.thread_count
+        liveThreads = try Self.countLive(memory, root)
+        try readArenas(memory, root)
+        try readSpans(memory, root)
+    }
+
+    // MARK: Threads
+
+    private static func countLive(
+        _ memory: some MemorySource, _ root: mc_heap_root
+    ) throws(HeapImageError) -> Int {
+        var address = root.threads
+        var live = 0
+        // The list grows at its head, so more than `thread_count` behind that head is a cycle.
+        for _ in 0..<min(root.thread_count, 1 << 20) where address != 0 {
+            let thread = try memory.load(mc_thread.self, at: address, zero: mc_thread())
+            let state = thread.state
+            if state != UInt32(MC_THREAD_FREE), state != UInt32(MC_THREAD_LOST) {
+                live += 1
+            }
+            address = thread.next
+        }
+        return live
+    }
+
+    // MARK: Arenas
+
+    private mutating func readArenas(
+        _ memory: some MemorySource, _ root: mc_heap_root
+    ) throws(HeapImageError) {
+        guard root.arena_count <= UInt64(MC_ARENAS_MAX) else {
+            throw .damagedHeap(why: "\(root.arena_count) arenas")
+        }
+        guard root.arena_count > 0 else { return }
+        var addresses = [UInt64](repeating: 0, count: Int(root.arena_count))
+        try memory.load(into: &addresses, from: root.arenas)
+        for address in addresses where address != 0 {
+            let arena = try memory.load(mc_arena.self, at: address, zero: mc_arena())
+            // 2^33 slices are the whole address space of a process.
+            guard arena.slice_count % 64 == 0, arena.slice_count <= 1 << 33 else {
+                throw .damagedHeap(why: "an arena of \(arena.slice_count) slices")
+            }
+            let words = arena.slice_count / 64
+            let used = try Self.countBits(memory, arena, MC_ARENA_USED, words: words)
+            let dirty = try Self.countBits(memory, arena, MC_ARENA_DIRTY, words: words)
+            let slice = UInt64(MC_SLICE)
+            arenas.append(
+                Arena(
+                    base: arena.base, size: arena.slice_count * slice, usedBytes: used * slice,
+                    dirtyBytes: dirty * slice))
+        }
+    }
+
+    private static func countBits(
+        _ memory: some MemorySource, _ arena: mc_arena, _ bitmap: Int,
+        words: UInt64
+    ) throws(HeapImageError) -> UInt64 {
+        let start = arena.bitmaps &+ UInt64(bitmap) * words * 8
+        var count: UInt64 = 0
+        var done: UInt64 = 0
+        while done < words {
+            var part = [UInt64](repeating: 0, count: Int(min(words - done, 1 << 16)))
+            try memory.load(into: &part, from: start &+ done * 8)
+            for word in part { count += UInt64(word.nonzeroBitCount) }
+            done += UInt64(part.count)
+        }
+        return count
+    }
+
+    // MARK: Spans
+
+    /// As many as a heap of 512 GiB of the smallest spans has.
+    private static let spanLimit = 1 << 25
+
+    private mutating func readSpans(
+        _ memory: some MemorySource, _ root: mc_heap_root
+    ) throws(HeapImageError) {
+        guard root.pool_count <= UInt64(MC_SPAN_POOLS_MAX) else {
+            throw .damagedHeap(why: "\(root.pool_count) span pools")
+        }
+        guard root.pool_count > 0 else { return }
+        var pools = [mc_heap_pool](repeating: mc_heap_pool(), count: Int(root.pool_count))
+        try memory.load(into: &pools, from: root.pools)
+        var total: UInt64 = 0
+        for pool in pools {
+            total = total.plus(pool.count)
+            guard total <= UInt64(Self.spanLimit) else { throw .damagedHeap(why: "\(total) spans") }
+            var first: UInt64 = 0
+            while first < pool.count {
+                let count = min(pool.count - first, 4096)
+                try readSpans(
+                    memory, at: pool.start &+ first * UInt64(MemoryLayout<mc_span>.size),
+                    count: Int(count))
+                first += count
+            }
+        }
+    }
+
+    private mutating func readSpans(
+        _ memory: some MemorySource, at address: UInt64, count: Int
+    ) throws(HeapImageError) {
+        var raw = [mc_span](repeating: mc_span(), count: count)
+        var again = raw
+        try memory.load(into: &raw, from: address)
+        try memory.load(into: &again, from: address)
+        let stride = MemoryLayout<mc_span>.stride
+        for index in 0..<count {
+            var isSettled = Self.equal(raw[index], again[index])
+            for _ in 0..<8 where !isSettled {
+                raw[index] = again[index]
+                again[index] = try memory.load(
+                    mc_span.self, at: address &+ UInt64(index * stride), zero: mc_span())
+                isSettled = Self.equal(raw[index], again[index])
+            }
+            guard let span = Span(again[index]) else { continue }
+            if !isSettled { unsettled += 1 }
+            spans.append(span)
+        }
+    }
+
+    private static func equal(_ left: mc_span, _ right: mc_span) -> Bool {
+        withUnsafePointer(to: left) { left in
+            withUnsafePointer(to: right) { memcmp(left, $0, MemoryLayout<mc_span>.size) == 0 }
+        }
+    }
+}
+
+extension HeapWalk.Span {
+    /// nil for a span that is not in use, or that says what no span can.
+    init?(_ raw: mc_span) {
+        let limit: UInt64 = 1 << 56
+        guard raw.base < limit, raw.size < limit, raw.slot_size < limit else { return nil }
+        switch Int32(raw.state) {
+        case Int32(MC_SPAN_CLASS): kind = .slots
+        case Int32(MC_SPAN_LARGE): kind = .large
+        case Int32(MC_SPAN_HUGE): kind = .huge
+        default: return nil
+        }
+        guard UInt64(raw.slot_count).times(raw.slot_size) <= raw.size || kind != .slots,
+            raw.used <= raw.slot_count, raw.slot_count > 0
+        else { return nil }
+        base = raw.base
+        size = raw.size
+        slotSize = raw.slot_size
+        slotCount = raw.slot_count
+        let remote = mc_remote_count(raw.remote)
+        live = UInt32(UInt64(raw.used).minus(remote))
+        classIndex = raw.class_index
+        isKept = Int32(raw.flags) & Int32(MC_SPAN_KEPT) != 0
+        let isTagged = Int32(raw.flags) & Int32(MC_SPAN_TAGGED) != 0
+        tags = isTagged && kind == .slots ? raw.tags : 0
+        tag = isTagged && kind != .slots ? raw.tag : 0
+        requested = isTagged && kind != .slots ? raw.requested : 0
+    }
+
+    package var liveBytes: UInt64 { UInt64(live).times(slotSize) }
+}
+
+extension HeapWalk {
+    /// Bytes of all live slots: what the program has of the heap.
+    package var usedBytes: UInt64 { spans.reduce(UInt64(0)) { $0.plus($1.liveBytes) } }
+    package var usedCount: UInt64 { spans.reduce(UInt64(0)) { $0.plus(UInt64($1.live)) } }
+    /// Address space: arenas, and mappings of huge slots.
+    package var reservedBytes: UInt64 {
+        let huge = spans.reduce(UInt64(0)) { $0.plus($1.kind == .huge ? $1.size : 0) }
+        return arenas.reduce(huge) { $0.plus($1.size) }
+    }
+    /// Where slots may lie.
+    package var ranges: [MemoryRange] {
+        arenas.map { MemoryRange(start: $0.base, size: Int(clamping: $0.size)) }
+            + spans.filter { $0.kind == .huge }.map {
+                MemoryRange(start: $0.base, size: Int(clamping: $0.size))
+            }
+    }
+}

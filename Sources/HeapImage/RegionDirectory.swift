@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: MIT
+import Glibc
+
+/// A region and the process it tells of.
+package struct RegionEntry: Sendable {
+    package enum State: Equatable, Sendable {
+        /// The number the process has here, in memctl's own pid namespace.
+        case alive(pid: Int32)
+        /// Killed or crashed: it did not take its region along.
+        case dead
+        /// Ended as usual, and was asked to keep its region.
+        case exited
+    }
+
+    package var file: RegionFile
+    package var header: RegionHeader
+    package var state: State
+    /// Where the process' files are: "" or "/proc/PID/root".
+    package var root: String
+    /// Of an earlier process with the same pid: its number, else 0.
+    package var generation: Int
+
+    package var livePid: Int32? {
+        if case .alive(let pid) = state { return pid }
+        return nil
+    }
+
+    /// The number to name the process by: here if it lives, else as it knew itself.
+    package var pid: Int32 { livePid ?? header.pid }
+
+    /// What to give to `-p`.
+    package var label: String { generation == 0 ? "\(pid)" : "\(pid).\(generation)" }
+}
+
+/// The folders regions are made in, and what is in them.
+///
+/// The same rule as the library's: $MEMCTL_DIR if set, else /dev/shm/memctl-UID, here of every user
+/// whose files may be read. Without $MEMCTL_DIR the mount namespaces of other processes (containers)
+/// are looked through as well, by way of /proc/PID/root. A process that is named is also found by
+/// the mapping it has of its region, wherever that is.
+package struct RegionDirectory {
+    private let chosen: String?
+
+    package init(chosen: String? = getenv("MEMCTL_DIR").map { String(cString: $0) }) {
+        self.chosen = chosen.flatMap { $0.isEmpty ? nil : $0 }
+    }
+
+    /// All regions that can be read, the newest first; never memctl's own.
+    package func entries() -> [RegionEntry] {
+        var seen: Set<[UInt64]> = []
+        var entries: [RegionEntry] = []
+        var census = Census()
+        for (folder, root) in folders() {
+            for name in Descriptor.names(in: folder) {
+                guard Self.generation(of: name) != nil,
+                    let entry = try? self.entry(folder + "/" + name, root: root, census: &census),
+                    entry.livePid != getpid(),
+                    seen.insert([entry.file.device, entry.file.inode]).inserted
+                else { continue }
+                entries.append(entry)
+            }
+        }
+        return entries.sorted {
+            ($0.header.startNanoseconds, $0.pid) > ($1.header.startNanoseconds, $1.pid)
+        }
+    }
+
+    /// The region of a process that lives here under this number.
+    package func entry(livePid pid: Int32) throws(HeapImageError) -> RegionEntry {
+        guard let status = ProcessStatus(pid: pid), !status.isEnding else {
+            throw .noProcess(pid: pid)
+        }
+        guard let mappings = FileMapping.shared(of: pid) else {
+            // Not allowed to look: a file of that name may still be readable.
+            if let entry = entries().first(where: { $0.livePid == pid }) { return entry }
+            throw LiveProcess.denial(pid: pid)
+        }
+        var failure: HeapImageError?
+        for mapping in mappings where mapping.offset == 0 {
+            let isDeleted = mapping.path.hasSuffix(" (deleted)")
+            let name = mapping.path.split(separator: "/").last.map(String.init) ?? ""
+            guard Self.generation(of: isDeleted ? String(name.dropLast(10)) : name) != nil else {
+                continue
+            }
+            // The name as the process sees it; a region that lost its name is reached by its range.
+            let range = String(mapping.start, radix: 16) + "-" + String(mapping.end, radix: 16)
+            for path in [
+                mapping.path, "/proc/\(pid)/root" + mapping.path, "/proc/\(pid)/map_files/" + range,
+            ] {
+                do throws(HeapImageError) {
+                    let file = try RegionFile(path: path)
+                    guard file.inode == mapping.inode else { continue }
+                    let header = try file.header()
+                    return RegionEntry(
+                        file: file, header: header, state: .alive(pid: pid),
+                        root: Self.root(of: pid), generation: 0)
+                } catch {
+                    if case .cannotOpen(_, ENOENT) = error { continue }
+                    failure = failure ?? error
+                }
+            }
+        }
+        throw failure ?? .notPreloaded(pid: pid)
+    }
+
+    /// The region in a file that is named.
+    package func entry(path: String) throws(HeapImageError) -> RegionEntry {
+        var census = Census()
+        return try entry(path, root: "", census: &census)
+    }
+
+    /// 0 for "PID", N for "PID.N", nil for what no region is called.
+    package static func generation(of name: String) -> Int? {
+        let parts = name.split(separator: ".", omittingEmptySubsequences: false)
+        guard parts.count <= 2, let pid = Int32(parts[0]), pid > 0, String(pid) == parts[0] else {
+            return nil
+        }
+        guard parts.count == 2 else { return 0 }
+        guard let number = Int(parts[1]), number > 0, String(number) == parts[1] else { return nil }
+        return number
+    }
+
+    private func entry(
+        _ path: String, root: String, census: inout Census
+    ) throws(HeapImageError) -> RegionEntry {
+        let file = try RegionFile(path: path)
+        let header = try file.header()
+        let name = path.split(separator: "/").last.map(String.init) ?? path
+        var entry = RegionEntry(
+            file: file, header: header, state: header.didExit ? .exited : .dead, root: root,
+            generation: Self.generation(of: name) ?? 0)
+        if let pid = census.owner(of: entry) {
+            entry.state = .alive(pid: pid)
+            entry.root = Self.root(of: pid)
+        }
+        return entry
+    }
+
+    // MARK: Folders
+
+    private func folders() -> [(folder: String, root: String)] {
+        if let chosen { return [(chosen, "")] }
+        var found = Self.shared(below: "")
+        guard let mine = Descriptor.link(at: "/proc/self/ns/mnt") else { return found }
+        var known: Set<String> = [mine]
+        for pid in ProcessStatus.pids() {
+            guard let namespace = Descriptor.link(at: "/proc/\(pid)/ns/mnt"),
+                known.insert(namespace).inserted
+            else { continue }
+            found += Self.shared(below: "/proc/\(pid)/root")
+        }
+        return found
+    }
+
+    /// Folders of users, which must belong to the user they are named after.
+    private static func shared(below root: String) -> [(folder: String, root: String)] {
+        let base = root + "/dev/shm"
+        return Descriptor.names(in: base).compactMap { name in
+            guard name.hasPrefix("memctl-"), UInt32(name.dropFirst(7)) != nil else { return nil }
+            var status = stat()
+            let folder = base + "/" + name
+            guard lstat(folder, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else { return nil }
+            return (folder, root)
+        }
+    }
+
+    /// "" for a process that sees the same files as memctl.
+    private static func root(of pid: Int32) -> String {
+        let theirs = Descriptor.link(at: "/proc/\(pid)/ns/mnt")
+        let isSame = theirs == nil || theirs == Descriptor.link(at: "/proc/self/ns/mnt")
+        let directory = Descriptor.link(at: "/proc/\(pid)/root")
+        return isSame && (directory ?? "/") == "/" ? "" : "/proc/\(pid)/root"
+    }
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT
+import CRegion
+
+/// The first page of a region, as Swift values: who the process is, the control words, the answers
+/// and where the areas lie. Every number in it is the process' word only.
+package struct RegionHeader: Equatable, Sendable {
+    package struct Area: Equatable, Sendable {
+        package var offset: UInt64
+        package var recordSize: UInt64
+        package var capacity: UInt64
+        package var count: UInt64
+    }
+
+    package static let version = UInt32(MC_REGION_VERSION)
+
+    // Control words.
+    package var isArmed: Bool
+    package var depth: UInt32
+    package var commands: UInt64
+    package var floor: UInt64
+    // Who this is.
+    package var pid: Int32
+    package var uid: UInt32
+    package var startNanoseconds: UInt64
+    package var startRealtimeNanoseconds: UInt64
+    package var heapRoot: UInt64
+    package var libraryStart: UInt64
+    package var libraryEnd: UInt64
+    package var parentPid: Int32
+    package var didExit: Bool
+    package var name: String
+    package var executable: String
+    // Answers and counters.
+    package var commandsSeen: UInt64
+    package var epoch: UInt64
+    package var overflowStacks: UInt64
+    package var untaggedAllocs: UInt64
+    package var cutStacks: UInt64
+    package var stoppedStacks: UInt64
+    package var ownBytes: UInt64
+    package var tracedSinceNanoseconds: UInt64
+
+    package var shards: Int
+    package var modules: Area
+    package var strings: Area
+    package var frames: Area
+    package var stacks: Area
+    package var counters: Area
+
+    /// Stacks that were given a row; the first two ids name none.
+    package var stackCount: UInt64 { stacks.count.minus(UInt64(MC_STACK_FIRST)) }
+
+    /// Something was recorded that a reader may still want.
+    package var holdsTrace: Bool { stackCount > 0 || overflowStacks > 0 }
+
+    /// Reads the first page. `path` is for messages only.
+    package init(page: UnsafeRawBufferPointer, path: String) throws(HeapImageError) {
+        guard page.count >= MemoryLayout<mc_region>.size else {
+            throw .notRegion(path: path, why: "it is too short")
+        }
+        var raw = mc_region()
+        withUnsafeMutableBytes(of: &raw) { $0.copyMemory(from: .init(rebasing: page[..<$0.count])) }
+        guard raw.magic == MC_REGION_MAGIC else {
+            throw .notRegion(path: path, why: "it does not begin like one")
+        }
+        guard raw.version == Self.version else {
+            throw .otherVersion(found: raw.version, expected: Self.version)
+        }
+        guard raw.shards >= 1, raw.shards <= 64 else {
+            throw .damagedRegion(path: path, why: "\(raw.shards) counter shards")
+        }
+        isArmed = raw.armed & UInt8(MC_ARMED_TRACE) != 0
+        depth = raw.depth
+        commands = raw.commands
+        floor = raw.floor
+        pid = Int32(truncatingIfNeeded: raw.pid)
+        uid = raw.uid
+        startNanoseconds = raw.start_boottime_ns
+        startRealtimeNanoseconds = raw.start_realtime_ns
+        heapRoot = raw.heap_root
+        libraryStart = raw.library_start
+        libraryEnd = raw.library_end
+        parentPid = Int32(truncatingIfNeeded: raw.parent_pid)
+        didExit = raw.exited != 0
+        name = Self.text(of: raw.name)
+        executable = Self.text(of: raw.executable)
+        commandsSeen = raw.commands_seen
+        epoch = raw.epoch
+        overflowStacks = raw.overflow_stacks
+        untaggedAllocs = raw.untagged_allocs
+        cutStacks = raw.cut_stacks
+        stoppedStacks = raw.stopped_stacks
+        ownBytes = raw.own_bytes
+        tracedSinceNanoseconds = raw.traced_since_ns
+        shards = Int(raw.shards)
+        let areas = withUnsafeBytes(of: raw.areas) { bytes in
+            bytes.bindMemory(to: mc_region_area.self).map {
+                Area(
+                    offset: $0.offset, recordSize: $0.record_size, capacity: $0.capacity,
+                    count: $0.offset == 0 ? 0 : $0.count)
+            }
+        }
+        modules = areas[Int(MC_AREA_MODULES)]
+        strings = areas[Int(MC_AREA_STRINGS)]
+        frames = areas[Int(MC_AREA_FRAMES)]
+        stacks = areas[Int(MC_AREA_STACKS)]
+        counters = areas[Int(MC_AREA_COUNTERS)]
+    }
+
+    /// A fixed C array of characters, up to its terminator or its end.
+    private static func text<Characters>(of characters: Characters) -> String {
+        withUnsafeBytes(of: characters) { bytes in
+            String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+        }
+    }
+}

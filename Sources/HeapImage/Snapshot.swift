@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+
+/// A process' region and heap, read at one time: what every report is made from.
+///
+/// The region can always be read; the heap only of a process that lives and whose memory may be
+/// read. Without it there are no samples and no sum to compare with, and `heap` says why.
+package struct Snapshot {
+    package let entry: RegionEntry
+    package let header: RegionHeader
+    package let modules: [ModuleRecord]
+    package let stacks: StackTable
+    package let heap: Result<HeapWalk, HeapImageError>
+    /// By row of `stacks`; all 0 without a heap.
+    package let samples: [UInt64]
+
+    package init(_ entry: RegionEntry) throws(HeapImageError) {
+        self.entry = entry
+        var best: Reading?
+        // Table and heap can't be read at one instant. Try until they agree that no traced slot is
+        // missing in the heap, which soon happens unless the process churns without a pause.
+        for _ in 0..<Self.attempts {
+            let reading = try Reading(entry)
+            let isFirst = best == nil
+            if isFirst || reading.isPlausible { best = reading }
+            if reading.isPlausible { break }
+        }
+        guard let best else { throw .gone(pid: entry.pid) }
+        header = best.header
+        stacks = best.stacks
+        heap = best.heap
+        modules = try entry.file.modules(best.header)
+        if case .success(let walk) = best.heap, let pid = entry.livePid {
+            samples = (try? walk.samples(of: best.stacks, LiveProcess(pid: pid))) ?? []
+        } else {
+            samples = []
+        }
+    }
+
+    private static let attempts = 4
+
+    /// The heap alone, for what needs no stacks.
+    package static func heap(of entry: RegionEntry) -> Result<HeapWalk, HeapImageError> {
+        Result { () throws(HeapImageError) in
+            guard let pid = entry.livePid else { throw .gone(pid: entry.pid) }
+            let memory = LiveProcess(pid: pid)
+            do throws(HeapImageError) {
+                return try HeapWalk(memory, root: entry.header.heapRoot)
+            } catch .unreadable(let address) {
+                // Nothing at all can be read of a process one may not look into.
+                var byte: [UInt8] = [0]
+                do throws(HeapImageError) {
+                    try memory.load(into: &byte, from: entry.header.heapRoot)
+                } catch {
+                    if ProcessStatus(pid: pid)?.isEnding ?? true { throw .gone(pid: pid) }
+                    throw error
+                }
+                throw .unreadable(address: address)
+            }
+        }
+    }
+
+    private struct Reading {
+        let header: RegionHeader
+        let stacks: StackTable
+        let heap: Result<HeapWalk, HeapImageError>
+
+        init(_ entry: RegionEntry) throws(HeapImageError) {
+            var now = entry
+            now.header = try entry.file.header()
+            header = now.header
+            stacks = try StackTable(entry.file, now.header)
+            heap = Snapshot.heap(of: now)
+        }
+
+        var isPlausible: Bool {
+            guard case .success(let walk) = heap else { return true }
+            return walk.usedCount >= stacks.total.live && walk.usedBytes >= stacks.total.liveUsable
+        }
+    }
+}
