@@ -22,7 +22,7 @@ final class DebugInfo {
 
     /// One function an address is in.
     struct Frame {
-        var function: String?
+        var function: FunctionNames.Name?
         /// Start of the piece of code the address is in; 0 for inlined functions.
         var start: UInt64
         var file: String?

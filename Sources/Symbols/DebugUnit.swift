@@ -60,7 +60,7 @@ final class DebugUnit {
             var die = call.die
             frames.append(
                 DebugInfo.Frame(
-                    function: names.name(of: die, unit: root, end: end, budget: &budget), start: 0,
+                    function: names.name(of: die, budget: &budget), start: 0,
                     file: position.file, line: position.line, column: position.column,
                     isInlined: true))
             position = callPosition(of: &die)
@@ -68,7 +68,7 @@ final class DebugUnit {
         let die = functions[index].die
         frames.append(
             DebugInfo.Frame(
-                function: names.name(of: die, unit: root, end: end, budget: &budget), start: start,
+                function: names.name(of: die, budget: &budget), start: start,
                 file: position.file, line: position.line, column: position.column, isInlined: false))
         return frames
     }
@@ -163,7 +163,8 @@ extension DebugUnit {
         return String(cString: directory) + "/" + name
     }
 
-    private static func end(ofUnit root: Dwarf_Die) -> UnsafeRawPointer? {
+    /// Where the entries of the unit end that starts with `root`.
+    static func end(ofUnit root: Dwarf_Die) -> UnsafeRawPointer? {
         var root = root
         guard let start = root.addr, let dwarf = dwarf_cu_getdwarf(root.cu) else { return nil }
         let position = dwarf_dieoffset(&root)
@@ -263,7 +264,9 @@ extension DebugUnit {
         guard let raw else { return nil }
         if let known = paths[raw] { return known }
         var path = String(cString: raw)
-        if !path.hasPrefix("/"), !path.hasPrefix("<"),
+        if path.hasSuffix("/<compiler-generated>") {
+            path = "<compiler-generated>"
+        } else if !path.hasPrefix("/"), !path.hasPrefix("<"),
             let directory = skeleton.text(Int(DW_AT_comp_dir))
         {
             path = String(cString: directory) + "/" + path

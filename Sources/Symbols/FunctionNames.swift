@@ -3,24 +3,37 @@
 import CDw
 
 /// Names of functions as DWARF spells them, demangled; each is worked out once.
+///
+/// A mangled name says most: scopes, parameters, template arguments. Functions that have none
+/// (lambdas, members of local types) are named by the scopes around them; those are gathered in one
+/// walk per unit, when the first such name is asked for.
 final class FunctionNames {
-    /// By the entry's place in memory, which is unique among all open files.
-    private var known: [UnsafeMutableRawPointer: String?] = [:]
-    private var demangled: [String: String] = [:]
+    struct Name {
+        let text: String
+        /// The symbol table may know a better one.
+        let isMangled: Bool
+    }
 
-    func name(
-        of die: Dwarf_Die, unit: Dwarf_Die, end: UnsafeRawPointer, budget: inout WorkBudget
-    ) -> String? {
+    /// By the entry's place in memory, which is unique among all open files.
+    private var known: [UnsafeMutableRawPointer: Name?] = [:]
+    private var scopes: [OpaquePointer: [UnsafeMutableRawPointer: String]] = [:]
+
+    func name(of die: Dwarf_Die, budget: inout WorkBudget) -> Name? {
         var origin = Self.origin(of: die)
         guard let place = origin.addr else { return nil }
         if let name = known[place] { return name }
-        let name = Self.linkageName(of: &origin).map(demangle)
-            ?? Self.qualifiedName(of: origin, unit: unit, end: end, budget: &budget)
+        let name: Name?
+        if let mangled = Self.linkageName(of: &origin) {
+            name = Name(text: demangle(mangled), isMangled: true)
+        } else {
+            name = qualifiedName(of: &origin, budget: &budget).map {
+                Name(text: $0, isMangled: false)
+            }
+        }
         known[place] = .some(name)
         return name
     }
 
-    /// The mangled name, which says more than the others: scopes, parameters, template arguments.
     private static func linkageName(of die: inout Dwarf_Die) -> String? {
         let raw = die.text(Int(DW_AT_linkage_name)) ?? die.text(Int(DW_AT_MIPS_linkage_name))
         return raw.map { String(cString: $0) }
@@ -41,20 +54,44 @@ final class FunctionNames {
         return die
     }
 
-    /// For functions without a mangled name.
-    private static func qualifiedName(
-        of die: Dwarf_Die, unit: Dwarf_Die, end: UnsafeRawPointer, budget: inout WorkBudget
-    ) -> String? {
-        var die = die
-        guard let raw = dwarf_diename(&die) else { return nil }
-        let name = String(cString: raw)
-        var unit = unit
-        guard die.cu == unit.cu, Self.hasScopes(dwarf_srclang(&unit)), let place = die.addr else {
-            return name
+    private func qualifiedName(of die: inout Dwarf_Die, budget: inout WorkBudget) -> String? {
+        guard let raw = dwarf_diename(&die), let unit = die.cu, let place = die.addr else {
+            return nil
         }
-        let scopes = Self.scopes(
-            of: UnsafeRawPointer(place), unit: unit, end: end, budget: &budget)
-        return (scopes + [name]).joined(separator: "::")
+        let name = String(cString: raw)
+        if scopes[unit] == nil { scopes[unit] = Self.gatherScopes(of: unit, budget: &budget) }
+        guard let scope = scopes[unit]?[place] else { return name }
+        return "\(scope)::\(name)"
+    }
+
+    /// What is around each function without a mangled name, in languages that have scopes.
+    private static func gatherScopes(
+        of unit: OpaquePointer, budget: inout WorkBudget
+    ) -> [UnsafeMutableRawPointer: String] {
+        var root = Dwarf_Die()
+        guard dwarf_cu_die(unit, &root, nil, nil, nil, nil, nil, nil) != nil,
+            hasScopes(dwarf_srclang(&root)), let end = DebugUnit.end(ofUnit: root)
+        else { return [:] }
+        var found: [UnsafeMutableRawPointer: String] = [:]
+        var around: [(depth: Int, name: String)] = []
+        walkDies(below: root, end: end, budget: &budget) { die, depth, _ in
+            while let last = around.last, last.depth >= depth { around.removeLast() }
+            switch Int(dwarf_tag(&die)) {
+            case Int(DW_TAG_subprogram):
+                let isMangled = die.has(Int(DW_AT_linkage_name))
+                if !isMangled, !around.isEmpty, let place = die.addr {
+                    found[place] = around.map(\.name).joined(separator: "::")
+                }
+                if let name = dwarf_diename(&die) { around.append((depth, String(cString: name))) }
+            case Int(DW_TAG_lexical_block):
+                break
+            default:
+                guard let name = scopeName(&die) else { return .skip }
+                around.append((depth, name))
+            }
+            return .descend
+        }
+        return found
     }
 
     private static func hasScopes(_ language: Int32) -> Bool {
@@ -67,21 +104,6 @@ final class FunctionNames {
         }
     }
 
-    /// Namespaces and types around an entry, outermost first.
-    private static func scopes(
-        of place: UnsafeRawPointer, unit: Dwarf_Die, end: UnsafeRawPointer, budget: inout WorkBudget
-    ) -> [String] {
-        var scopes: [(depth: Int, name: String)] = []
-        walkDies(below: unit, end: end, budget: &budget) { die, depth, _ in
-            guard let here = die.addr, UnsafeRawPointer(here) <= place else { return .stop }
-            while let last = scopes.last, last.depth >= depth { scopes.removeLast() }
-            guard UnsafeRawPointer(here) < place, let name = scopeName(&die) else { return .skip }
-            scopes.append((depth, name))
-            return .descend
-        }
-        return scopes.map(\.name)
-    }
-
     /// Nil for entries that are no scope.
     private static func scopeName(_ die: inout Dwarf_Die) -> String? {
         let tag = Int(dwarf_tag(&die))
@@ -89,10 +111,8 @@ final class FunctionNames {
         case Int(DW_TAG_namespace), Int(DW_TAG_module), Int(DW_TAG_class_type),
             Int(DW_TAG_structure_type), Int(DW_TAG_union_type), Int(DW_TAG_enumeration_type),
             Int(DW_TAG_interface_type):
-            guard let raw = dwarf_diename(&die) else {
-                return tag == Int(DW_TAG_namespace) ? "(anonymous namespace)" : "(anonymous)"
-            }
-            return String(cString: raw)
+            if let raw = dwarf_diename(&die) { return String(cString: raw) }
+            return tag == Int(DW_TAG_namespace) ? "(anonymous namespace)" : "(anonymous)"
         default: return nil
         }
     }

@@ -65,14 +65,24 @@ final class ObjectFile {
             reportedWork = true
             problem("\(path): debug information is damaged — not all of it was read")
         }
-        guard frames.last?.function == nil, let symbol = symbols.match(address) else {
+        return named(frames, at: address)
+    }
+
+    /// The outermost name is the symbol table's where DWARF has none, or only a bare one for what
+    /// the symbol table calls by its mangled name.
+    private func named(_ frames: [DebugInfo.Frame], at address: UInt64) -> [DebugInfo.Frame] {
+        let outermost = frames.last
+        if let name = outermost?.function, name.isMangled { return frames }
+        guard let symbol = symbols.match(address) else { return frames }
+        let name = demangle(symbol.name)
+        if let frame = outermost, frame.function != nil,
+            name == symbol.name || frame.start != symbol.start
+        {
             return frames
         }
-        let name = demangle(symbol.name)
-        if frames.isEmpty {
-            return [DebugInfo.Frame(function: name, start: symbol.start, isInlined: false)]
-        }
-        frames[frames.count - 1].function = name
+        var frames = frames
+        if frames.isEmpty { frames = [DebugInfo.Frame(start: 0, isInlined: false)] }
+        frames[frames.count - 1].function = FunctionNames.Name(text: name, isMangled: true)
         frames[frames.count - 1].start = symbol.start
         return frames
     }

@@ -14,14 +14,10 @@ package final class Symbolizer {
     private let map: ModuleMap
     private let surroundings: ObjectFile.Surroundings
     private let perfMap: PerfMap?
-    private var answers: [Question: [Location]] = [:]
+    private var answers = AnswerTable()
     private var objects: [ObjectKey: ObjectFile] = [:]
     private var moduleAnswers: [ModuleQuestion: [Location]] = [:]
 
-    private struct Question: Hashable {
-        let address: UInt64
-        let epoch: UInt32
-    }
     private struct ModuleQuestion: Hashable {
         let address: UInt64
         let module: Int
@@ -56,8 +52,7 @@ package final class Symbolizer {
     /// Innermost inlined function first, the real function last; never empty. `pc` is an address
     /// calls return to, so what counts is the instruction before it.
     package func locations(ofReturnAddress pc: UInt64, epoch: UInt32) -> [Location] {
-        let question = Question(address: pc, epoch: epoch)
-        if let answer = answers[question] { return answer }
+        if let answer = answers.find(pc, epoch) { return answer }
         let answer: [Location]
         if let index = map.index(of: pc &- 1, epoch: epoch) {
             let moduleQuestion = ModuleQuestion(address: pc, module: index)
@@ -70,7 +65,7 @@ package final class Symbolizer {
         } else {
             answer = [perfLocation(of: pc) ?? Location()]
         }
-        answers[question] = answer
+        answers.insert(answer, pc, epoch)
         return answer
     }
 
@@ -84,7 +79,7 @@ package final class Symbolizer {
         let frames = object(for: module).frames(at: offset &- 1, problem: add)
         let answer = frames.map { frame in
             Location(
-                function: frame.function,
+                function: frame.function?.text,
                 offset: frame.isInlined || frame.function == nil ? 0 : offset &- frame.start,
                 file: frame.file, line: frame.line, column: frame.column,
                 isInlined: frame.isInlined, module: module.path, moduleOffset: offset)
