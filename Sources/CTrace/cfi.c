@@ -136,6 +136,12 @@ int mc_cfi_find(uintptr_t pc, struct mc_cfi_entry *entry)
     return find_in(module.dlfo_map_start, module.dlfo_map_end, module.dlfo_eh_frame, pc, entry);
 }
 
+int mc_cfi_is_start(uintptr_t pc)
+{
+    struct mc_cfi_entry entry;
+    return mc_cfi_find(pc, &entry) == 0 && entry.begin == pc;
+}
+
 /* Length and extent of the record at `at`: *cursor is left behind the length, ending with it. */
 static int open_record(struct mc_cfi_bytes bytes, const uint8_t *at, struct mc_cfi_cursor *cursor)
 {

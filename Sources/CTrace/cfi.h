@@ -59,6 +59,12 @@ struct mc_cfi_row {
 typedef int mc_cfi_read(void *memory, uintptr_t address, unsigned size, uintptr_t *value);
 
 int mc_cfi_find(uintptr_t pc, struct mc_cfi_entry *entry);
+
+/* Asked when nothing describes `pc` - 1: is `pc` the first instruction of a function? Then no call put
+ * it on the stack as a return address, but whoever made the stack: makecontext does so. It is the
+ * outermost frame. */
+int mc_cfi_is_start(uintptr_t pc);
+
 int mc_cfi_parse(struct mc_cfi_bytes bytes, const uint8_t *fde, struct mc_cfi_entry *entry);
 int mc_cfi_row_at(const struct mc_cfi_entry *entry, uintptr_t pc, struct mc_cfi_row *row);
 

@@ -13,7 +13,8 @@
  * Two threads that claim the same entry: one fills it, the other's rule is used once and dropped.
  *
  * Guessed addresses (from a frame pointer in code without information) break 3: their module need
- * not be in use. Looking them up is bracketed, and an unloading waits for the brackets to close. */
+ * not be in use. Looking them up is bracketed, and an unloading by another thread waits for the brackets
+ * to close. */
 #include "rules.h"
 
 #include <sched.h>
@@ -22,6 +23,8 @@
 
 uint64_t mc_rule_table[MC_RULE_COUNT] __attribute__((aligned(64)));
 unsigned mc_rule_unloading;  /* [shared] */
+static _Thread_local unsigned own_unloading /* [owner] this thread's part of mc_rule_unloading */
+    __attribute__((tls_model("initial-exec")));
 static unsigned guessing;    /* [shared] walks inside enter_guess .. leave_guess */
 static uint64_t epoch = 1;   /* [shared] only grows; 0 is what untouched memory says */
 
@@ -40,8 +43,9 @@ static uint64_t empty_of(uint64_t number)
 int mc_rule_enter_guess(void)
 {
     __atomic_add_fetch(&guessing, 1, __ATOMIC_SEQ_CST);
-    /* Sequentially consistent with begin's increment: one of the two sees the other. */
-    if (__atomic_load_n(&mc_rule_unloading, __ATOMIC_SEQ_CST) == 0) return 1;
+    /* Sequentially consistent with begin's increment: one of the two sees the other. What this thread
+     * itself unloads (destructors of the module run then) does not go while it is walking. */
+    if (__atomic_load_n(&mc_rule_unloading, __ATOMIC_SEQ_CST) == own_unloading) return 1;
     mc_rule_leave_guess();
     return 0;
 }
@@ -94,6 +98,7 @@ uint64_t mc_rule_miss(uintptr_t key, int guessed)
 
 void mc_unwind_epoch_begin(void)
 {
+    own_unloading++; /* before the shared count: a handler in between sees too much, not too little */
     __atomic_add_fetch(&mc_rule_unloading, 1, __ATOMIC_SEQ_CST);
     for (unsigned i = 0; i < WAITS && __atomic_load_n(&guessing, __ATOMIC_SEQ_CST) != 0; i++)
         sched_yield();
@@ -113,11 +118,12 @@ void mc_unwind_epoch_end(void)
 {
     wipe();
     __atomic_sub_fetch(&mc_rule_unloading, 1, __ATOMIC_SEQ_CST);
+    own_unloading--;
 }
 
 void mc_unwind_epoch_forked(void)
 {
     __atomic_store_n(&guessing, 0, __ATOMIC_RELAXED);
     wipe();
-    __atomic_store_n(&mc_rule_unloading, 0, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&mc_rule_unloading, own_unloading, __ATOMIC_SEQ_CST);
 }

@@ -30,6 +30,7 @@ enum mc_rule_kind {
     MC_RULE_OUTERMOST = 4,
     MC_RULE_EXACT = 5, /* only the interpreter can do this frame */
     MC_RULE_NONE = 6,  /* code of a module, but without unwind information */
+    MC_RULE_START = 7, /* none either, but a function begins at the key: see mc_cfi_is_start */
 };
 
 enum {
@@ -105,8 +106,8 @@ static inline uint64_t mc_rule_find(uintptr_t key, int guessed)
     return mc_rule_miss(key, guessed);
 }
 
-/* Brackets any reading of unwind information for a guessed address. enter returns 0 when modules are
- * being unloaded: do not read, do not leave. */
+/* Brackets any reading of unwind information for a guessed address. enter returns 0 when another
+ * thread is unloading modules: do not read, do not leave. */
 int mc_rule_enter_guess(void);
 void mc_rule_leave_guess(void);
 

@@ -65,7 +65,7 @@ size_t mc_unwind_context(const void *ucontext, struct mc_frame_site *frames, siz
 void mc_unwind_epoch_begin(void);
 void mc_unwind_epoch_end(void);
 
-/* In the child of a fork, before it unwinds: other threads' unfinished begins are void there. */
+/* In the child of a fork, before it unwinds: unfinished begins of other threads are void there. */
 void mc_unwind_epoch_forked(void);
 
 #endif

@@ -44,7 +44,7 @@ unsigned mc_unwind_guess(struct mc_stack *stack, uintptr_t *sp, uintptr_t *bp, u
     /* The ABI marks the outermost frame with a zero frame pointer; the loader's entry code has no
      * information at all and ends where the kernel put the stack. */
     if (frame == 0 || mc_stack_is_main_end(*sp)) return MC_UNWIND_COMPLETE;
-    if (frame % 8 || frame < *sp || frame < stack->low || mc_stack_reach(stack, frame + 16))
+    if (frame % 8 || frame < *sp || mc_stack_reach(stack, frame, sizeof saved))
         return MC_UNWIND_STOPPED | MC_UNWIND_NO_INFO;
     memcpy(saved, (const void *)frame, sizeof saved);
     if (saved[1] == 0) return MC_UNWIND_COMPLETE;
@@ -57,12 +57,14 @@ unsigned mc_unwind_guess(struct mc_stack *stack, uintptr_t *sp, uintptr_t *bp, u
     return 0;
 }
 
-/* The entry and row for the current pc: 0 or an errno value. */
+/* The entry and row for the current pc: 0, ECHILD where a stack was begun by hand, or the errors of
+ * mc_cfi_find. */
 static int find_row(struct walk *walk)
 {
     uintptr_t pc = walk->registers[MC_REG_PC] - !walk->interrupted;
     if (walk->guessed && !mc_rule_enter_guess()) return ENOENT;
     int error = mc_cfi_find(pc, &walk->entry);
+    if (error == ENOENT && !walk->interrupted && mc_cfi_is_start(pc + 1)) error = ECHILD;
     if (!error) error = mc_cfi_row_at(&walk->entry, pc, &walk->row);
     if (walk->guessed) mc_rule_leave_guess();
     return error;
@@ -118,10 +120,7 @@ static unsigned moved(struct walk *walk, uintptr_t from)
 {
     uintptr_t sp = walk->registers[MC_REG_SP];
     if (sp <= from && ++walk->switches > SWITCHES) return MC_UNWIND_STOPPED | MC_UNWIND_BAD_STACK;
-    if (sp < walk->stack.low || sp > walk->stack.high) {
-        if (sp < walk->stack.low || mc_stack_reach(&walk->stack, sp))
-            mc_stack_find(&walk->stack, sp & ~(uintptr_t)7, 0);
-    }
+    if (mc_stack_reach(&walk->stack, sp, 0)) mc_stack_find(&walk->stack, sp & ~(uintptr_t)7, 0);
     return 0;
 }
 
@@ -133,7 +132,7 @@ static unsigned step_by_row(struct walk *walk, uintptr_t *slot)
     int error = find_cfa(walk, &cfa);
     if (error) goto failed;
     /* On a stack that is probed as it is used: one probe a page instead of two a word. */
-    if (cfa > walk->stack.high && cfa % 8 == 0) mc_stack_reach(&walk->stack, cfa);
+    if (cfa > walk->stack.high && cfa % 8 == 0) mc_stack_reach(&walk->stack, cfa, 0);
     for (unsigned i = 0; i < MC_REG_PC; i++) {
         if (i == MC_REG_SP && walk->row.how[i] == MC_CFI_SAME)
             caller[i] = cfa;
@@ -176,6 +175,7 @@ static unsigned step(struct walk *walk, uintptr_t *slot)
     if (pc == 0 && !walk->interrupted) return MC_UNWIND_COMPLETE;
     switch (find_row(walk)) {
     case 0: return step_by_row(walk, slot);
+    case ECHILD: return MC_UNWIND_COMPLETE;
     case ENOENT:
     case ESRCH: return step_by_guess(walk, slot);
     default: return MC_UNWIND_STOPPED | MC_UNWIND_BAD_INFO;

@@ -71,11 +71,13 @@ void mc_stack_find(struct mc_stack *stack, uintptr_t sp, int running)
     }
 }
 
-int mc_stack_reach(struct mc_stack *stack, uintptr_t address)
+int mc_stack_reach(struct mc_stack *stack, uintptr_t address, uintptr_t size)
 {
-    if (address <= stack->high) return 0;
-    if (stack->fixed || address - stack->high > (uintptr_t)PROBES_UP * PAGE) return EFAULT;
-    while (stack->high < address) {
+    uintptr_t end = address + size;
+    if (address < stack->low || end < address) return EFAULT;
+    if (end <= stack->high) return 0;
+    if (stack->fixed || end - stack->high > (uintptr_t)PROBES_UP * PAGE) return EFAULT;
+    while (stack->high < end) {
         if (!mc_machine_readable(stack->high)) return EFAULT;
         stack->high += PAGE;
     }

@@ -2,7 +2,7 @@
 /* What an unwinder may read: the stack around a stack pointer.
  *
  *   mc_stack_find    the range known to be readable around `sp`
- *   mc_stack_reach   makes the range reach up to an address, if the memory is there
+ *   mc_stack_reach   can these bytes be read? makes the range reach up to them if they can
  *   mc_stack_read    one word, if it can be read, wherever it is
  *
  * Three kinds of stacks:
@@ -37,8 +37,9 @@ struct mc_stack {
  * it (low > sp). */
 void mc_stack_find(struct mc_stack *stack, uintptr_t sp, int running);
 
-/* 0, or EFAULT: [stack->low, address) can't be read. */
-int mc_stack_reach(struct mc_stack *stack, uintptr_t address);
+/* 0: all `size` bytes at `address` and all from stack->low up to them can be read; else EFAULT. Any
+ * address may be asked for. */
+int mc_stack_reach(struct mc_stack *stack, uintptr_t address, uintptr_t size);
 
 /* `size` <= 8 bytes; 0 or EFAULT. For the exact walk: slower than a range check. */
 int mc_stack_read(struct mc_stack *stack, uintptr_t address, unsigned size, uintptr_t *value);

@@ -105,7 +105,7 @@ uint64_t mc_rule_compute(uintptr_t key)
     switch (mc_cfi_find(key - 1, &entry)) {
     case 0: break;
     case ESRCH: return MC_RULE_EMPTY;
-    case ENOENT: return MC_RULE_NONE;
+    case ENOENT: return mc_cfi_is_start(key) ? MC_RULE_START : MC_RULE_NONE;
     default: return MC_RULE_EXACT; /* whose walk says what is wrong with it */
     }
     return mc_cfi_row_at(&entry, key - 1, &row) ? MC_RULE_EXACT : rule_of_row(&entry, &row);
@@ -118,6 +118,7 @@ struct fast {
     struct mc_stack stack;
     unsigned flags;
     int guessed;
+    int interrupted; /* `key` is one more than an interrupted instruction, no return address */
 };
 
 static uintptr_t word_at(uintptr_t address)
@@ -134,25 +135,9 @@ static __attribute__((noinline)) unsigned rare_step(struct fast *f, uint64_t rul
     uintptr_t slot;
     switch (mc_rule_kind(rule)) {
     case MC_RULE_OUTERMOST: return MC_UNWIND_COMPLETE;
-    case MC_RULE_SP:
-    case MC_RULE_BP: /* above the known part of the stack, or not sane */
-        slot = (mc_rule_kind(rule) == MC_RULE_SP ? f->sp : f->bp) + (uintptr_t)mc_rule_cfa(rule);
-        if (slot % 8 || slot <= f->sp || slot - mc_rule_bp(rule) < f->sp ||
-            mc_stack_reach(&f->stack, slot))
-            return MC_UNWIND_EXACT;
-        f->sp = slot;
-        if (mc_rule_bp(rule)) f->bp = word_at(slot - mc_rule_bp(rule));
-        break;
-    case MC_RULE_DEREF:
-        slot = f->bp + (uintptr_t)mc_rule_cfa(rule);
-        if (f->bp % 8 || slot < f->sp || f->bp < f->sp || mc_stack_reach(&f->stack, f->bp + 8) ||
-            mc_stack_reach(&f->stack, slot + 8))
-            return MC_UNWIND_EXACT;
-        slot = word_at(slot);
-        if (slot % 8 || slot <= f->sp || mc_stack_reach(&f->stack, slot)) return MC_UNWIND_EXACT;
-        f->sp = slot;
-        f->bp = word_at(f->bp);
-        break;
+    case MC_RULE_START:
+        if (!f->interrupted) return MC_UNWIND_COMPLETE;
+        __attribute__((fallthrough));
     case MC_RULE_NONE:
     case MC_RULE_EMPTY: {
         if (f->key == 0) return MC_UNWIND_COMPLETE;
@@ -161,6 +146,27 @@ static __attribute__((noinline)) unsigned rare_step(struct fast *f, uint64_t rul
         f->guessed = 1;
         return ended;
     }
+    case MC_RULE_SP:
+    case MC_RULE_BP: /* above the known part of the stack, or not sane */
+        slot = (mc_rule_kind(rule) == MC_RULE_SP ? f->sp : f->bp) + (uintptr_t)mc_rule_cfa(rule);
+        if (slot % 8 || slot <= f->sp || slot - mc_rule_bp(rule) < f->sp ||
+            mc_stack_reach(&f->stack, f->sp, slot - f->sp))
+            return MC_UNWIND_EXACT;
+        f->sp = slot;
+        if (mc_rule_bp(rule)) f->bp = word_at(slot - mc_rule_bp(rule));
+        break;
+    case MC_RULE_DEREF:
+        slot = f->bp + (uintptr_t)mc_rule_cfa(rule);
+        if (f->bp % 8 || slot < f->sp || f->bp < f->sp ||
+            mc_stack_reach(&f->stack, f->bp, sizeof slot) ||
+            mc_stack_reach(&f->stack, slot, sizeof slot))
+            return MC_UNWIND_EXACT;
+        slot = word_at(slot);
+        if (slot % 8 || slot <= f->sp || mc_stack_reach(&f->stack, f->sp, slot - f->sp))
+            return MC_UNWIND_EXACT;
+        f->sp = slot;
+        f->bp = word_at(f->bp);
+        break;
     default: return MC_UNWIND_EXACT;
     }
     f->key = word_at(f->sp - 8);
@@ -196,7 +202,7 @@ static inline size_t walk(const struct mc_unwind_start *start, int running,
             key = word_at(cfa - 8);
             sp = cfa;
         } else {
-            f.sp = sp, f.bp = bp, f.key = key;
+            f.sp = sp, f.bp = bp, f.key = key, f.interrupted = count == 0;
             unsigned ended = rare_step(&f, rule);
             if (ended == MC_UNWIND_EXACT)
                 return mc_unwind_exact(start, running, frames, max, flags);

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+/* Runs a program under the sampler and says what came of it, one line in the test protocol.
+ *
+ *   launcher NAME LOG SECONDS LEAST PERIOD_US MALLOC_EVERY SAMPLER -- COMMAND...
+ *
+ * The command is stopped after SECONDS; that is no failure: programs under test may run for ever. Fails
+ * when a difference was seen, when the program died of a signal other than ours, or when fewer than
+ * LEAST stacks were compared. The log of differences is left at LOG. */
+#define _GNU_SOURCE
+#include "sampler.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static struct tally *share(const char *path)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+    if (fd < 0 || ftruncate(fd, sizeof(struct tally))) return NULL;
+    void *shared = mmap(NULL, sizeof(struct tally), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    close(fd);
+    return shared == MAP_FAILED ? NULL : shared;
+}
+
+/* Waits up to `seconds`, then kills the group. Returns the status, *late whether it was stopped. */
+static int wait_for(pid_t child, double seconds, int *late)
+{
+    int status = 0;
+    for (long i = 0; i < (long)(seconds * 100); i++) {
+        if (waitpid(child, &status, WNOHANG) == child) return status;
+        struct timespec pause = {0, 10000000};
+        nanosleep(&pause, NULL);
+    }
+    *late = 1;
+    kill(-child, SIGKILL);
+    waitpid(child, &status, 0);
+    return status;
+}
+
+static pid_t start(char **argv, const char *tally_path)
+{
+    pid_t child = fork();
+    if (child != 0) return child;
+    setpgid(0, 0);
+    setenv("UNWIND_TALLY", tally_path, 1);
+    setenv("UNWIND_LOG", argv[2], 1);
+    setenv("UNWIND_PERIOD_US", argv[5], 1);
+    setenv("UNWIND_MALLOC_EVERY", argv[6], 1);
+    setenv("LD_PRELOAD", argv[7], 1);
+    execvp(argv[9], argv + 9);
+    fprintf(stderr, "launcher: %s: %s\n", argv[9], strerror(errno));
+    _exit(127);
+}
+
+int main(int argc, char **argv)
+{
+    char tally_path[4096];
+    if (argc < 10) return 64;
+    snprintf(tally_path, sizeof tally_path, "%s.tally", argv[2]);
+    int log = open(argv[2], O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    struct tally *tally = share(tally_path);
+    if (log < 0 || !tally) {
+        printf("not ok %s: %s: %s\n", argv[1], tally_path, strerror(errno));
+        return 1;
+    }
+    int late = 0;
+    int status = wait_for(start(argv, tally_path), atof(argv[3]), &late);
+    const char *reason = NULL;
+    char text[160];
+    if (!late && WIFSIGNALED(status)) {
+        snprintf(text, sizeof text, "died of signal %d", WTERMSIG(status));
+        reason = text;
+    } else if (!late && WEXITSTATUS(status)) {
+        snprintf(text, sizeof text, "exit code %d", WEXITSTATUS(status));
+        reason = text;
+    } else if (tally->differences || tally->unlike) {
+        reason = "differences";
+    } else if (tally->stacks < (uint64_t)atol(argv[4])) {
+        reason = "too few stacks";
+    }
+    if (reason)
+        printf("not ok %s: %s, log in %s\n", argv[1], reason, argv[2]);
+    else
+        printf("ok %s\n", argv[1]);
+    printf("# %s: %lu stacks %lu frames, %lu differences, %lu fast/exact, %lu excused "
+           "(%lu %lu %lu %lu %lu), %lu guessed; %lu complete %lu cut %lu stopped "
+           "(%lu %lu %lu), %lu exact, "
+           "%lu signals, deepest %lu, %lu busy, %lu damaged%s\n",
+           argv[1], tally->stacks, tally->frames, tally->differences, tally->unlike, tally->excused,
+           tally->excuse[1], tally->excuse[2], tally->excuse[3], tally->excuse[4],
+           tally->excuse[5], tally->guessed, tally->complete, tally->cut, tally->stopped,
+           tally->why[0], tally->why[1], tally->why[2],
+           tally->exact, tally->signals, tally->deepest, tally->busy, tally->mutated,
+           late ? ", stopped at the time limit" : "");
+    unlink(tally_path);
+    return reason != NULL;
+}
