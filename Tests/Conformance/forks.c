@@ -78,19 +78,19 @@ static void child_of_churn(void *unused)
     live_as_a_child(unused);
 }
 
-CASE(fork_while_others_allocate, "the child allocates and frees the parent's blocks, 200 times; "
+CASE(fork_while_others_allocate, "the child allocates and frees the parent's blocks, 100 times; "
                                  "fork(2) NOTES, glibc manual 3.2.3.11")
 {
     pthread_t threads[CHURNERS];
     keep_some();
     start(threads, churn_until_stopped);
-    for (int i = 0; i < 200; i++) require_child(child_of_churn, NULL);
+    for (int i = 0; i < 100; i++) require_child(child_of_churn, NULL);
     join(threads);
 }
 
 static void *fork_from_thread(void *unused)
 {
-    for (int i = 0; i < 60; i++) require_child(child_of_churn, unused);
+    for (int i = 0; i < 25; i++) require_child(child_of_churn, unused);
     return unused;
 }
 
@@ -137,7 +137,7 @@ CASE(fork_while_others_hold_stdio_locks, "fork takes the heap's and stdio's lock
 {
     pthread_t threads[CHURNERS];
     start(threads, use_stdio);
-    for (int i = 0; i < 150; i++) require_child(child_of_stdio, NULL);
+    for (int i = 0; i < 120; i++) require_child(child_of_stdio, NULL);
     join(threads);
 }
 

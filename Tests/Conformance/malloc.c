@@ -21,7 +21,7 @@ CASE(malloc_sizes_hold_their_bytes, "a block holds the bytes asked for; C17 7.22
     char *kept[KEPT] = {0};
     size_t sizes[KEPT] = {0};
     unsigned i = 0;
-    for (size_t n = 1; n <= (size_t)96 << 20; n = size_after(n), i++) {
+    for (size_t n = 1; n <= (size_t)33 << 20; n = size_after(n), i++) {
         unsigned at = i % KEPT;
         REQUIRE(pattern_holds(kept[at], sizes[at], at));
         free(kept[at]);
@@ -172,7 +172,7 @@ CASE(calloc_overflow_is_enomem, "calloc fails with ENOMEM when n * m does not fi
 
 CASE(calloc_is_zero_after_dirty_reuse, "calloc's memory is zero, reused or not; C17 7.22.3.2")
 {
-    for (size_t n = 1; n <= (size_t)32 << 20; n = size_after(n)) {
+    for (size_t n = 1; n <= (size_t)4 << 20; n = size_after(n)) {
         enum { COUNT = 5 };
         void *p[COUNT];
         int count = n < (1 << 16) ? COUNT : 2;

@@ -197,7 +197,7 @@ CASE(small_stacks_suffice, "a thread on the smallest stack (PTHREAD_STACK_MIN) c
                            "pthread_attr_setstacksize(3)")
 {
     size_t smallest = (size_t)sysconf(_SC_THREAD_STACK_MIN);
-    for (int i = 0; i < 20; i++) {
+    for (int i = 0; i < 6; i++) {
         run_thread(use_whole_heap, NULL, smallest);
         run_thread(use_whole_heap, NULL, 16384);
     }
