@@ -3,7 +3,6 @@
  * the Itanium C++ ABI writes it, swift_demangle as libswiftCore exports it. */
 #include "CDemangle.h"
 
-#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -11,13 +10,9 @@ extern char *__cxa_demangle(const char *name, char *buffer, size_t *size, int *s
 extern char *swift_demangle(const char *name, size_t name_size, char *buffer, size_t *buffer_size,
                             uint32_t flags);
 
-char *mc_demangle_cxx(const char *name)
+char *mc_demangle(enum mc_language language, const char *name)
 {
     int status = 0;
+    if (language == MC_LANGUAGE_SWIFT) return swift_demangle(name, strlen(name), NULL, NULL, 0);
     return __cxa_demangle(name, NULL, NULL, &status);
-}
-
-char *mc_demangle_swift(const char *name)
-{
-    return swift_demangle(name, strlen(name), NULL, NULL, 0);
 }
