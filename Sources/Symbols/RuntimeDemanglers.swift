@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+// The C++ runtime's and Swift's own demangler. They know no limit: a name that refers to parts of
+// itself often enough to explode is handed to a child process whose memory and time are limited.
+
+#if canImport(CDemangle)
+import CDemangle
+import Glibc
+
+func demangleCxx(_ name: UnsafeBufferPointer<UInt8>) -> String? {
+    // S_, S0_ … and T_, T0_ … repeat what came before; St, Sa, Ss and the like are abbreviations.
+    let references = name.indices.count {
+        name[$0] == UInt8(ascii: "_") && $0 > 0 && isReferenceEnd(name[..<$0])
+    }
+    return demangled(name, as: MC_LANGUAGE_CXX, references: references)
+}
+
+/// Does `S`, `T` and nothing but digits of base 36 stand at the end?
+private func isReferenceEnd(_ text: Slice<UnsafeBufferPointer<UInt8>>) -> Bool {
+    for byte in text.reversed() {
+        switch byte {
+        case UInt8(ascii: "S"), UInt8(ascii: "T"): return true
+        case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "A")...UInt8(ascii: "Z"): continue
+        default: return false
+        }
+    }
+    return false
+}
+
+func demangleSwift(_ name: UnsafeBufferPointer<UInt8>) -> String? {
+    // An A starts references to earlier parts: "AbC" is two, "A3b" the same one three times.
+    var references = name.count > 1024 ? harmlessGrowth : 0
+    var isReference = false
+    for byte in name {
+        let isLetter = byte | 0x20 >= UInt8(ascii: "a") && byte | 0x20 <= UInt8(ascii: "z")
+        let isDigit = decimalDigit(byte) != nil
+        // Bytes below the blank would be read as pointers.
+        guard byte >= UInt8(ascii: " ") else { return nil }
+        if isReference, isDigit { references += repetitionGrowth }
+        isReference = byte == UInt8(ascii: "A") || (isReference && isLetter)
+        if isReference { references += 1 }
+    }
+    return demangled(name, as: MC_LANGUAGE_SWIFT, references: references)
+}
+
+/// How often a name can double in size and still be harmless, counted from one byte.
+private let harmlessGrowth = 22
+/// swift_demangle repeats a part 2048 times at most.
+private let repetitionGrowth = 11
+
+private func demangled(
+    _ name: UnsafeBufferPointer<UInt8>, as language: mc_language, references: Int
+) -> String? {
+    let name = String(decoding: name, as: UTF8.self)
+    // With every reference a name can double in size, no more.
+    if references <= harmlessGrowth, name.utf8.count << references <= 1 << harmlessGrowth {
+        guard let text = mc_demangle(language, name) else { return nil }
+        defer { free(text) }
+        return String(cString: text)
+    }
+    return withUnsafeTemporaryAllocation(of: CChar.self, capacity: Int(MC_DEMANGLE_MAX)) { text in
+        guard let start = text.baseAddress, mc_demangle_fenced(language, name, start) >= 0 else {
+            return nil
+        }
+        return String(cString: start)
+    }
+}
+#else
+func demangleCxx(_ name: UnsafeBufferPointer<UInt8>) -> String? { nil }
+func demangleSwift(_ name: UnsafeBufferPointer<UInt8>) -> String? { nil }
+#endif
