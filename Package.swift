@@ -16,7 +16,6 @@ let package = Package(
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
-        .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
     ],
     targets: [
         // The ABI between heap and tool.
@@ -36,23 +35,26 @@ let package = Package(
         .systemLibrary(
             name: "CDw", path: "Sources/CDw", pkgConfig: "libdw",
             providers: [.apt(["libdw-dev"])]),
-        .target(
-            name: "HeapImage",
-            dependencies: ["CRegion", .product(name: "SystemPackage", package: "swift-system")]),
+        .systemLibrary(name: "CKernel", path: "Sources/CKernel"),
+        .target(name: "HeapImage", dependencies: ["CRegion", "CKernel"]),
         .target(name: "Symbols", dependencies: ["CDw"]),
         .target(name: "Reports", dependencies: ["HeapImage", "Symbols"]),
         .executableTarget(
             name: "memctl",
             dependencies: [
-                "CRegion", "HeapImage", "Symbols", "Reports",
+                "HeapImage", "Symbols", "Reports",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
-                .product(name: "SystemPackage", package: "swift-system"),
             ]),
 
         .testTarget(name: "HeapImageTests", dependencies: ["HeapImage", "CRegion"]),
         .testTarget(name: "SymbolsTests", dependencies: ["Symbols"]),
-        .testTarget(name: "ReportsTests", dependencies: ["Reports"]),
-        .testTarget(name: "MemctlTests", dependencies: ["memctl"]),
+        .testTarget(name: "ReportsTests", dependencies: ["Reports", "HeapImage", "Symbols"]),
+        .testTarget(
+            name: "MemctlTests",
+            dependencies: [
+                "memctl", "HeapImage", "CRegion",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ]),
     ],
     cLanguageStandard: .gnu17
 )

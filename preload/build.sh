@@ -22,7 +22,7 @@ for file in "$root"/Sources/CBase/*.c "$root"/Sources/CHeap/*.c "$root"/Sources/
     "$root"/preload/*.c; do
     object=$work/$(basename -- "${file%/*}")-$(basename -- "$file" .c).o
     "$cc" -std=gnu17 -O2 -g -fPIC -Wall -Wextra -Wno-unknown-warning-option \
-        -fno-builtin -fvisibility=hidden -fno-semantic-interposition -ftls-model=initial-exec \
+        -DNDEBUG -fno-builtin -fvisibility=hidden -fno-semantic-interposition -ftls-model=initial-exec \
         -fno-plt -fomit-frame-pointer -fasynchronous-unwind-tables -fno-strict-aliasing \
         -fno-stack-protector -fcf-protection=none -ffunction-sections \
         -I"$root/Sources/CRegion/include" -I"$root/Sources/CBase/include" \

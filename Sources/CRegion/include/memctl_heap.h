@@ -9,8 +9,9 @@
  *          -> threads       list of all thread structs ever made
  *
  * Everything an outside reader needs follows from the spans:
- *     used bytes  = sum over live spans of (used - remote count) * slot_size
- *     free slots  = slot_count - used + remote count   (fresh ones among them never touched)
+ *     live slots  = used - remote count - (1 if CURRENT)
+ *     used bytes  = sum over live spans of live slots * slot_size
+ *     free slots  = slot_count - live slots     (those beyond `fresh` were never touched)
  * Pointers are kept as uint64_t, atomics as plain fields: Swift imports neither pointers it may
  * not follow nor _Atomic. [const] written before the struct is published, [owner] by the owning
  * thread, [shared] by any thread, atomically. */
@@ -44,11 +45,13 @@ enum {
     MC_SPAN_TAGGED = 1, /* `tags` (class) or `tag` (large, huge) may hold tags: frees look there */
     MC_SPAN_FULL = 2,   /* no slot is free, and it is on no list of its owner */
     MC_SPAN_KEPT = 4,   /* empty, kept by its owner for the next request until the next tick */
+    MC_SPAN_CURRENT = 8, /* serves its owner's requests; counts one more in `used` */
 };
 
 /* A span: slices of one slot size, or one large or huge slot.
  * Invariants, asserted by mc_heap_check():
- *   1. used + |free| == fresh <= slot_count
+ *   1. used + |free| == fresh + (1 if CURRENT), fresh <= slot_count; so a span whose `used` falls
+ *      to 0 is not anybody's current one
  *   2. every slot on `remote` is still counted in `used`
  *   3. local == owner, if neither TAGGED nor FULL; else 0
  *   4. a free slot's second word is `mark`; a slot handed out never starts with it there
@@ -81,7 +84,7 @@ struct mc_span {
         uint64_t previous;  /* [owner] class */
         uint64_t requested; /* large, huge: bytes asked for, when tagged */
     };
-    uint64_t reserved;
+    uint64_t untagged_frees; /* [owner] frees without a tag while TAGGED */
 };
 _Static_assert(sizeof(struct mc_span) == 128, "two cache lines: the owner's, everybody's");
 _Static_assert(offsetof(struct mc_span, remote) == 64, "other threads stay off the owner's line");
@@ -114,7 +117,7 @@ struct mc_thread {
     uint64_t direct[MC_DIRECT_COUNT]; /* [owner] span for a request of i quanta */
     uint64_t current[MC_CLASS_COUNT]; /* [owner] span that serves a class; the none span if empty */
     uint64_t spans[MC_CLASS_COUNT];   /* [owner] other spans with free slots, by next/previous */
-    uint64_t kept_count;              /* [owner] spans with MC_SPAN_KEPT */
+    uint64_t kept[MC_CLASS_COUNT];    /* [owner] an empty span, or 0 */
     uint64_t next;       /* [const] next thread made */
     uint32_t number;     /* [const] 1, 2, 3, ... */
     uint32_t tid;        /* [owner] kernel's id */
@@ -163,7 +166,7 @@ static inline uint64_t mc_class_slot_size(unsigned index)
     return (uint64_t)(MC_STEPS + step) * (MC_LINEAR_MAX / MC_STEPS) << doubling;
 }
 
-/* Slots on a `remote` word. */
+/* Slots on a `remote` word, and the first of them. */
 static inline uint64_t mc_remote_count(uint64_t remote)
 {
     return remote >> 48;

@@ -129,13 +129,14 @@ struct mc_region {
 
     /* Answers and counters. [process writes] atomically. */
     uint64_t commands_seen;   /* value of `commands` at the last traced allocation that noticed */
-    uint64_t epoch;           /* odd while a dlclose is under way */
+    uint64_t epoch;           /* counts the times that modules went */
     uint64_t overflow_stacks; /* stacks that found the table full (counted under stack 1) */
     uint64_t untagged_allocs; /* allocations that could not be tagged for want of memory: untraced */
     uint64_t cut_stacks;      /* stacks with MC_STACK_CUT */
     uint64_t stopped_stacks;  /* stacks with MC_STACK_STOPPED */
     uint64_t own_bytes;       /* memory of the tracing itself outside this file: index, tags */
     uint64_t traced_since_ns; /* boot time of the first armed allocation; 0: never */
+    uint64_t pid_namespace;   /* inode of /proc/PID/ns/pid: whose pid this is; 0: unknown */
 
     struct mc_region_area areas[MC_AREA_COUNT];
     char name[64];                       /* last part of executable, terminated */
@@ -144,8 +145,8 @@ struct mc_region {
 
 _Static_assert(offsetof(struct mc_region, magic) == 64, "region layout is an ABI");
 _Static_assert(offsetof(struct mc_region, commands_seen) == 136, "region layout is an ABI");
-_Static_assert(offsetof(struct mc_region, areas) == 200, "region layout is an ABI");
-_Static_assert(offsetof(struct mc_region, name) == 360, "region layout is an ABI");
+_Static_assert(offsetof(struct mc_region, areas) == 208, "region layout is an ABI");
+_Static_assert(offsetof(struct mc_region, name) == 368, "region layout is an ABI");
 _Static_assert(sizeof(struct mc_region) <= MC_REGION_PAGE, "the control words fill one page");
 _Static_assert(sizeof(struct mc_region_module) == 80, "region layout is an ABI");
 _Static_assert(sizeof(struct mc_region_frame) == 16, "region layout is an ABI");

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/* Small words every file uses: branch hints, rounding, and atomics on plain fields.
+ *
+ * The heap's structs have plain fields (Swift reads them), so atomic access is by these functions
+ * instead of _Atomic. Each names its memory order; a caller that needs more than relaxed says with
+ * whom it pairs. */
+#ifndef MC_BITS_H
+#define MC_BITS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define likely(x)   __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+enum { MC_PAGE = 4096, MC_CACHE_LINE = 64 };
+
+/* `align` is a power of two. May wrap to 0: callers bound `value` first. */
+static inline uint64_t mc_round_up(uint64_t value, uint64_t align)
+{
+    return (value + align - 1) & ~(align - 1);
+}
+
+static inline int mc_is_power_of_two(uint64_t value)
+{
+    return value && !(value & (value - 1));
+}
+
+#define mc_load(field)               __atomic_load_n((field), __ATOMIC_RELAXED)
+#define mc_load_acquire(field)       __atomic_load_n((field), __ATOMIC_ACQUIRE)
+#define mc_store(field, value)       __atomic_store_n((field), (value), __ATOMIC_RELAXED)
+#define mc_store_release(field, value) __atomic_store_n((field), (value), __ATOMIC_RELEASE)
+#define mc_add(field, value)         __atomic_fetch_add((field), (value), __ATOMIC_RELAXED)
+#define mc_sub(field, value)         __atomic_fetch_sub((field), (value), __ATOMIC_RELAXED)
+#define mc_take(field)               __atomic_exchange_n((field), 0, __ATOMIC_ACQUIRE)
+
+/* Stores `wanted` if *field still is *seen; else loads it into *seen. Success is acquire and
+ * release, failure relaxed. */
+#define mc_swap_if(field, seen, wanted) \
+    __atomic_compare_exchange_n((field), (seen), (wanted), 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)
+
+#endif

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* The kernel, as far as memory and time go. The only file of the heap that makes system calls.
+ *
+ * Every call returns 0 or an errno value, and leaves errno and its out-parameters alone on
+ * failure. Addresses and sizes are multiples of the page size and sizes are > 0, unless said
+ * otherwise. Any thread, any time, also in a signal handler: nothing here locks or allocates.
+ * Calls go by syscall(2), not by mmap(3) and its kin, which a program may have replaced. */
+#ifndef MC_OS_H
+#define MC_OS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+int mc_os_reserve(size_t size, void **out);       /* address space only; can't be touched yet */
+int mc_os_map(size_t size, void **out);           /* readable, writable, zero */
+int mc_os_commit(void *start, size_t size);       /* reserved pages become usable, and are zero */
+int mc_os_purge(void *start, size_t size);        /* pages go back; they read as zero when touched */
+int mc_os_release(void *start, size_t size);      /* address space goes back */
+int mc_os_resize(void *start, size_t size, size_t wanted, void **out); /* may move; contents kept */
+
+/* Milliseconds since boot, in steps of a few; costs no system call. */
+uint64_t mc_os_clock_ms(void);
+
+/* 64 bits that another process can't guess; falls back to address and time when the kernel has no
+ * random bytes to give. */
+uint64_t mc_os_random(void);
+
+/* 1 in a process that fork(2), or clone(2) without CLONE_VM, made of one where mc_os_fork_watch()
+ * was called, until it calls that itself; else 0. One load. */
+int mc_os_forked(void);
+void mc_os_fork_watch(void);
+
+#endif

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: MIT */
+/* See arena.h. */
+#include "arena.h"
+
+#include <errno.h>
+
+#include "bitmap.h"
+#include "check.h"
+#include "meta.h"
+#include "os.h"
+#include "root.h"
+
+static uint64_t purgeable; /* [shared] 1: something was freed since the last purge */
+
+static uint64_t *bitmap(const struct mc_arena *arena, unsigned which)
+{
+    return (uint64_t *)arena->bitmaps + which * (arena->slice_count / 64);
+}
+
+static uint64_t index_of(const struct mc_arena *arena, uint64_t address)
+{
+    return (address - arena->base) / MC_SLICE;
+}
+
+static struct mc_arena *arena_at(uint64_t number)
+{
+    return (struct mc_arena *)mc_load_acquire(&mc_arenas[number]); /* pairs with publish */
+}
+
+/* The arena that holds `base`, which is a slice of one. */
+static struct mc_arena *arena_of(uint64_t base)
+{
+    for (uint64_t i = 0;; i++) {
+        struct mc_arena *arena = arena_at(i);
+        if (base - arena->base < arena->slice_count * MC_SLICE)
+            return arena;
+    }
+}
+
+static int publish(struct mc_arena *arena)
+{
+    for (uint64_t i = 0; i < MC_ARENAS_MAX; i++) {
+        uint64_t none = 0;
+        if (mc_load(&mc_arenas[i]) || !mc_swap_if(&mc_arenas[i], &none, (uint64_t)arena))
+            continue;
+        mc_add(&mc_root()->arena_count, 1);
+        return 0;
+    }
+    return ENOMEM;
+}
+
+/* Reserves an arena with room for `bytes` at least; smaller ones when the kernel refuses. */
+static int make(uint64_t bytes)
+{
+    uint64_t least = mc_round_up(bytes, MC_ARENA_SIZE_MIN);
+    uint64_t doublings = mc_load(&mc_root()->arena_count) / MC_ARENAS_PER_DOUBLING;
+    uint64_t size = MC_ARENA_SIZE << (doublings < MC_ARENA_DOUBLINGS ? doublings : MC_ARENA_DOUBLINGS);
+    if (size < least)
+        size = least;
+    void *start;
+    /* A slice more than needed, since the kernel aligns to pages only. */
+    while (mc_os_reserve(size + MC_SLICE, &start)) {
+        if (size / 2 < least)
+            return ENOMEM;
+        size = size / 2 & ~(MC_ARENA_SIZE_MIN - 1);
+    }
+    uint64_t words = size / MC_SLICE / 64;
+    struct mc_arena *arena = mc_meta_alloc(sizeof(*arena) + MC_ARENA_BITMAPS * words * 8);
+    if (arena) {
+        arena->base = mc_round_up((uint64_t)start, MC_SLICE);
+        arena->slice_count = size / MC_SLICE;
+        arena->free_slices = arena->slice_count;
+        arena->bitmaps = (uint64_t)(arena + 1);
+    }
+    if (!arena || publish(arena)) {
+        mc_os_release(start, size + MC_SLICE);
+        return ENOMEM;
+    }
+    return 0;
+}
+
+/* Makes the slices accessible. A run that two threads commit at once is committed twice, which is
+ * harmless: it takes nothing away from pages that are in use. */
+static int commit(struct mc_arena *arena, uint64_t first, uint64_t slices)
+{
+    uint64_t *committed = bitmap(arena, MC_ARENA_COMMITTED);
+    for (uint64_t i = first / MC_COMMIT_SLICES; i <= (first + slices - 1) / MC_COMMIT_SLICES; i++) {
+        if (mc_load_acquire(&committed[i / 64]) >> i % 64 & 1)
+            continue;
+        uint64_t start = arena->base + i * MC_COMMIT_SLICES * MC_SLICE;
+        int error = mc_os_commit((void *)start, MC_COMMIT_SLICES * MC_SLICE);
+        if (error)
+            return error;
+        mc_bits_set(committed, i, 1);
+    }
+    return 0;
+}
+
+/* Takes slices whose bits look free; `hint` and `free_slices` follow. */
+static int claim(struct mc_arena *arena, uint64_t first, uint64_t slices, struct mc_run *run)
+{
+    uint64_t *used = bitmap(arena, MC_ARENA_USED);
+    if (!mc_bits_claim(used, first, slices))
+        return EAGAIN;
+    if (commit(arena, first, slices)) {
+        mc_bits_clear(used, first, slices);
+        return ENOMEM;
+    }
+    mc_sub(&arena->free_slices, slices);
+    mc_bits_clear(bitmap(arena, MC_ARENA_AGING), first, slices);
+    run->base = arena->base + first * MC_SLICE;
+    run->slices = slices;
+    run->zero = !mc_bits_set(bitmap(arena, MC_ARENA_DIRTY), first, slices);
+    return 0;
+}
+
+static int take_from(struct mc_arena *arena, uint64_t slices, uint64_t align, struct mc_run *run)
+{
+    uint64_t *used = bitmap(arena, MC_ARENA_USED);
+    uint64_t step = align / MC_SLICE;
+    /* Slice numbers congruent to `phase` are aligned. */
+    uint64_t phase = (step - arena->base / MC_SLICE % step) % step;
+    uint64_t hint = mc_load(&arena->hint) * 64;
+    for (uint64_t from = hint;;) {
+        uint64_t first = mc_bits_find(used, arena->slice_count, from, slices, step, phase);
+        if (first == MC_BITS_NONE && from == hint && hint) {
+            hint = from = 0; /* racing stores may have left it too high */
+            continue;
+        }
+        if (first == MC_BITS_NONE)
+            return ENOMEM;
+        int error = claim(arena, first, slices, run);
+        if (error != EAGAIN) {
+            if (!error && slices == 1 && step == 1)
+                mc_store(&arena->hint, first / 64);
+            return error;
+        }
+        from = first;
+    }
+}
+
+int mc_arena_take(uint64_t slices, uint64_t align, struct mc_run *run)
+{
+    for (int fresh = 0; fresh < 2; fresh++) {
+        for (uint64_t i = 0; i < MC_ARENAS_MAX && arena_at(i); i++) {
+            struct mc_arena *arena = arena_at(i);
+            if (mc_load(&arena->free_slices) >= slices && !take_from(arena, slices, align, run))
+                return 0;
+        }
+        if (!fresh && make(slices * MC_SLICE + align - MC_SLICE))
+            return ENOMEM;
+    }
+    return ENOMEM;
+}
+
+int mc_arena_take_at(uint64_t base, uint64_t slices)
+{
+    struct mc_arena *arena = arena_of(base - MC_SLICE);
+    uint64_t first = index_of(arena, base);
+    struct mc_run run;
+    if (first + slices > arena->slice_count)
+        return ENOMEM;
+    return claim(arena, first, slices, &run) ? ENOMEM : 0;
+}
+
+void mc_arena_give(uint64_t base, uint64_t slices)
+{
+    struct mc_arena *arena = arena_of(base);
+    uint64_t first = index_of(arena, base);
+    mc_add(&arena->free_slices, slices);
+    mc_bits_clear(bitmap(arena, MC_ARENA_USED), first, slices);
+    /* The lowest word that may have room. */
+    if (first / 64 < mc_load(&arena->hint))
+        mc_store(&arena->hint, first / 64);
+    mc_store(&purgeable, 1);
+}
+
+int mc_arena_purgeable(void)
+{
+    return mc_load(&purgeable) != 0;
+}
+
+/* Purges the free slices of one bitmap word that are set in `which`: takes them as any other taker
+ * does, so that nobody gets a slice while its pages go. */
+static uint64_t purge_word(struct mc_arena *arena, uint64_t word, uint64_t which)
+{
+    uint64_t *used = bitmap(arena, MC_ARENA_USED) + word;
+    uint64_t held = which & ~__atomic_fetch_or(used, which, __ATOMIC_ACQUIRE);
+    uint64_t purged = 0;
+    for (uint64_t rest = held; rest;) {
+        unsigned first = (unsigned)__builtin_ctzll(rest);
+        uint64_t behind = ~(rest >> first);
+        unsigned count = behind ? (unsigned)__builtin_ctzll(behind) : 64;
+        uint64_t bits = count == 64 ? ~0ull : ((1ull << count) - 1) << first;
+        uint64_t start = arena->base + (word * 64 + first) * MC_SLICE;
+        if (!mc_os_purge((void *)start, (uint64_t)count * MC_SLICE)) {
+            __atomic_fetch_and(bitmap(arena, MC_ARENA_DIRTY) + word, ~bits, __ATOMIC_RELAXED);
+            purged += (uint64_t)count * MC_SLICE;
+        }
+        rest &= ~bits;
+    }
+    __atomic_fetch_and(used, ~held, __ATOMIC_RELEASE);
+    return purged;
+}
+
+uint64_t mc_arena_purge(int all)
+{
+    uint64_t purged = 0;
+    int waiting = 0;
+    mc_store(&purgeable, 0);
+    for (uint64_t i = 0; i < MC_ARENAS_MAX && arena_at(i); i++) {
+        struct mc_arena *arena = arena_at(i);
+        for (uint64_t word = 0; word < arena->slice_count / 64; word++) {
+            uint64_t *aging = bitmap(arena, MC_ARENA_AGING) + word;
+            uint64_t dirty = mc_load(bitmap(arena, MC_ARENA_DIRTY) + word)
+                             & ~mc_load(bitmap(arena, MC_ARENA_USED) + word);
+            uint64_t old = all ? dirty : dirty & mc_load(aging);
+            if (old)
+                purged += purge_word(arena, word, old);
+            mc_store(aging, dirty & ~old);
+            waiting |= (dirty & ~old) != 0;
+        }
+    }
+    if (waiting)
+        mc_store(&purgeable, 1);
+    mc_add(&mc_root()->purged_bytes, purged);
+    return purged;
+}
+
+void mc_arena_check(void)
+{
+    for (uint64_t i = 0; i < MC_ARENAS_MAX && arena_at(i); i++) {
+        struct mc_arena *arena = arena_at(i);
+        const uint64_t *committed = bitmap(arena, MC_ARENA_COMMITTED);
+        mc_assert(arena->slice_count % 64 == 0 && arena->base % MC_SLICE == 0);
+        for (uint64_t slice = 0; slice < arena->slice_count; slice++) {
+            uint64_t bit = 1ull << slice % 64;
+            uint64_t used = bitmap(arena, MC_ARENA_USED)[slice / 64] & bit;
+            uint64_t dirty = bitmap(arena, MC_ARENA_DIRTY)[slice / 64] & bit;
+            uint64_t run = slice / MC_COMMIT_SLICES;
+            mc_assert(!(used | dirty) || committed[run / 64] >> run % 64 & 1);
+            if (used || dirty || !(committed[run / 64] >> run % 64 & 1))
+                continue;
+            const uint64_t *words = (const uint64_t *)(arena->base + slice * MC_SLICE);
+            for (unsigned word = 0; word < MC_SLICE / 8; word += MC_PAGE / 8)
+                mc_assert(words[word] == 0);
+        }
+    }
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/* Arenas: address space, reserved in large pieces and cut into slices.
+ *
+ * Made when no other has room, never unmade. Which slices are in use is a bitmap; a run of slices
+ * is taken by setting its bits, a word at a time, and undone if another thread was faster. There
+ * are no locks, so neither a fork nor a signal nor a thread that dies can leave one behind; what a
+ * forked child can lose is a run that another thread was just taking.
+ *
+ * Pages: a run is made accessible (committed) when first taken and stays so. Freed slices stay
+ * populated until they have been free for a whole tick; then they are purged, and read as zero.
+ *
+ * Invariants, asserted by mc_arena_check():
+ *   1. slices that are neither used nor dirty read as zero
+ *   2. used and dirty bits are only ever set in committed runs */
+#ifndef MC_ARENA_H
+#define MC_ARENA_H
+
+#include "limits.h"
+
+struct mc_run {
+    uint64_t base;
+    uint64_t slices;
+    int zero; /* reads as zero */
+};
+
+/* Takes `slices` slices at a multiple of `align` (a power of two, >= MC_SLICE). Returns 0, or
+ * ENOMEM and leaves *run alone. */
+int mc_arena_take(uint64_t slices, uint64_t align, struct mc_run *run);
+
+/* Takes the slices from `base` on, which follow a run of the caller's. Returns 0 or ENOMEM. */
+int mc_arena_take_at(uint64_t base, uint64_t slices);
+
+/* Slices of one or several adjoining runs; their contents are lost. */
+void mc_arena_give(uint64_t base, uint64_t slices);
+
+/* Purges what has been free since the call before; with `all`, everything free. Returns bytes. */
+uint64_t mc_arena_purge(int all);
+
+/* 1 if free slices wait to be purged. */
+int mc_arena_purgeable(void);
+
+void mc_arena_check(void);
+
+#endif

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/* Walks everything and asserts every invariant: for tests, after each batch of operations. */
+#include "arena.h"
+#include "refill.h"
+#include "span.h"
+#include "thread.h"
+
+void mc_heap_check(void)
+{
+    mc_arena_check();
+    mc_spans_check();
+    for (struct mc_thread *thread = mc_thread_first(); thread; thread = mc_thread_next(thread))
+        mc_thread_check(thread);
+}

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: MIT */
+/* The long paths of allocating and freeing; see heap.h. */
+#include "heap.h"
+
+#include <string.h>
+
+#include "arena.h"
+#include "class.h"
+#include "large.h"
+#include "os.h"
+#include "pagemap.h"
+#include "print.h"
+#include "refill.h"
+#include "span.h"
+#include "thread.h"
+
+struct mc_span *mc_span_of(const void *address)
+{
+    return mc_page_map_find(address);
+}
+
+void mc_heap_notice_fork(void)
+{
+    mc_threads_after_fork();
+    mc_heap_on_fork();
+}
+
+/* -- allocating ---------------------------------------------------------------------------- */
+
+static void *pop(struct mc_span *span)
+{
+    struct mc_slot *slot = (struct mc_slot *)span->free;
+    mc_store(&span->free, (uint64_t)slot->next);
+    mc_store(&span->used, span->used + 1);
+    slot->mark = 0;
+    return slot;
+}
+
+static void *alloc_small(struct mc_thread *self, unsigned class_index, int zero)
+{
+    struct mc_span *span = (struct mc_span *)self->current[class_index];
+    if (!span->free) {
+        span = mc_refill(self, class_index);
+        if (unlikely(!span)) {
+            /* Memory may be hiding in what threads keep for themselves. */
+            mc_refill_flush(self);
+            mc_threads_reap();
+            span = mc_refill(self, class_index);
+        }
+        if (unlikely(!span))
+            return 0;
+    }
+    void *object = pop(span);
+    return zero ? memset(object, 0, span->slot_size) : object;
+}
+
+static void *alloc_large(struct mc_thread *self, size_t size, size_t align, int zero)
+{
+    int is_zero = 0;
+    mc_refill_tick(self);
+    void *object = mc_large_alloc(size, align, &is_zero);
+    if (unlikely(!object)) {
+        mc_refill_flush(self);
+        mc_threads_reap();
+        mc_arena_purge(1);
+        object = mc_large_alloc(size, align, &is_zero);
+    }
+    if (object && zero && !is_zero)
+        memset(object, 0, size);
+    return object;
+}
+
+void *mc_alloc_slow(size_t size, int zero)
+{
+    if (unlikely(mc_os_forked()))
+        mc_heap_notice_fork();
+    struct mc_thread *self = mc_thread_attach();
+    if (unlikely(!self) || unlikely(size > MC_REQUEST_MAX))
+        return 0;
+    if (size <= MC_SMALL_MAX)
+        return alloc_small(self, mc_class_for(size), zero);
+    return alloc_large(self, size, MC_PAGE, zero);
+}
+
+/* Slots of a class whose size is a multiple of `align` are aligned, since spans begin at a slice.
+ * Requires align <= MC_SLICE. Returns MC_CLASS_COUNT if no class will do. */
+static unsigned aligned_class(size_t size, size_t align)
+{
+    size_t wanted = size < align ? align : size;
+    if (wanted > MC_SMALL_MAX)
+        return MC_CLASS_COUNT;
+    unsigned index = mc_class_for(wanted);
+    while (index < MC_CLASS_COUNT && mc_class_slot_size(index) % align)
+        index++;
+    return index;
+}
+
+void *mc_alloc_aligned(size_t size, size_t align)
+{
+    if (align <= MC_QUANTUM)
+        return mc_alloc(size);
+    if (unlikely(mc_os_forked()))
+        mc_heap_notice_fork();
+    struct mc_thread *self = mc_thread_attach();
+    if (unlikely(!self) || unlikely(size > MC_REQUEST_MAX) || unlikely(align > MC_REQUEST_MAX))
+        return 0;
+    unsigned index = align <= MC_SLICE ? aligned_class(size, align) : MC_CLASS_COUNT;
+    if (index < MC_CLASS_COUNT)
+        return alloc_small(self, index, 0);
+    return alloc_large(self, size, align < MC_PAGE ? MC_PAGE : align, 0);
+}
+
+/* -- freeing ------------------------------------------------------------------------------- */
+
+/* The span whose live slot starts at `object`; anything else is a panic. */
+static struct mc_span *span_of_live(const void *object, const char *caller)
+{
+    struct mc_span *span = mc_page_map_find(object);
+    if (unlikely(!span))
+        mc_panic(caller, object, "not an object of this heap, or freed before");
+    uint8_t state = mc_load(&span->state);
+    uint64_t offset = (uint64_t)object - span->base;
+    if (state != MC_SPAN_CLASS) {
+        if (offset)
+            mc_panic(caller, object, "inside an object, not at its start");
+        return span;
+    }
+    unsigned __int128 product = (unsigned __int128)offset * span->reciprocal;
+    if (unlikely((uint64_t)product >= span->reciprocal))
+        mc_panic(caller, object, "inside an object, not at its start");
+    if (unlikely((uint64_t)(product >> 64) >= mc_load(&span->fresh)))
+        mc_panic(caller, object, "never allocated");
+    if (unlikely(mc_load(&((const struct mc_slot *)object)->mark) == span->mark)
+        && mc_span_has_free(span, object))
+        mc_panic(caller, object, "freed before");
+    return span;
+}
+
+/* After tracing has ended, a span's last tags go one by one; once in a while it is worth a look
+ * whether all are gone, so that frees take the short path again. Owner only. */
+static void untag(struct mc_span *span)
+{
+    enum { EVERY = 256 };
+    if (++span->untagged_frees % EVERY)
+        return;
+    const uint64_t *tags = (const uint64_t *)span->tags;
+    for (uint32_t i = 0; i < span->fresh; i++) {
+        if (mc_load(&tags[i]))
+            return;
+    }
+    span->flags &= (uint8_t)~MC_SPAN_TAGGED;
+    mc_span_set_local(span);
+}
+
+static void take_tag(void *object)
+{
+    size_t usable, requested;
+    uint64_t tag = mc_tag_take(object, &usable, &requested);
+    if (tag)
+        mc_heap_on_tagged_free(object, usable, requested, tag);
+}
+
+static void free_local(struct mc_thread *self, struct mc_span *span, struct mc_slot *slot)
+{
+    slot->next = (struct mc_slot *)span->free;
+    slot->mark = span->mark;
+    mc_store(&span->free, (uint64_t)slot);
+    mc_store(&span->used, span->used - 1);
+    if (span->flags & MC_SPAN_FULL || !span->used)
+        mc_refill_span_freed(self, span);
+}
+
+void mc_free_slow(void *object)
+{
+    if (!object)
+        return;
+    if (unlikely(mc_os_forked()))
+        mc_heap_notice_fork();
+    struct mc_span *span = span_of_live(object, "invalid pointer in free()");
+    if (span->flags & MC_SPAN_TAGGED)
+        take_tag(object);
+    if (span->state != MC_SPAN_CLASS) {
+        mc_large_free(span, object);
+        mc_refill_tick(mc_self);
+    } else if (mc_load(&span->owner) != (uint64_t)mc_self) {
+        mc_span_push_remote(span, object);
+    } else {
+        if (span->flags & MC_SPAN_TAGGED)
+            untag(span);
+        free_local(mc_self, span, object);
+    }
+}
+
+size_t mc_usable_size(const void *object, const char *caller)
+{
+    return span_of_live(object, caller)->slot_size;
+}
+
+void *mc_realloc_in_place(void *object, size_t size)
+{
+    struct mc_span *span = span_of_live(object, "invalid pointer in realloc()");
+    if (size > MC_REQUEST_MAX)
+        return 0;
+    if (span->state != MC_SPAN_CLASS)
+        return size > MC_SMALL_MAX ? mc_large_resize(span, size) : 0;
+    /* Smaller than half is worth a copy to a smaller slot. */
+    return size <= span->slot_size && size >= span->slot_size / 2 ? object : 0;
+}
+
+int mc_heap_trim(void)
+{
+    if (mc_self != &mc_thread_none) {
+        mc_refill_collect(mc_self);
+        mc_refill_flush(mc_self);
+    }
+    mc_threads_reap();
+    return mc_arena_purge(1) > 0;
+}

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT */
+/* The heap: memory for objects, from mappings only. Knows nothing of traces, libc's names or
+ * errno (which it keeps). The only header of CHeap that others include.
+ *
+ *     malloc(100) -> mc_alloc(100): the calling thread's span for that size pops a free slot
+ *     free(p)     -> mc_free(p):    page map -> span; if the span is the thread's own, push
+ *
+ * Both are a dozen instructions without atomics or locks, written here to be inlined; everything
+ * else is behind the three `_slow` calls. There are no locks anywhere in the heap, so a fork at any
+ * instant, from any thread, leaves parent and child with a heap that works. */
+#ifndef MC_HEAP_H
+#define MC_HEAP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "bits.h"
+#include "memctl_heap.h"
+
+/* A free slot. Its first two words are the heap's; live slots are all the program's. */
+struct mc_slot {
+    struct mc_slot *next;
+    uint64_t mark; /* tells free slots from live ones; see mc_span.mark */
+};
+_Static_assert(sizeof(struct mc_slot) <= MC_QUANTUM, "fits the smallest slot");
+
+/* Where everything begins, for readers from outside. */
+extern struct mc_heap_root memctl_heap_root;
+
+/* The calling thread's struct, or a shared one without any spans until its first allocation. */
+extern __thread struct mc_thread *mc_self;
+
+/* Page map, see pagemap.h. */
+struct mc_span *mc_span_of(const void *address);
+
+/* Objects. All return NULL when memory is short; sizes above PTRDIFF_MAX are. `zero` says that the
+ * memory must read as zero. `align` is a power of two. */
+void *mc_alloc_slow(size_t size, int zero);
+void *mc_alloc_aligned(size_t size, size_t align);
+void *mc_realloc_in_place(void *object, size_t size); /* the object, or NULL if it has to move */
+void mc_free_slow(void *object);
+
+/* Bytes the program may use at `object`. A pointer that is no live object's start is a panic that
+ * names `caller`; so it is for mc_free, which calls itself "free()". */
+size_t mc_usable_size(const void *object, const char *caller);
+
+/* A slot was freed and its span is empty now. */
+void mc_span_emptied(struct mc_span *span);
+
+/* Tags: see tag.h. mc_tag_set() returns 0 if there is no memory for it; only the thread that was
+ * just handed the slot may call it, and only if mc_tag_settable(). mc_tag_take() takes the tag off
+ * and returns it, with the object's sizes; only large objects keep the one requested. */
+#define MC_REQUESTED_UNKNOWN UINT64_MAX
+int mc_tag_settable(const void *object);
+int mc_tag_set(void *object, size_t requested, uint64_t tag);
+uint64_t mc_tag_take(const void *object, size_t *usable, size_t *requested);
+
+/* Puts back a tag that was just taken, on the same object. */
+void mc_tag_put_back(const void *object, uint64_t tag);
+
+/* Calls `visit` for every live tag. For a forked child that counts anew, alone. */
+void mc_tags_visit(void (*visit)(uint64_t tag, uint64_t usable, uint64_t requested, void *context),
+                   void *context);
+
+/* Gives free pages back now. Returns 1 if any went. */
+int mc_heap_trim(void);
+
+struct mc_heap_totals {
+    uint64_t reserved;   /* address space of arenas and huge objects */
+    uint64_t used;       /* bytes of live slots */
+    uint64_t used_slots;
+    uint64_t cached;     /* free slots in spans */
+    uint64_t huge_bytes, huge_count;
+    uint64_t metadata;
+    uint64_t free_slices; /* bytes of arenas that are in no span, and committed */
+};
+void mc_heap_totals(struct mc_heap_totals *totals);
+
+/* Numbers that tell threads apart, from 1; 0 for one that never allocated. */
+unsigned mc_thread_number(void);
+
+/* Called back when a tag is on an object that is being freed. Defined by whoever links the heap. */
+void mc_heap_on_tagged_free(void *object, size_t usable, size_t requested, uint64_t tag);
+
+/* To be called when mc_os_forked() says so; the heap's long paths do. */
+void mc_heap_notice_fork(void);
+
+/* Called on the long paths of a forked child, until it calls mc_os_fork_watch(). Likewise. */
+void mc_heap_on_fork(void);
+
+/* Asserts every invariant of every structure. Only while no other thread allocates. */
+void mc_heap_check(void);
+
+static inline void *mc_alloc(size_t size)
+{
+    if (likely(size <= MC_DIRECT_MAX)) {
+        struct mc_span *span = (struct mc_span *)mc_self->direct[(size + MC_QUANTUM - 1) / MC_QUANTUM];
+        struct mc_slot *slot = (struct mc_slot *)span->free;
+        if (likely(slot)) {
+            mc_store(&span->free, (uint64_t)slot->next);
+            mc_store(&span->used, span->used + 1);
+            slot->mark = 0;
+            return slot;
+        }
+    }
+    return mc_alloc_slow(size, 0);
+}
+
+extern uint64_t *mc_page_map[];
+
+static inline void mc_free(void *object)
+{
+    uint64_t address = (uint64_t)object;
+    uint64_t root = address >> 30; /* MC_LEAF_SHIFT, which pagemap.c checks */
+    if (unlikely(root >= 1u << 17))
+        return mc_free_slow(object);
+    const uint64_t *leaf = mc_load_acquire(&mc_page_map[root]);
+    if (unlikely(!leaf))
+        return mc_free_slow(object);
+    struct mc_span *span = (struct mc_span *)mc_load(&leaf[address >> MC_SLICE_SHIFT & 0xffff]);
+    if (unlikely(!span) || unlikely(mc_load(&span->local) != (uint64_t)mc_self))
+        return mc_free_slow(object);
+    /* n * ceil(2^64 / d) has the quotient in its upper half, and a lower half below the factor
+     * exactly if d divides n, for n and d < 2^32. Lemire, Kaser, Kurz: "Faster remainder by direct
+     * computation", 2019. */
+    unsigned __int128 product = (unsigned __int128)(address - span->base) * span->reciprocal;
+    struct mc_slot *slot = object;
+    if (unlikely((uint64_t)product >= span->reciprocal)
+        || unlikely((uint64_t)(product >> 64) >= span->fresh) || unlikely(slot->mark == span->mark))
+        return mc_free_slow(object);
+    slot->next = (struct mc_slot *)span->free;
+    slot->mark = span->mark;
+    mc_store(&span->free, address);
+    mc_store(&span->used, span->used - 1);
+    if (unlikely(!span->used))
+        mc_span_emptied(span);
+}
+
+#endif

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/* Large and huge objects: each is a span of its own with one slot.
+ *
+ * Large ones are slices of an arena, up to MC_LARGE_MAX; huge ones have a mapping. Their slot size
+ * is the request in whole pages, so what a large one leaves unused of its last slice is never
+ * touched. The page map knows their first slice only. Any thread may free or resize them; that two
+ * free one at once is found by the exchange of `state`. */
+#ifndef MC_LARGE_H
+#define MC_LARGE_H
+
+#include "heap.h"
+
+/* Requires MC_SMALL_MAX < size, or a large align; both bounded by the caller. *zero is set to
+ * whether the object reads as zero. */
+void *mc_large_alloc(size_t size, size_t align, int *zero);
+
+/* Requires that `object` is the start of `span`'s slot. */
+void mc_large_free(struct mc_span *span, void *object);
+
+/* The object, perhaps moved (huge), with `size` bytes; NULL if it can't be done so: then it is
+ * untouched, and has to be copied. Requires size > MC_SMALL_MAX. */
+void *mc_large_resize(struct mc_span *span, size_t size);
+
+#endif

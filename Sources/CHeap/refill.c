@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: MIT */
+/* See refill.h. */
+#include "refill.h"
+
+#include "arena.h"
+#include "check.h"
+#include "class.h"
+#include "os.h"
+#include "root.h"
+#include "span.h"
+#include "thread.h"
+
+static struct mc_span *at(uint64_t address)
+{
+    return (struct mc_span *)address;
+}
+
+/* -- the list of a class ------------------------------------------------------------------- */
+
+static void push(struct mc_thread *thread, struct mc_span *span)
+{
+    uint64_t *head = &thread->spans[span->class_index];
+    span->previous = 0;
+    span->next = *head;
+    if (*head)
+        at(*head)->previous = (uint64_t)span;
+    *head = (uint64_t)span;
+}
+
+static void remove_from_list(struct mc_thread *thread, struct mc_span *span)
+{
+    if (span->previous)
+        at(span->previous)->next = span->next;
+    else
+        thread->spans[span->class_index] = span->next;
+    if (span->next)
+        at(span->next)->previous = span->previous;
+    span->next = span->previous = 0;
+}
+
+static void point_direct(struct mc_thread *self, unsigned class_index, struct mc_span *span)
+{
+    uint64_t size = mc_class_slot_size(class_index);
+    uint64_t first = class_index ? mc_class_slot_size(class_index - 1) / MC_QUANTUM + 1 : 0;
+    if (size > MC_DIRECT_MAX)
+        return;
+    for (uint64_t quanta = first; quanta <= size / MC_QUANTUM; quanta++)
+        self->direct[quanta] = (uint64_t)span;
+}
+_Static_assert(MC_DIRECT_MAX == 1024, "a class ends there, so that direct[] is of whole classes");
+
+static void take_current(struct mc_thread *self, struct mc_span *span)
+{
+    span->flags |= MC_SPAN_CURRENT;
+    span->used++;
+    self->current[span->class_index] = (uint64_t)span;
+    point_direct(self, span->class_index, span);
+}
+
+/* Returns the span that was current, or NULL. */
+static struct mc_span *drop_current(struct mc_thread *self, unsigned class_index)
+{
+    struct mc_span *span = at(self->current[class_index]);
+    if (span == &mc_span_none)
+        return 0;
+    self->current[class_index] = (uint64_t)&mc_span_none;
+    point_direct(self, class_index, &mc_span_none);
+    span->flags &= (uint8_t)~MC_SPAN_CURRENT;
+    span->used--;
+    return span;
+}
+
+/* -- spans leave and come back ------------------------------------------------------------- */
+
+static void set_full(struct mc_span *span)
+{
+    span->flags |= MC_SPAN_FULL;
+    mc_span_set_local(span);
+}
+
+/* The span has no slot in use and is on no list. */
+static void put_empty(struct mc_thread *self, struct mc_span *span)
+{
+    uint64_t *kept = &self->kept[span->class_index];
+    if (*kept) {
+        mc_span_unmake(span);
+        return;
+    }
+    span->flags |= MC_SPAN_KEPT;
+    *kept = (uint64_t)span;
+}
+
+void mc_refill_span_freed(struct mc_thread *self, struct mc_span *span)
+{
+    if (span->flags & MC_SPAN_FULL) {
+        span->flags &= (uint8_t)~MC_SPAN_FULL;
+        mc_span_set_local(span);
+        push(self, span);
+    }
+    if (!span->used) {
+        remove_from_list(self, span);
+        put_empty(self, span);
+    }
+}
+
+void mc_span_emptied(struct mc_span *span)
+{
+    mc_refill_span_freed(mc_self, span);
+}
+
+void mc_refill_collect(struct mc_thread *thread)
+{
+    struct mc_span *span = at(mc_load(&thread->notified));
+    if (likely(!span))
+        return;
+    span = at(mc_take(&thread->notified)); /* pairs with mc_span_notify */
+    while (span) {
+        struct mc_span *next = at(mc_load(&span->notify_next));
+        if (mc_load(&span->owner) != (uint64_t)thread) {
+            mc_span_notify(span); /* adopted by another since it was pushed */
+        } else {
+            mc_span_collect(span);
+            mc_refill_span_freed(thread, span);
+        }
+        span = next;
+    }
+}
+
+void mc_refill_flush(struct mc_thread *thread)
+{
+    for (unsigned i = 0; i < MC_CLASS_COUNT; i++) {
+        struct mc_span *kept = at(thread->kept[i]);
+        if (kept) {
+            thread->kept[i] = 0;
+            mc_span_unmake(kept);
+        }
+        if (at(thread->current[i])->used == 1)
+            mc_span_unmake(drop_current(thread, i));
+    }
+}
+
+/* -- ended threads ------------------------------------------------------------------------- */
+
+/* Leaves a seized thread with no current spans, so that all it has is on lists for others. */
+static void retire(struct mc_thread *thread)
+{
+    mc_refill_collect(thread);
+    mc_refill_flush(thread);
+    for (unsigned i = 0; i < MC_CLASS_COUNT; i++) {
+        struct mc_span *span = drop_current(thread, i);
+        if (span && (span->free || span->fresh < span->slot_count))
+            push(thread, span);
+        else if (span)
+            set_full(span);
+    }
+}
+
+void mc_threads_reap(void)
+{
+    struct mc_thread *thread = mc_thread_first();
+    for (; thread; thread = mc_thread_next(thread)) {
+        int idle = mc_load(&thread->state) == MC_THREAD_FREE && !mc_load(&thread->notified);
+        if (idle || !mc_thread_seize(thread))
+            continue;
+        retire(thread);
+        mc_thread_let_go(thread);
+    }
+}
+
+/* Takes a span of the class from a thread that ended. */
+static struct mc_span *adopt(struct mc_thread *self, unsigned class_index)
+{
+    int tries = MC_ADOPT_TRIES;
+    struct mc_thread *thread = mc_thread_first();
+    for (; thread && tries; thread = mc_thread_next(thread)) {
+        if (mc_load(&thread->state) != MC_THREAD_FREE || !mc_load(&thread->spans[class_index]))
+            continue;
+        tries--;
+        if (!mc_thread_seize(thread))
+            continue;
+        struct mc_span *span = at(thread->spans[class_index]);
+        if (span) {
+            remove_from_list(thread, span);
+            /* Release pairs with mc_span_notify: whoever sees the new owner may use its list. */
+            mc_store_release(&span->owner, (uint64_t)self);
+            mc_span_set_local(span);
+        }
+        mc_thread_let_go(thread);
+        if (span)
+            return span;
+    }
+    return 0;
+}
+
+/* -- refill -------------------------------------------------------------------------------- */
+
+static struct mc_span *next_span(struct mc_thread *self, unsigned class_index)
+{
+    struct mc_span *span = at(self->spans[class_index]);
+    if (span) {
+        remove_from_list(self, span);
+        return span;
+    }
+    span = at(self->kept[class_index]);
+    if (span) {
+        self->kept[class_index] = 0;
+        span->flags &= (uint8_t)~MC_SPAN_KEPT;
+        return span;
+    }
+    span = adopt(self, class_index);
+    return span ? span : mc_span_make(class_index, self);
+}
+
+struct mc_span *mc_refill(struct mc_thread *self, unsigned class_index)
+{
+    mc_refill_tick(self);
+    mc_refill_collect(self);
+    struct mc_span *span = at(self->current[class_index]);
+    if (span->free)
+        return span;
+    if (span != &mc_span_none) {
+        if (mc_span_carve(span))
+            return span;
+        set_full(drop_current(self, class_index));
+    }
+    span = next_span(self, class_index);
+    if (!span)
+        return 0;
+    if (!span->free)
+        mc_span_carve(span);
+    take_current(self, span);
+    return span;
+}
+
+static uint64_t next_tick_ms; /* [shared] */
+
+void mc_refill_tick(struct mc_thread *self)
+{
+    uint64_t now = mc_os_clock_ms();
+    uint64_t due = mc_load(&next_tick_ms);
+    if (likely(now < due) || !mc_swap_if(&next_tick_ms, &due, now + MC_TICK_MS) || !due)
+        return;
+    mc_refill_flush(self);
+    mc_threads_reap();
+    if (mc_arena_purgeable())
+        mc_arena_purge(0);
+}
+
+void mc_thread_check(const struct mc_thread *thread)
+{
+    for (unsigned i = 0; i < MC_CLASS_COUNT; i++) {
+        const struct mc_span *current = at(thread->current[i]);
+        mc_assert(current == &mc_span_none
+               || (current->owner == (uint64_t)thread && current->flags & MC_SPAN_CURRENT));
+        uint64_t previous = 0;
+        for (uint64_t list = thread->spans[i]; list; previous = list, list = at(list)->next) {
+            const struct mc_span *span = at(list);
+            mc_assert(span->owner == (uint64_t)thread && span->class_index == i);
+            mc_assert(span != current && span->previous == previous);
+            mc_assert(!(span->flags & (MC_SPAN_FULL | MC_SPAN_KEPT)));
+            mc_assert(span->free || span->fresh < span->slot_count);
+        }
+        const struct mc_span *kept = at(thread->kept[i]);
+        mc_assert(!kept || (kept->used == 0 && kept->flags & MC_SPAN_KEPT));
+    }
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/* Refill: how a thread comes by a span with free slots, and where its spans go.
+ *
+ *     current[class]  serves the class; direct[] points small requests at it
+ *     spans[class]    others of the class with free slots, a list
+ *     kept[class]     one empty span, so that a program on the edge does not make and unmake it
+ *     (full spans)    on no list; the first free of a slot puts them back
+ *
+ * Order of sources: slots others freed, fresh slots of the current span, the list, the kept span,
+ * spans of an ended thread, the arenas. Nothing here is called by two threads for one struct at a
+ * time: the owner calls it, or whoever seized the struct of a thread that ended. */
+#ifndef MC_REFILL_H
+#define MC_REFILL_H
+
+#include "heap.h"
+
+/* A span of the class with a free slot, current from now on; NULL when memory is short. */
+struct mc_span *mc_refill(struct mc_thread *self, unsigned class_index);
+
+/* The owner has pushed a slot on `free` of a FULL span, or taken it off `used`. */
+void mc_refill_span_freed(struct mc_thread *self, struct mc_span *span);
+
+/* Gives back spans that are empty: kept ones and idle current ones. */
+void mc_refill_flush(struct mc_thread *thread);
+
+/* Takes back what other threads freed. */
+void mc_refill_collect(struct mc_thread *thread);
+
+/* Time passes: once a tick one thread purges and looks after ended threads. */
+void mc_refill_tick(struct mc_thread *self);
+
+/* Seizes every thread that ended and gives its empty spans back. */
+void mc_threads_reap(void);
+
+void mc_thread_check(const struct mc_thread *thread);
+
+#endif

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/* See root.h. Initialised data, so that it is whole before the first call and in any core file. */
+#include "root.h"
+
+uint64_t mc_arenas[MC_ARENAS_MAX];
+struct mc_heap_pool mc_span_pools[MC_SPAN_POOLS_MAX];
+
+static const char version_text[] = "memctl 0.1.0";
+
+__attribute__((visibility("default"))) struct mc_heap_root memctl_heap_root = {
+    .magic = MC_HEAP_MAGIC,
+    .version = MC_HEAP_VERSION,
+    .span_size = sizeof(struct mc_span),
+    .thread_size = sizeof(struct mc_thread),
+    .class_count = MC_CLASS_COUNT,
+    .arenas = (uint64_t)mc_arenas,
+    .pools = (uint64_t)mc_span_pools,
+    .version_text = (uint64_t)version_text,
+};

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: MIT */
+/* See span.h. */
+#include "span.h"
+
+#include "arena.h"
+#include "check.h"
+#include "class.h"
+#include "meta.h"
+#include "os.h"
+#include "root.h"
+#include "tag.h"
+
+static struct mc_pool structs;
+static uint64_t structs_made; /* [shared] */
+static uint64_t secret;       /* [shared] written once: what marks are made of */
+
+/* The next struct never used before. */
+static struct mc_span *make_struct(void)
+{
+    uint64_t number = mc_load(&structs_made);
+    do {
+        uint64_t pool = number / MC_SPAN_POOL_COUNT;
+        if (pool == MC_SPAN_POOLS_MAX)
+            return 0;
+        if (mc_load_acquire(&mc_span_pools[pool].start))
+            continue;
+        uint64_t size = MC_SPAN_POOL_COUNT * sizeof(struct mc_span);
+        void *fresh = mc_meta_alloc(size);
+        uint64_t none = 0;
+        if (!fresh)
+            return 0;
+        mc_store(&mc_span_pools[pool].count, MC_SPAN_POOL_COUNT);
+        if (mc_swap_if(&mc_span_pools[pool].start, &none, (uint64_t)fresh))
+            mc_add(&mc_root()->pool_count, 1);
+        else if (!mc_os_release(fresh, size))
+            mc_sub(&mc_root()->metadata_bytes, size);
+    } while (!mc_swap_if(&structs_made, &number, number + 1));
+    struct mc_span *first = (struct mc_span *)mc_span_pools[number / MC_SPAN_POOL_COUNT].start;
+    return first + number % MC_SPAN_POOL_COUNT;
+}
+_Static_assert(MC_SPAN_POOL_COUNT * sizeof(struct mc_span) > MC_META_CHUNK / 4,
+               "a pool is a mapping of its own, so that a loser can unmap it");
+
+struct mc_span *mc_span_struct_take(void)
+{
+    struct mc_span *span = mc_pool_take(&structs);
+    return span ? span : make_struct();
+}
+
+void mc_span_struct_give(struct mc_span *span)
+{
+    mc_store_release(&span->state, MC_SPAN_UNUSED);
+    mc_pool_give(&structs, span);
+}
+
+/* What free slots of the span at `base` hold in their second word: not guessable, so that no
+ * program writes it by accident, and never 0. */
+static uint64_t mark_for(uint64_t base)
+{
+    uint64_t seen = mc_load(&secret);
+    while (unlikely(!seen)) {
+        uint64_t fresh = mc_os_random() | 1;
+        if (mc_swap_if(&secret, &seen, fresh))
+            seen = fresh;
+    }
+    return (seen ^ base) * 0x9e3779b97f4a7c15ull | 1;
+}
+
+struct mc_span *mc_span_make(unsigned class_index, struct mc_thread *owner)
+{
+    struct mc_run run;
+    struct mc_span *span = mc_span_struct_take();
+    if (!span)
+        return 0;
+    if (mc_arena_take(mc_class_span_slices(class_index), MC_SLICE, &run)) {
+        mc_span_struct_give(span);
+        return 0;
+    }
+    uint64_t slot_size = mc_class_slot_size(class_index);
+    span->base = run.base;
+    span->reciprocal = UINT64_MAX / slot_size + 1;
+    span->free = 0;
+    span->mark = mark_for(run.base);
+    span->slot_size = slot_size;
+    span->used = 0;
+    span->fresh = 0;
+    span->size = run.slices * MC_SLICE;
+    span->slot_count = (uint32_t)(span->size / slot_size);
+    span->flags = 0;
+    span->class_index = (uint8_t)class_index;
+    span->zero = (uint8_t)run.zero;
+    span->remote = 0;
+    span->notify_next = 0;
+    span->owner = (uint64_t)owner;
+    span->tags = 0;
+    span->next = span->previous = 0;
+    mc_span_set_local(span);
+    if (mc_page_map_set(run.base, run.slices, span)) {
+        mc_arena_give(run.base, run.slices);
+        mc_span_struct_give(span);
+        return 0;
+    }
+    mc_store_release(&span->state, MC_SPAN_CLASS);
+    return span;
+}
+
+void mc_span_unmake(struct mc_span *span)
+{
+    mc_assert(span->used == 0 && span->state == MC_SPAN_CLASS);
+    mc_page_map_clear(span->base, span->size / MC_SLICE);
+    mc_tags_give(span);
+    uint64_t base = span->base, slices = span->size / MC_SLICE;
+    mc_store(&span->local, 0);
+    mc_span_struct_give(span);
+    mc_arena_give(base, slices);
+}
+
+int mc_span_carve(struct mc_span *span)
+{
+    uint32_t count = (uint32_t)(MC_PAGE / span->slot_size);
+    if (count < 1)
+        count = 1;
+    if (count > span->slot_count - span->fresh)
+        count = span->slot_count - span->fresh;
+    if (!count)
+        return 0;
+    uint64_t first = span->base + span->fresh * span->slot_size;
+    struct mc_slot *slot = (struct mc_slot *)first;
+    for (uint32_t i = 1; i < count; i++) {
+        struct mc_slot *next = (struct mc_slot *)(first + i * span->slot_size);
+        slot->mark = span->mark;
+        slot->next = next;
+        slot = next;
+    }
+    slot->mark = span->mark;
+    slot->next = 0;
+    span->fresh += count;
+    span->free = first;
+    return 1;
+}
+
+void mc_span_notify(struct mc_span *span)
+{
+    /* The owner may change until the push, when another thread adopts the span; the old one then
+     * hands the notice on (see collect_notified). */
+    struct mc_thread *owner = (struct mc_thread *)mc_load_acquire(&span->owner);
+    uint64_t head = mc_load(&owner->notified);
+    do {
+        mc_store(&span->notify_next, head);
+        /* Release pairs with mc_take() in collect_notified. No ABA: the list is taken whole. */
+    } while (!mc_swap_if(&owner->notified, &head, (uint64_t)span));
+}
+
+/* No ABA: the owner takes the whole list at once and never pops one slot, so if `word` left and
+ * came back between our load and our exchange it is again the head, and `next` is still right.
+ * Release pairs with the acquire in mc_span_collect(). */
+void mc_span_push_remote(struct mc_span *span, struct mc_slot *slot)
+{
+    uint64_t word = mc_load(&span->remote), fresh;
+    mc_store(&slot->mark, span->mark);
+    do {
+        mc_store(&slot->next, (struct mc_slot *)mc_remote_slot(word));
+        fresh = (mc_remote_count(word) + 1) << 48 | (uint64_t)slot;
+    } while (!mc_swap_if(&span->remote, &word, fresh));
+    if (!word)
+        mc_span_notify(span);
+}
+
+void mc_span_collect(struct mc_span *span)
+{
+    uint64_t word = mc_take(&span->remote);
+    struct mc_slot *first = (struct mc_slot *)mc_remote_slot(word);
+    if (!first)
+        return;
+    if (span->free) {
+        struct mc_slot *last = first;
+        while (last->next)
+            last = last->next;
+        last->next = (struct mc_slot *)span->free;
+    }
+    span->free = (uint64_t)first;
+    span->used -= (uint32_t)mc_remote_count(word);
+}
+
+static int list_has(const struct mc_span *span, uint64_t list, const void *slot)
+{
+    for (uint32_t steps = 0; list && steps < span->slot_count; steps++) {
+        if (list - span->base >= span->size || list % MC_QUANTUM)
+            return 0;
+        if (list == (uint64_t)slot)
+            return 1;
+        list = (uint64_t)mc_load(&((struct mc_slot *)list)->next);
+    }
+    return 0;
+}
+
+int mc_span_has_free(const struct mc_span *span, const void *slot)
+{
+    return list_has(span, mc_load(&span->free), slot)
+           || list_has(span, mc_remote_slot(mc_load(&span->remote)), slot);
+}
+
+void mc_span_check(const struct mc_span *span)
+{
+    mc_assert(span->state == MC_SPAN_CLASS && span->class_index < MC_CLASS_COUNT);
+    mc_assert(span->slot_size == mc_class_slot_size(span->class_index));
+    mc_assert(span->fresh <= span->slot_count && span->slot_count * span->slot_size <= span->size);
+    mc_assert(mc_remote_count(span->remote) <= span->used);
+    uint32_t free_count = 0;
+    for (struct mc_slot *slot = (struct mc_slot *)span->free; slot; slot = slot->next) {
+        uint64_t offset = (uint64_t)slot - span->base;
+        mc_assert(offset % span->slot_size == 0 && offset / span->slot_size < span->fresh);
+        mc_assert(slot->mark == span->mark);
+        mc_assert(!span->tags || ((uint64_t *)span->tags)[offset / span->slot_size] == 0);
+        free_count++;
+        mc_assert(free_count <= span->fresh);
+    }
+    mc_assert(span->used + free_count == span->fresh + !!(span->flags & MC_SPAN_CURRENT));
+    int plain = !(span->flags & (MC_SPAN_TAGGED | MC_SPAN_FULL));
+    mc_assert(span->local == (plain ? span->owner : 0));
+    mc_assert(!(span->flags & MC_SPAN_FULL) || (!span->free && span->fresh == span->slot_count));
+    for (uint64_t at = 0; at < span->size; at += MC_SLICE)
+        mc_assert(mc_page_map_find((void *)(span->base + at)) == span);
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/* Spans: runs of slices cut into slots of one class. struct mc_span and its invariants are in
+ * memctl_heap.h, since memctl reads them from outside.
+ *
+ * A slot is handed out from `free`, a list through the free slots themselves. Slots are carved a
+ * page's worth at a time, so that pages are not touched before they are needed. Only the owner
+ * touches `free`, `used` and `fresh`; any other thread pushes a slot it frees on `remote`, and, if
+ * that list was empty, tells the owner by pushing the span on the owner's `notified` list. So a
+ * span is on `notified` exactly while `remote` is not empty or its pusher is about to tell.
+ *
+ * A span is unmade only when `used` is 0; slots on `remote` count as used, so nobody else can hold
+ * a reference then. */
+#ifndef MC_SPAN_H
+#define MC_SPAN_H
+
+#include "heap.h"
+#include "pagemap.h"
+
+/* A new span of the class, owned by `owner`, on no list; NULL when memory is short. */
+struct mc_span *mc_span_make(unsigned class_index, struct mc_thread *owner);
+
+/* Requires used == 0 and that it is on no list. */
+void mc_span_unmake(struct mc_span *span);
+
+/* Puts fresh slots on `free`. Requires that `free` is empty. Returns 0 if there were none left. */
+int mc_span_carve(struct mc_span *span);
+
+/* Any thread but the owner. The slot is the caller's until then. */
+void mc_span_push_remote(struct mc_span *span, struct mc_slot *slot);
+
+/* Tells the span's owner that `remote` is not empty. */
+void mc_span_notify(struct mc_span *span);
+
+/* Owner: takes what others freed back to `free`; the span was taken off `notified` just before. */
+void mc_span_collect(struct mc_span *span);
+
+/* Sets `local` after a change of flags or owner. */
+static inline void mc_span_set_local(struct mc_span *span)
+{
+    int plain = !(span->flags & (MC_SPAN_TAGGED | MC_SPAN_FULL));
+    mc_store(&span->local, plain ? span->owner : 0);
+}
+
+/* 1 if the slot is on `free` or `remote`. May be called by any thread: a list that changes
+ * underfoot is read without leaving the span, and the answer may then be 0. */
+int mc_span_has_free(const struct mc_span *span, const void *slot);
+
+void mc_span_check(const struct mc_span *span);
+void mc_spans_check(void); /* all there are */
+
+/* A struct from the pool of them, and back. Struct memory is never unmapped. */
+struct mc_span *mc_span_struct_take(void);
+void mc_span_struct_give(struct mc_span *span);
+
+#endif

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/* Sums over all spans, for mallinfo and its kin, and the walk over all tags. Taken while other
+ * threads go on: each number is right at some moment of the walk. */
+#include "arena.h"
+#include "pagemap.h"
+#include "root.h"
+#include "span.h"
+
+static struct mc_span *pool_start(uint64_t pool)
+{
+    return (struct mc_span *)mc_load_acquire(&mc_span_pools[pool].start);
+}
+
+static void each_span(void (*visit)(struct mc_span *span, void *context), void *context)
+{
+    for (uint64_t pool = 0; pool < MC_SPAN_POOLS_MAX && pool_start(pool); pool++) {
+        for (uint64_t i = 0; i < MC_SPAN_POOL_COUNT; i++) {
+            struct mc_span *span = pool_start(pool) + i;
+            /* Structs are first used in order, so one without a base ends them. */
+            if (!span->slot_count)
+                return;
+            if (mc_load_acquire(&span->state) != MC_SPAN_UNUSED)
+                visit(span, context);
+        }
+    }
+}
+
+static void add_span(struct mc_span *span, void *context)
+{
+    struct mc_heap_totals *totals = context;
+    uint64_t live = mc_load(&span->used);
+    if (span->state == MC_SPAN_CLASS) {
+        uint64_t held = mc_remote_count(mc_load(&span->remote)) + !!(span->flags & MC_SPAN_CURRENT);
+        live = live > held ? live - held : 0;
+        totals->cached += (span->slot_count - live) * span->slot_size;
+    }
+    totals->used_slots += live;
+    totals->used += live * span->slot_size;
+}
+
+void mc_heap_totals(struct mc_heap_totals *totals)
+{
+    struct mc_heap_root *root = mc_root();
+    *totals = (struct mc_heap_totals){.huge_bytes = mc_load(&root->huge_bytes),
+                                      .huge_count = mc_load(&root->huge_count),
+                                      .metadata = mc_load(&root->metadata_bytes)};
+    each_span(add_span, totals);
+    totals->reserved = totals->huge_bytes;
+    for (uint64_t i = 0; i < MC_ARENAS_MAX && mc_load_acquire(&mc_arenas[i]); i++) {
+        const struct mc_arena *arena = (const struct mc_arena *)mc_arenas[i];
+        totals->reserved += arena->slice_count * MC_SLICE;
+        totals->free_slices += mc_load(&arena->free_slices) * MC_SLICE;
+    }
+}
+
+struct tag_walk {
+    void (*visit)(uint64_t tag, uint64_t usable, uint64_t requested, void *context);
+    void *context;
+};
+
+static void visit_tags(struct mc_span *span, void *context)
+{
+    struct tag_walk *walk = context;
+    if (!(span->flags & MC_SPAN_TAGGED))
+        return;
+    if (span->state != MC_SPAN_CLASS) {
+        if (span->tag)
+            walk->visit(span->tag, span->slot_size, span->requested, walk->context);
+        return;
+    }
+    const uint64_t *tags = (const uint64_t *)span->tags;
+    for (uint32_t i = 0; tags && i < span->fresh; i++) {
+        if (tags[i])
+            walk->visit(tags[i], span->slot_size, MC_REQUESTED_UNKNOWN, walk->context);
+    }
+}
+
+void mc_tags_visit(void (*visit)(uint64_t tag, uint64_t usable, uint64_t requested, void *context),
+                   void *context)
+{
+    struct tag_walk walk = {visit, context};
+    each_span(visit_tags, &walk);
+}
+
+static void check_span(struct mc_span *span, void *context)
+{
+    (void)context;
+    if (span->state == MC_SPAN_CLASS)
+        mc_span_check(span);
+}
+
+void mc_spans_check(void)
+{
+    each_span(check_span, 0);
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/* See tag.h; the calls for others are in heap.h. */
+#include "tag.h"
+
+#include "meta.h"
+#include "root.h"
+#include "span.h"
+
+/* Arrays of one class are of one size, and all zero when given back. */
+static struct mc_pool arrays[MC_CLASS_COUNT];
+
+static uint64_t array_bytes(const struct mc_span *span)
+{
+    return span->slot_count * sizeof(uint64_t);
+}
+
+void mc_tags_give(struct mc_span *span)
+{
+    if (!span->tags)
+        return;
+    mc_sub(&mc_root()->tag_bytes, array_bytes(span));
+    mc_pool_give(&arrays[span->class_index], (void *)span->tags);
+    mc_store(&span->tags, 0);
+}
+
+static uint64_t slot_index(const struct mc_span *span, const void *slot)
+{
+    return (uint64_t)((unsigned __int128)((uint64_t)slot - span->base) * span->reciprocal >> 64);
+}
+
+/* Where the tag of a slot is; NULL if it can have none yet. */
+static uint64_t *tag_of(struct mc_span *span, const void *slot)
+{
+    if (span->state != MC_SPAN_CLASS)
+        return &span->tag;
+    uint64_t *tags = (uint64_t *)mc_load_acquire(&span->tags);
+    return tags ? &tags[slot_index(span, slot)] : 0;
+}
+
+int mc_tag_settable(const void *slot)
+{
+    const struct mc_span *span = mc_page_map_find(slot);
+    return span->state != MC_SPAN_CLASS || mc_load(&span->owner) == (uint64_t)mc_self;
+}
+
+/* Only the owner hands out slots, so only the owner makes the array; others see it through the
+ * slot they were handed. */
+int mc_tag_set(void *slot, size_t requested, uint64_t tag)
+{
+    struct mc_span *span = mc_page_map_find(slot);
+    uint64_t *place = tag_of(span, slot);
+    if (!place) {
+        void *array = mc_pool_take(&arrays[span->class_index]);
+        if (!array)
+            array = mc_meta_alloc(array_bytes(span));
+        if (!array)
+            return 0;
+        mc_add(&mc_root()->tag_bytes, array_bytes(span));
+        mc_store_release(&span->tags, (uint64_t)array);
+        place = tag_of(span, slot);
+    }
+    if (span->state != MC_SPAN_CLASS)
+        span->requested = requested;
+    if (!(span->flags & MC_SPAN_TAGGED)) {
+        span->flags |= MC_SPAN_TAGGED;
+        if (span->state == MC_SPAN_CLASS)
+            mc_span_set_local(span);
+    }
+    mc_store_release(place, tag);
+    return 1;
+}
+
+uint64_t mc_tag_take(const void *slot, size_t *usable, size_t *requested)
+{
+    struct mc_span *span = mc_page_map_find(slot);
+    uint64_t *place = span ? tag_of(span, slot) : 0;
+    uint64_t tag = place ? mc_load(place) : 0;
+    if (!tag)
+        return 0;
+    mc_store(place, 0);
+    *usable = span->slot_size;
+    *requested = span->state == MC_SPAN_CLASS ? MC_REQUESTED_UNKNOWN : span->requested;
+    return tag;
+}
+
+void mc_tag_put_back(const void *slot, uint64_t tag)
+{
+    mc_store(tag_of(mc_page_map_find(slot), slot), tag);
+}

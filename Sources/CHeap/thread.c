@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: MIT */
+/* See thread.h. */
+#define _GNU_SOURCE
+#include "thread.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "meta.h"
+#include "os.h"
+#include "root.h"
+
+struct mc_span mc_span_none;
+
+struct mc_thread mc_thread_none = {
+    .direct = {[0 ... MC_DIRECT_COUNT - 1] = (uint64_t)&mc_span_none},
+    .current = {[0 ... MC_CLASS_COUNT - 1] = (uint64_t)&mc_span_none},
+};
+
+__thread struct mc_thread *mc_self = &mc_thread_none;
+
+/* The part that is nobody else's business; `shared` comes first, so the pointers convert. */
+struct record {
+    struct mc_thread shared;
+    pthread_mutex_t alive; /* robust; locked by the thread itself as long as it lives */
+};
+
+static struct record *record_of(struct mc_thread *thread)
+{
+    return (struct record *)thread;
+}
+
+struct mc_thread *mc_thread_first(void)
+{
+    return (struct mc_thread *)mc_load_acquire(&mc_root()->threads);
+}
+
+unsigned mc_thread_number(void)
+{
+    return mc_self->number;
+}
+
+/* Makes `alive` anew and locks it. Fails only if the thread has none of the kernel's support for
+ * robust mutexes; then its end stays unnoticed, and its spans serve nobody else. */
+static void hold(struct record *record)
+{
+    pthread_mutexattr_t robust;
+    pthread_mutexattr_init(&robust);
+    pthread_mutexattr_setrobust(&robust, PTHREAD_MUTEX_ROBUST);
+    pthread_mutex_init(&record->alive, &robust);
+    pthread_mutex_lock(&record->alive);
+    record->shared.tid = (uint32_t)syscall(SYS_gettid);
+}
+
+/* Whether the kernel has marked the mutex: one load, so that a search over thousands is cheap. */
+static int looks_dead(struct record *record)
+{
+    enum { OWNER_DIED = 0x40000000 }; /* FUTEX_OWNER_DIED */
+    return mc_load(&record->alive.__data.__lock) & OWNER_DIED;
+}
+
+int mc_thread_seize(struct mc_thread *thread)
+{
+    uint32_t state = MC_THREAD_FREE;
+    if (mc_swap_if(&thread->state, &state, MC_THREAD_BUSY))
+        return 1;
+    struct record *record = record_of(thread);
+    if (state != MC_THREAD_LIVE || !looks_dead(record)
+        || !mc_swap_if(&thread->state, &state, MC_THREAD_BUSY))
+        return 0;
+    if (looks_dead(record))
+        return 1;
+    /* Since the first look, a new thread has taken it over and lives. */
+    mc_store_release(&thread->state, MC_THREAD_LIVE);
+    return 0;
+}
+
+void mc_thread_let_go(struct mc_thread *thread)
+{
+    mc_store_release(&thread->state, MC_THREAD_FREE); /* pairs with mc_thread_seize */
+}
+
+static struct mc_thread *make(void)
+{
+    struct record *record = mc_meta_alloc(sizeof(*record));
+    if (!record)
+        return 0;
+    struct mc_thread *thread = &record->shared;
+    for (unsigned i = 0; i < MC_DIRECT_COUNT; i++)
+        thread->direct[i] = (uint64_t)&mc_span_none;
+    for (unsigned i = 0; i < MC_CLASS_COUNT; i++)
+        thread->current[i] = (uint64_t)&mc_span_none;
+    thread->state = MC_THREAD_BUSY;
+    thread->number = (uint32_t)mc_add(&mc_root()->thread_count, 1) + 1;
+    uint64_t newest = mc_load(&mc_root()->threads);
+    do {
+        thread->next = newest;
+    } while (!mc_swap_if(&mc_root()->threads, &newest, (uint64_t)thread));
+    return thread;
+}
+
+static uint64_t known_pid; /* [shared] of the process that the structs' states speak of */
+
+struct mc_thread *mc_thread_attach(void)
+{
+    if (likely(mc_self != &mc_thread_none))
+        return mc_self;
+    int saved = errno;
+    struct mc_thread *thread = mc_thread_first();
+    while (thread && !mc_thread_seize(thread))
+        thread = mc_thread_next(thread);
+    if (!thread)
+        thread = make();
+    if (!thread)
+        return 0;
+    if (!mc_thread_next(thread)) { /* the first thread of the process */
+        mc_store(&known_pid, (uint64_t)getpid());
+        mc_os_fork_watch();
+    }
+    hold(record_of(thread));
+    mc_self = thread;
+    mc_store_release(&thread->state, MC_THREAD_LIVE);
+    errno = saved;
+    return thread;
+}
+
+void mc_threads_after_fork(void)
+{
+    int saved = errno;
+    uint64_t pid = (uint64_t)getpid(), seen = mc_load(&known_pid);
+    if (seen == pid || !mc_swap_if(&known_pid, &seen, pid))
+        return;
+    for (struct mc_thread *thread = mc_thread_first(); thread; thread = mc_thread_next(thread)) {
+        if (thread != mc_self)
+            mc_store(&thread->state, MC_THREAD_LOST);
+    }
+    if (mc_self != &mc_thread_none)
+        hold(record_of(mc_self));
+    errno = saved;
+}

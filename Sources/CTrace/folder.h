@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/* The folder of regions, and the file of this process in it. System calls only, none of them a
+ * cancellation point; every descriptor is closed again before a call returns. */
+#ifndef MC_FOLDER_H
+#define MC_FOLDER_H
+
+#include <stdint.h>
+
+/* Makes the file of this process, `size` bytes (less if RLIMIT_FSIZE says so: *size is set), sparse
+ * but for `first`, which is written at its start. Opens it: the caller closes *descriptor by
+ * mc_folder_close(). An older file of the same pid that holds a trace is kept under another name.
+ * Returns 0 or an errno value, and names the step in *failed. */
+int mc_folder_make(const char *folder, const void *first, uint64_t first_size, uint64_t *size,
+                   int *descriptor, const char **failed);
+
+/* Opens the file again; -1 if it can't be found any more. */
+int mc_folder_open(void);
+
+void mc_folder_close(int descriptor);
+
+/* Removes the file, if this process made it. */
+void mc_folder_remove(void);
+
+#endif

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/* Tracing: accounts allocations to backtraces, in the region. The only header of CTrace that
+ * others include. Knows nothing of the heap; whoever links both brings tags from one to the other.
+ *
+ *     mc_region_create()      once, at start: the file, and mc_own_region, the page malloc tests
+ *     mc_trace_ready()        before the first traced allocation: the areas behind the page
+ *     mc_trace_count_in()     -> a tag for the object, or 0
+ *     mc_trace_count_out()    when an object with a tag is freed
+ *
+ * Any thread, also in signal handlers that interrupted none of these calls; no locks, no
+ * allocation through malloc. Every failure leaves the program a heap that works and, at worst, a
+ * table that says what it could not record. errno is kept. */
+#ifndef MC_TRACE_H
+#define MC_TRACE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "memctl_region.h"
+
+/* The control page. Private memory until mc_region_create() lays the file over it, so the armed
+ * word is at a fixed place and costs one compare. */
+extern union mc_control {
+    struct mc_region region;
+    char page[MC_REGION_PAGE];
+} mc_control;
+#define mc_own_region mc_control.region
+
+/* Set in `armed` until the process has started: sends the first allocation the long way. Never in
+ * the file. */
+enum { MC_ARMED_START = 128 };
+
+struct mc_region_options {
+    const char *folder;  /* of regions; NULL: /dev/shm/memctl-UID, made if missing */
+    uint64_t max_size;   /* bytes of the file, which is sparse */
+    uint64_t heap_root;
+    uint32_t depth;
+    uint8_t armed;       /* what `armed` becomes */
+    uint8_t keep;        /* mc_region_remove() leaves the file */
+};
+
+/* Makes the file and maps its first page. Returns 0, or an errno value: then `armed` is 0 for good
+ * and nothing is shared. *failed names the step, for a message. */
+int mc_region_create(const struct mc_region_options *options, const char **failed);
+
+/* At exit. Does nothing in a process that did not make the region (a vfork child). */
+void mc_region_remove(void);
+
+/* 1 once the areas are there; tries to make them on the first call after a new region. */
+int mc_trace_ready(void);
+
+/* Accounts an object to the stack that the caller was called from, our own frames left out, and
+ * returns its tag. `thread` tells threads apart (its counters' shard). `large`: the object keeps its
+ * requested size itself. Needs 2 KiB of stack at the usual depth. */
+uint64_t mc_trace_count_in(unsigned thread, size_t usable, size_t requested, int large);
+/* As `requested` of an object that does not: then it follows from the tag. */
+#define MC_REQUESTED_IN_TAG UINT64_MAX
+
+void mc_trace_count_out(unsigned thread, uint64_t tag, size_t usable, size_t requested);
+
+/* The tag of an object could not be kept: takes back what mc_trace_count_in() counted. */
+void mc_trace_count_undo(unsigned thread, uint64_t tag, size_t usable, size_t requested);
+
+/* A forked child, alone: makes a region of its own. The rows are copied with no counts; the caller
+ * then tells mc_trace_after_fork() the result, and gives every live tag to mc_trace_recount(). Returns as mc_region_create(). */
+int mc_region_create_forked(const struct mc_region_options *options, const char **failed);
+void mc_trace_after_fork(int error);
+void mc_trace_recount(uint64_t tag, uint64_t usable, uint64_t requested, void *context);
+
+/* 1 if the region has rows, or will have: a forked child must not go on without its own. */
+int mc_trace_has_rows(void);
+
+/* Around dlclose(3): what was learned of addresses is not used meanwhile, and forgotten after; if a
+ * module went, addresses seen from then on belong to another epoch. */
+void mc_trace_unload_begin(void);
+void mc_trace_unload_end(void);
+
+/* Memory of the tracing outside the region that the heap reports: see mc_region.own_bytes. */
+void mc_trace_own_bytes(int64_t change);
+
+#endif

@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: MIT */
+/* See region.h. */
+#define _GNU_SOURCE
+#include "region.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "folder.h"
+#include "os.h"
+
+_Alignas(MC_PAGE) union mc_control mc_control = {.region = {.armed = MC_ARMED_START}};
+
+char *mc_areas;
+static uint64_t file_size;  /* of the region this process mapped last */
+static uint64_t areas_size; /* of what mc_areas maps */
+static int keep_at_exit;
+
+/* A bit a page of the file: populated. */
+enum { POPULATED_WORDS = 1 << 12 };
+static uint64_t populated[POPULATED_WORDS];
+#define SIZE_MAX_TRACKED ((uint64_t)POPULATED_WORDS * 64 * MC_PAGE)
+
+uint64_t mc_boottime_ns(void)
+{
+    struct timespec now = {0};
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t realtime_ns(void)
+{
+    struct timespec now = {0};
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t pid_namespace(void)
+{
+    struct stat status;
+    return stat("/proc/self/ns/pid", &status) ? 0 : status.st_ino;
+}
+
+static void copy_name(struct mc_region *region)
+{
+    long size = readlink("/proc/self/exe", region->executable, sizeof(region->executable) - 1);
+    const char *given = size > 0 ? 0 : (const char *)getauxval(AT_EXECFN);
+    if (given)
+        strncpy(region->executable, given, sizeof(region->executable) - 1);
+    const char *name = region->executable;
+    for (const char *at = name; *at; at++) {
+        if (*at == '/')
+            name = at + 1;
+    }
+    strncpy(region->name, name, sizeof(region->name) - 1);
+}
+
+extern const char __ehdr_start[] __attribute__((visibility("hidden")));
+extern const char _end[] __attribute__((visibility("hidden")));
+
+static void describe(struct mc_region *region, const struct mc_region_options *options)
+{
+    memset(region, 0, sizeof(*region));
+    region->armed = options->armed;
+    region->depth = options->depth;
+    region->magic = MC_REGION_MAGIC;
+    region->version = MC_REGION_VERSION;
+    region->shards = MC_REGION_SHARDS;
+    region->pid = (uint32_t)getpid();
+    region->uid = (uint32_t)geteuid();
+    region->start_boottime_ns = mc_boottime_ns();
+    region->start_realtime_ns = realtime_ns();
+    region->heap_root = options->heap_root;
+    region->library_start = (uint64_t)__ehdr_start;
+    region->library_end = (uint64_t)_end;
+    region->pid_namespace = pid_namespace();
+    copy_name(region);
+}
+
+/* Nothing is shared any more, or ever was: a private page that says so. */
+static void go_private(void)
+{
+    void *page = mmap(&mc_control, MC_PAGE, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    if (page == MAP_FAILED)
+        mc_store(&mc_own_region.armed, 0);
+    file_size = 0;
+}
+
+static int map_over(const struct mc_region *made, const struct mc_region_options *options,
+                    const char **failed)
+{
+    int descriptor;
+    uint64_t size = mc_round_up(options->max_size, MC_PAGE);
+    if (size > SIZE_MAX_TRACKED)
+        size = SIZE_MAX_TRACKED;
+    int error = mc_folder_make(options->folder, made, sizeof(*made), &size, &descriptor, failed);
+    if (error)
+        return error;
+    void *page = (void *)syscall(SYS_mmap, &mc_control, MC_PAGE, PROT_READ | PROT_WRITE,
+                                 MAP_SHARED | MAP_FIXED, descriptor, 0);
+    error = page == MAP_FAILED ? errno : 0;
+    mc_folder_close(descriptor);
+    if (error) {
+        *failed = "the region can't be mapped";
+        mc_folder_remove();
+        return error;
+    }
+    file_size = size;
+    keep_at_exit = options->keep;
+    return 0;
+}
+
+int mc_region_create(const struct mc_region_options *options, const char **failed)
+{
+    struct mc_region made;
+    int saved = errno;
+    describe(&made, options);
+    int error = map_over(&made, options, failed);
+    if (error)
+        mc_store(&mc_own_region.armed, 0);
+    errno = saved;
+    return error;
+}
+
+void mc_region_remove(void)
+{
+    if (mc_own_region.pid != (uint32_t)getpid())
+        return;
+    if (!keep_at_exit)
+        mc_folder_remove();
+    else
+        __atomic_store_n(&mc_own_region.exited, 1, __ATOMIC_RELEASE);
+}
+
+/* -- areas --------------------------------------------------------------------------------- */
+
+/* Cuts `size` bytes into areas. The shares follow from what stacks need: a row and its counters in
+ * every shard, and 14 frames of their own (stacks share their outer frames). */
+static void lay_out(struct mc_region_area *areas, uint64_t size)
+{
+    enum { FRAMES_PER_STACK = 14 };
+    uint64_t per_stack = sizeof(struct mc_region_stack)
+                         + FRAMES_PER_STACK * sizeof(struct mc_region_frame)
+                         + MC_REGION_SHARDS * sizeof(struct mc_region_counters);
+    uint64_t modules = size / 64, strings = size / 32;
+    if (modules > 4096 * sizeof(struct mc_region_module))
+        modules = 4096 * sizeof(struct mc_region_module);
+    if (strings > 1 << 20)
+        strings = 1 << 20;
+    uint64_t stacks = (size - modules - strings - (MC_AREA_COUNT + 1) * MC_PAGE) / per_stack;
+    if (stacks >= 1u << MC_TAG_STACK_BITS)
+        stacks = (1u << MC_TAG_STACK_BITS) - 1;
+    const struct mc_region_area wanted[MC_AREA_COUNT] = {
+        [MC_AREA_MODULES] = {0, sizeof(struct mc_region_module),
+                             modules / sizeof(struct mc_region_module), 0},
+        [MC_AREA_STRINGS] = {0, 1, strings, 0},
+        [MC_AREA_FRAMES] = {0, sizeof(struct mc_region_frame), stacks * FRAMES_PER_STACK, 1},
+        [MC_AREA_STACKS] = {0, sizeof(struct mc_region_stack), stacks, MC_STACK_FIRST},
+        [MC_AREA_COUNTERS] = {0, sizeof(struct mc_region_counters), stacks, MC_STACK_FIRST},
+    };
+    uint64_t offset = MC_PAGE;
+    for (unsigned i = 0; i < MC_AREA_COUNT; i++) {
+        areas[i] = wanted[i];
+        areas[i].offset = offset;
+        uint64_t runs = i == MC_AREA_COUNTERS ? MC_REGION_SHARDS : 1;
+        offset = mc_round_up(offset + areas[i].capacity * areas[i].record_size * runs, MC_PAGE);
+    }
+}
+
+/* Reserved and whole records differ while one is being written: `count` moves when it is whole. */
+static uint64_t reserved[MC_AREA_COUNT];
+
+static void begin_appending(void)
+{
+    for (unsigned i = 0; i < MC_AREA_COUNT; i++)
+        mc_store(&reserved[i], mc_own_region.areas[i].count);
+}
+
+int mc_areas_make(void)
+{
+    int saved = errno;
+    enum { LEAST = 256 << 10 };
+    uint64_t size = file_size;
+    void *mapped = MAP_FAILED;
+    while (size >= LEAST) {
+        mapped = (void *)syscall(SYS_mremap, &mc_control, 0L, size, MREMAP_MAYMOVE, 0L);
+        if (mapped != MAP_FAILED)
+            break;
+        size = size / 2 & ~(uint64_t)(MC_PAGE - 1); /* RLIMIT_AS */
+    }
+    errno = saved;
+    if (mapped == MAP_FAILED)
+        return ENOMEM;
+    struct mc_region_area areas[MC_AREA_COUNT];
+    lay_out(areas, size);
+    mc_areas = mapped;
+    areas_size = size;
+    memset(populated, 0, sizeof(populated));
+    memcpy(mc_own_region.areas, areas, sizeof(areas));
+    int good = mc_area_ensure(mc_area_record(MC_AREA_FRAMES, 0), sizeof(struct mc_region_frame))
+               && mc_area_ensure(mc_area_record(MC_AREA_STACKS, 0), 2 * sizeof(struct mc_region_stack));
+    for (uint64_t shard = 0; good && shard < MC_REGION_SHARDS; shard++)
+        good = mc_area_ensure(
+            mc_area_record(MC_AREA_COUNTERS, shard * areas[MC_AREA_COUNTERS].capacity),
+            2 * sizeof(struct mc_region_counters));
+    begin_appending();
+    if (good) {
+        mc_region_store(&mc_own_region.traced_since_ns, mc_boottime_ns());
+        return 0;
+    }
+    memset(mc_own_region.areas, 0, sizeof(areas));
+    mc_areas = 0;
+    mc_os_release(mapped, size);
+    return ENOSPC;
+}
+
+/* Kernels before 5.14 have no MADV_POPULATE_WRITE; there the file is opened again. */
+static int allocate_in_file(uint64_t offset, uint64_t size)
+{
+    int file = mc_folder_open();
+    if (file < 0)
+        return 0;
+    int good = !syscall(SYS_fallocate, file, 0, offset, size);
+    mc_folder_close(file);
+    return good;
+}
+
+static int populate(uint64_t page, uint64_t count)
+{
+    enum { POPULATE_WRITE = 23 }; /* MADV_POPULATE_WRITE */
+    int saved = errno;
+    int good = !syscall(SYS_madvise, mc_areas + page * MC_PAGE, count * MC_PAGE, POPULATE_WRITE)
+               || (errno == EINVAL && allocate_in_file(page * MC_PAGE, count * MC_PAGE));
+    errno = saved;
+    return good;
+}
+
+int mc_area_ensure(const void *record, uint64_t size)
+{
+    uint64_t offset = (uint64_t)((const char *)record - mc_areas);
+    for (uint64_t page = offset / MC_PAGE; page <= (offset + size - 1) / MC_PAGE; page++) {
+        uint64_t bit = 1ull << page % 64;
+        if (likely(mc_load(&populated[page / 64]) & bit))
+            continue;
+        if (!populate(page, 1))
+            return 0;
+        __atomic_fetch_or(&populated[page / 64], bit, __ATOMIC_RELEASE);
+    }
+    return 1;
+}
+
+uint64_t mc_area_append(unsigned area, uint64_t count)
+{
+    const struct mc_region_area *place = &mc_own_region.areas[area];
+    uint64_t first = mc_load(&reserved[area]);
+    do {
+        if (first + count > place->capacity
+            || !mc_area_ensure(mc_area_record(area, first), count * place->record_size))
+            return UINT64_MAX;
+    } while (!mc_swap_if(&reserved[area], &first, first + count));
+    return first;
+}
+
+void mc_area_publish(unsigned area, uint64_t end)
+{
+    uint64_t count = mc_load(&mc_own_region.areas[area].count);
+    while (count < end && !mc_swap_if(&mc_own_region.areas[area].count, &count, end)) {
+    }
+}
+
+/* -- a forked child ------------------------------------------------------------------------ */
+
+/* Copies the records of the parent's areas, which lie the same way in ours. */
+static int copy_areas(const char *from, const struct mc_region *parent)
+{
+    for (unsigned i = 0; i < MC_AREA_COUNT; i++) {
+        struct mc_region_area *area = &mc_own_region.areas[i];
+        uint64_t count = mc_load_acquire(&parent->areas[i].count);
+        if (area->capacity != parent->areas[i].capacity || count > area->capacity)
+            return ENOSPC;
+        uint64_t size = count * area->record_size;
+        if (i != MC_AREA_COUNTERS) { /* counters start at 0, which a sparse file holds */
+            if (size && !mc_area_ensure(mc_areas + area->offset, size))
+                return ENOSPC;
+            memcpy(mc_areas + area->offset, from + area->offset, size);
+        }
+        mc_region_store(&area->count, count);
+    }
+    begin_appending();
+    return 0;
+}
+
+int mc_region_create_forked(const struct mc_region_options *options, const char **failed)
+{
+    struct mc_region made;
+    int saved = errno;
+    char *inherited = mc_areas;
+    describe(&made, options);
+    made.parent_pid = mc_own_region.pid;
+    made.depth = mc_own_region.depth;
+    made.floor = mc_own_region.floor;
+    made.epoch = mc_own_region.epoch;
+    mc_areas = 0;
+    int error = map_over(&made, options, failed);
+    if (!error && inherited) {
+        *failed = "the parent's trace can't be copied";
+        error = mc_areas_make();
+        if (!error)
+            error = copy_areas(inherited, (const struct mc_region *)inherited);
+    }
+    if (error) {
+        mc_folder_remove();
+        go_private();
+        mc_areas = 0;
+    }
+    if (inherited)
+        mc_os_release(inherited, areas_size);
+    errno = saved;
+    return error;
+}

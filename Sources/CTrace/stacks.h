@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+/* Stacks: backtraces and their ids. A stack is a path in a tree of frames, outermost first, so that
+ * stacks share their outer parts; equal backtraces of one epoch have one id (but see index.h).
+ *
+ * A backtrace is known again by a 64-bit hash of its frames together with its depth and innermost
+ * frame. That two different ones agree in all three has a chance of 1 in 10^7 for a million
+ * stacks. */
+#ifndef MC_STACKS_H
+#define MC_STACKS_H
+
+#include "region.h"
+
+/* The id of the backtrace; MC_STACK_OVERFLOW if the table has no room. `flags` are MC_STACK_. */
+uint32_t mc_stacks_intern(const uint64_t *pcs, uint32_t depth, uint32_t flags);
+
+#endif

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/* See trace.h. */
+#include "trace.h"
+
+#include "counters.h"
+#include "modules.h"
+#include "os.h"
+#include "region.h"
+#include "stacks.h"
+#include "unwind.h"
+
+/* Of the areas: made by the one thread that finds NONE. */
+enum { NONE, MAKING, READY, IMPOSSIBLE };
+static uint32_t state; /* [shared] */
+
+int mc_trace_ready(void)
+{
+    uint32_t seen = mc_load_acquire(&state);
+    if (likely(seen == READY))
+        return 1;
+    if (seen != NONE || !mc_swap_if(&state, &seen, MAKING))
+        return 0;
+    int good = !mc_areas_make();
+    mc_store_release(&state, good ? READY : IMPOSSIBLE); /* pairs with the load above */
+    if (!good)
+        mc_add(&mc_own_region.untagged_allocs, 1);
+    return good;
+}
+
+int mc_trace_has_rows(void)
+{
+    return mc_load_acquire(&state) == READY || (mc_load(&mc_own_region.armed) & MC_ARMED_TRACE);
+}
+
+void mc_trace_own_bytes(int64_t change)
+{
+    mc_add(&mc_own_region.own_bytes, (uint64_t)change);
+}
+
+void mc_trace_after_fork(int error)
+{
+    mc_store_release(&state, error ? IMPOSSIBLE : mc_areas ? READY : NONE);
+    mc_unwind_epoch_forked();
+}
+
+/* Quarters of a second since the region was made, by a clock that costs next to nothing. */
+static uint64_t now(void)
+{
+    static uint64_t start_ms; /* [shared] the same within a step, whoever stores it */
+    uint64_t ms = mc_os_clock_ms(), start = mc_load(&start_ms);
+    if (unlikely(!start)) {
+        start = ms - (mc_boottime_ns() - mc_own_region.start_boottime_ns) / 1000000;
+        mc_store(&start_ms, start);
+    }
+    uint64_t birth = (ms - start) / (MC_TAG_BIRTH_NS / 1000000);
+    uint64_t last = (1ull << MC_TAG_BIRTH_BITS) - 1;
+    return birth < last ? birth : last;
+}
+
+enum { OWN_FRAMES = 6, USUAL_DEPTH = 64, MAX_DEPTH = 256 };
+
+static uint32_t wanted_depth(void)
+{
+    uint32_t depth = mc_load(&mc_own_region.depth); /* another process wrote it */
+    return depth >= 1 && depth <= MAX_DEPTH ? depth : USUAL_DEPTH;
+}
+
+/* The stack that led here, without our own frames. Not inlined, so that its frame is small while
+ * the rest of the accounting runs: a thread may have 16 KiB of stack in all. */
+__attribute__((noinline)) static uint32_t capture(uint32_t wanted)
+{
+    struct mc_unwind_start here;
+    struct mc_frame_site frames[wanted + OWN_FRAMES];
+    uint64_t pcs[wanted];
+    unsigned how;
+    MC_UNWIND_CAPTURE(&here);
+    size_t count = mc_unwind(&here, frames, wanted + OWN_FRAMES, &how), first = 0;
+    while (first < count && mc_region_is_own(frames[first].pc - 1))
+        first++;
+    uint32_t flags = how & MC_UNWIND_STOPPED ? MC_STACK_STOPPED : 0;
+    size_t depth = count - first;
+    if (depth > wanted || how & MC_UNWIND_CUT)
+        flags = MC_STACK_CUT;
+    if (depth > wanted)
+        depth = wanted;
+    for (size_t i = 0; i < depth; i++)
+        pcs[i] = frames[first + i].pc;
+    return mc_stacks_intern(pcs, (uint32_t)depth, flags);
+}
+
+uint64_t mc_trace_count_in(unsigned thread, size_t usable, size_t requested, int large)
+{
+    uint32_t stack = capture(wanted_depth());
+    mc_counters_in(thread, stack, requested, usable);
+    uint64_t commands = mc_load(&mc_own_region.commands);
+    if (unlikely(mc_load(&mc_own_region.commands_seen) != commands))
+        mc_store(&mc_own_region.commands_seen, commands);
+    return mc_tag_make(stack, large ? 0 : usable - requested, now());
+}
+
+/* What the program asked for: large objects keep it, others have their slack in the tag. */
+static uint64_t requested_of(uint64_t tag, uint64_t usable, uint64_t requested)
+{
+    return requested != MC_REQUESTED_IN_TAG ? requested : usable - mc_tag_slack(tag);
+}
+
+void mc_trace_count_out(unsigned thread, uint64_t tag, size_t usable, size_t requested)
+{
+    if (mc_load_acquire(&state) != READY)
+        return; /* a forked child that could not have a region of its own */
+    mc_counters_out(thread, mc_tag_stack(tag), requested_of(tag, usable, requested), usable);
+}
+
+void mc_trace_count_undo(unsigned thread, uint64_t tag, size_t usable, size_t requested)
+{
+    mc_trace_count_out(thread, tag, usable, requested);
+    mc_add(&mc_own_region.untagged_allocs, 1);
+}
+
+void mc_trace_recount(uint64_t tag, uint64_t usable, uint64_t requested, void *context)
+{
+    (void)context;
+    uint32_t stack = mc_tag_stack(tag);
+    if (mc_load_acquire(&state) == READY && stack < mc_own_region.areas[MC_AREA_STACKS].count
+        && mc_counters_ensure(stack))
+        mc_counters_in(0, stack, requested_of(tag, usable, requested), usable);
+}
+
+void mc_trace_unload_begin(void)
+{
+    mc_unwind_epoch_begin();
+}
+
+void mc_trace_unload_end(void)
+{
+    mc_unwind_epoch_end();
+    mc_modules_unloaded();
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/* Instrumented allocation: what the entry points do when the armed word is not 0. Here heap and
+ * trace meet: the backtrace becomes a tag, the tag goes to the heap, and comes back when the
+ * object is freed. */
+#ifndef MC_INSTRUMENT_H
+#define MC_INSTRUMENT_H
+
+#include "heap.h"
+#include "trace.h"
+
+_Static_assert(MC_REQUESTED_UNKNOWN == MC_REQUESTED_IN_TAG, "what the heap does not keep, the tag has");
+
+#define EXPORT __attribute__((visibility("default")))
+
+static inline int mc_armed(void)
+{
+    return mc_load(&mc_own_region.armed) != 0;
+}
+
+/* The library's own frames are never part of a trace, so these are not inlined: what they add to
+ * the stack is known. errno is ENOMEM when they return NULL. */
+void *mc_instrumented_alloc(size_t size, size_t align, int zero);
+void *mc_instrumented_realloc(void *object, size_t size);
+
+/* 1 if the object may have a tag. Any pointer; a bad one is for the heap to complain of. */
+int mc_has_tag(const void *object);
+
+#endif

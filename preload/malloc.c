@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: MIT */
+/* libc's names for the heap: malloc(3), posix_memalign(3), malloc_usable_size(3). glibc's
+ * contracts live here and nowhere else: errno, zero sizes, overflow, what a bad alignment does.
+ *
+ * Every allocation is one test of the armed word, then the heap. When instrumentation is on, the
+ * same happens out of line, in instrument.c. */
+#include <errno.h>
+#include <malloc.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "instrument.h"
+
+static inline void *allocate(size_t size)
+{
+    void *object = mc_alloc(size);
+    if (unlikely(!object))
+        errno = ENOMEM;
+    return object;
+}
+
+EXPORT void *malloc(size_t size)
+{
+    if (unlikely(mc_armed()))
+        return mc_instrumented_alloc(size, MC_QUANTUM, 0);
+    return allocate(size);
+}
+
+EXPORT void free(void *object)
+{
+    mc_free(object);
+}
+
+EXPORT void *calloc(size_t count, size_t size)
+{
+    size_t total;
+    if (unlikely(__builtin_mul_overflow(count, size, &total))) {
+        errno = ENOMEM;
+        return 0;
+    }
+    if (unlikely(mc_armed()))
+        return mc_instrumented_alloc(total, MC_QUANTUM, 1);
+    if (unlikely(total > MC_DIRECT_MAX)) {
+        void *object = mc_alloc_slow(total, 1);
+        if (unlikely(!object))
+            errno = ENOMEM;
+        return object;
+    }
+    void *object = allocate(total);
+    return object ? memset(object, 0, total) : 0;
+}
+
+static void *move(void *object, size_t size)
+{
+    size_t had = mc_usable_size(object, "invalid pointer in realloc()");
+    void *fresh = allocate(size);
+    if (unlikely(!fresh))
+        return 0;
+    memcpy(fresh, object, had < size ? had : size);
+    mc_free(object);
+    return fresh;
+}
+
+/* glibc: realloc(NULL, n) allocates, realloc(p, 0) frees and returns NULL, a failure leaves the
+ * old object as it was. */
+EXPORT void *realloc(void *object, size_t size)
+{
+    if (unlikely(mc_armed()))
+        return mc_instrumented_realloc(object, size);
+    if (!object)
+        return allocate(size);
+    if (unlikely(!size)) {
+        mc_free(object);
+        return 0;
+    }
+    if (unlikely(mc_has_tag(object)))
+        return mc_instrumented_realloc(object, size);
+    void *same = mc_realloc_in_place(object, size);
+    return same ? same : move(object, size);
+}
+
+EXPORT void *reallocarray(void *object, size_t count, size_t size)
+{
+    size_t total;
+    if (unlikely(__builtin_mul_overflow(count, size, &total))) {
+        errno = ENOMEM;
+        return 0;
+    }
+    return realloc(object, total);
+}
+
+static void *allocate_aligned(size_t size, size_t align)
+{
+    void *object = mc_armed() ? mc_instrumented_alloc(size, align, 0) : mc_alloc_aligned(size, align);
+    if (unlikely(!object))
+        errno = ENOMEM;
+    return object;
+}
+
+/* POSIX: EINVAL and ENOMEM are returned; neither errno nor *out is touched then. */
+EXPORT int posix_memalign(void **out, size_t align, size_t size)
+{
+    if (!mc_is_power_of_two(align) || align % sizeof(void *))
+        return EINVAL;
+    int saved = errno;
+    void *object = allocate_aligned(size, align);
+    errno = saved;
+    if (!object)
+        return ENOMEM;
+    *out = object;
+    return 0;
+}
+
+/* glibc: an alignment that is no power of two is rounded up to one; beyond half the address space
+ * there is none, which is EINVAL. */
+EXPORT void *memalign(size_t align, size_t size)
+{
+    if (align > SIZE_MAX / 2 + 1) {
+        errno = EINVAL;
+        return 0;
+    }
+    size_t power = MC_QUANTUM;
+    while (power < align)
+        power *= 2;
+    return allocate_aligned(size, power);
+}
+
+EXPORT void *aligned_alloc(size_t align, size_t size)
+{
+    return memalign(align, size); /* glibc < 2.38 has one for the other */
+}
+
+EXPORT void *valloc(size_t size)
+{
+    return allocate_aligned(size, MC_PAGE);
+}
+
+EXPORT void *pvalloc(size_t size)
+{
+    if (size > SIZE_MAX - MC_PAGE) {
+        errno = ENOMEM;
+        return 0;
+    }
+    return allocate_aligned(mc_round_up(size, MC_PAGE), MC_PAGE);
+}
+
+EXPORT size_t malloc_usable_size(void *object)
+{
+    return object ? mc_usable_size(object, "invalid pointer in malloc_usable_size()") : 0;
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/* See start.h. */
+#define _GNU_SOURCE
+#include "start.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "instrument.h"
+#include "options.h"
+#include "os.h"
+#include "print.h"
+
+static struct mc_region_options region_options(uint8_t armed)
+{
+    return (struct mc_region_options){.folder = mc_options.folder,
+                                      .max_size = mc_options.trace_max,
+                                      .heap_root = (uint64_t)&memctl_heap_root,
+                                      .depth = (uint32_t)mc_options.depth,
+                                      .armed = armed,
+                                      .keep = (uint8_t)mc_options.keep};
+}
+
+static void report(int error, const char *failed)
+{
+    if (!error || !mc_options.verbose)
+        return;
+    struct mc_line line = mc_line_start();
+    mc_line_text(&line, "no region, so this process can't be traced: ");
+    mc_line_text(&line, failed);
+    mc_line_text(&line, ": ");
+    mc_line_text(&line, strerrordesc_np(error));
+    mc_line_write(&line);
+}
+
+void mc_start(void)
+{
+    static uint32_t started; /* [shared] */
+    uint32_t no = 0;
+    if (!mc_swap_if(&started, &no, 1))
+        return;
+    int saved = errno;
+    const char *failed = "";
+    mc_options_read();
+    if (mc_options.region) {
+        struct mc_region_options options = region_options(mc_options.trace ? MC_ARMED_TRACE : 0);
+        report(mc_region_create(&options, &failed), failed);
+    } else {
+        mc_store(&mc_own_region.armed, 0);
+    }
+    errno = saved;
+}
+
+/* A forked child shares its parent's region until it has its own. Most children run another
+ * program at once, so it is made only for one that goes on allocating, or at once if there are
+ * rows: then the child must not count into its parent's table. */
+void mc_heap_on_fork(void)
+{
+    enum { PATIENCE = 16 };
+    static uint32_t calls; /* [shared] */
+    if (!mc_trace_has_rows() && mc_add(&calls, 1) < PATIENCE)
+        return;
+    int saved = errno;
+    const char *failed = "";
+    struct mc_region_options options = region_options(mc_load(&mc_own_region.armed));
+    int recount = mc_trace_has_rows();
+    int error = mc_region_create_forked(&options, &failed);
+    mc_trace_after_fork(error);
+    report(error, failed);
+    mc_store(&calls, 0);
+    mc_os_fork_watch();
+    if (recount && !error)
+        mc_tags_visit(mc_trace_recount, 0);
+    errno = saved;
+}
+
+__attribute__((constructor)) static void construct(void)
+{
+    mc_start();
+}
+
+__attribute__((destructor)) static void destruct(void)
+{
+    mc_region_remove();
+}
+
+/* A process that ends without its destructors would leave its region behind. */
+EXPORT _Noreturn void _exit(int status)
+{
+    mc_region_remove();
+    for (;;)
+        syscall(SYS_exit_group, status);
+}
+
+EXPORT _Noreturn void _Exit(int status)
+{
+    _exit(status);
+}
