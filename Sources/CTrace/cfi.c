@@ -7,7 +7,7 @@
  *
  * The section itself is mapped and does not change while code of its module is on the stack. What may
  * be read of it is bounded by the PT_LOAD segment it lies in, taken from the module's own program
- * headers, since a module's address range may have holes between segments. */
+ * headers, since a module's address range may have holes between segments, with anything in them. */
 #ifndef _GNU_SOURCE
 #    define _GNU_SOURCE
 #endif
@@ -16,46 +16,72 @@
 #include <dlfcn.h>
 #include <elf.h>
 #include <errno.h>
+#include <link.h>
 #include <string.h>
+#include <sys/auxv.h>
+
+#include "unwind_machine.h"
 
 #pragma weak _dl_find_object
 
-/* The loader maps program headers with the first segment; linkers put them right behind the ELF
- * header. Headers anywhere else are not followed. */
-static const Elf64_Phdr *program_headers(const char *start, size_t size, unsigned *count)
+enum { PAGE = 4096 };
+
+/* A module's segments. Without headers only [start, end) is known of it. */
+struct module {
+    uintptr_t start, end;
+    uintptr_t bias;
+    const Elf64_Phdr *headers;
+    unsigned count;
+};
+
+/* Linkers put the program headers right behind the ELF header, in the page the first segment begins
+ * with. Headers anywhere else are not followed. */
+static int take_headers(struct module *module, uintptr_t header_address)
 {
-    const Elf64_Ehdr *header = (const Elf64_Ehdr *)start;
-    if (size < 4096 || memcmp(header->e_ident, ELFMAG, SELFMAG) != 0) return NULL;
-    if (header->e_phentsize != sizeof(Elf64_Phdr)) return NULL;
-    if (header->e_phoff % 8 || header->e_phoff > 4096) return NULL;
-    if (header->e_phoff + header->e_phnum * sizeof(Elf64_Phdr) > 4096) return NULL;
-    *count = header->e_phnum;
-    return (const Elf64_Phdr *)(start + header->e_phoff);
+    const Elf64_Ehdr *header = (const Elf64_Ehdr *)header_address;
+    if (header_address % PAGE || memcmp(header->e_ident, ELFMAG, SELFMAG) != 0) return 0;
+    if (header->e_phentsize != sizeof(Elf64_Phdr) || header->e_phoff % 8) return 0;
+    if (header->e_phoff > PAGE) return 0;
+    if (header->e_phoff + header->e_phnum * sizeof(Elf64_Phdr) > PAGE) return 0;
+    module->headers = (const Elf64_Phdr *)(header_address + header->e_phoff);
+    module->count = header->e_phnum;
+    return 1;
 }
 
-/* The part of the module [start, end) around `address` that is surely one readable mapping. */
-static int segment_of(const char *start, const char *end, uintptr_t address,
-                      struct mc_cfi_bytes *bytes)
+/* Where the loader answers with all of a module, its ELF header is in front. Where segments have other
+ * mappings between them the answer is one segment only: then the header is at the load bias (shared
+ * objects are linked at 0), and the main program's headers are known from the kernel. */
+static void open_module(struct module *module, const struct dl_find_object *found)
 {
-    unsigned count = 0;
-    const Elf64_Phdr *headers = program_headers(start, (size_t)(end - start), &count);
-    uintptr_t bias = 0;
-    int have_bias = 0;
-    if (address < (uintptr_t)start || address >= (uintptr_t)end) return EINVAL;
-    for (unsigned i = 0; headers && i < count; i++) {
-        if (headers[i].p_type != PT_LOAD) continue;
-        if (!have_bias) bias = (uintptr_t)start - (headers[i].p_vaddr & ~(uintptr_t)4095);
-        have_bias = 1;
-        uintptr_t first = bias + headers[i].p_vaddr;
-        if (address - first >= headers[i].p_memsz) continue;
-        if (!(headers[i].p_flags & PF_R)) return EINVAL;
+    module->start = (uintptr_t)found->dlfo_map_start;
+    module->end = (uintptr_t)found->dlfo_map_end;
+    module->bias = found->dlfo_link_map->l_addr;
+    module->headers = NULL;
+    module->count = 0;
+    if (module->end - module->start >= PAGE && take_headers(module, module->start)) return;
+    if (module->bias) {
+        if (mc_machine_readable(module->bias)) take_headers(module, module->bias);
+    } else {
+        module->headers = (const Elf64_Phdr *)getauxval(AT_PHDR);
+        module->count = module->headers ? (unsigned)getauxval(AT_PHNUM) : 0;
+    }
+}
+
+/* The readable segment of the module that holds `address`. */
+static int segment_of(const struct module *module, uintptr_t address, struct mc_cfi_bytes *bytes)
+{
+    for (unsigned i = 0; i < module->count; i++) {
+        const Elf64_Phdr *header = &module->headers[i];
+        uintptr_t first = module->bias + header->p_vaddr;
+        if (header->p_type != PT_LOAD || address - first >= header->p_memsz) continue;
+        if (!(header->p_flags & PF_R)) return EINVAL;
         bytes->first = (const uint8_t *)first;
-        bytes->last = bytes->first + headers[i].p_memsz;
+        bytes->last = bytes->first + header->p_memsz;
         return 0;
     }
-    if (headers) return EINVAL;
-    bytes->first = (const uint8_t *)start;
-    bytes->last = (const uint8_t *)end;
+    if (module->headers || address < module->start || address >= module->end) return EINVAL;
+    bytes->first = (const uint8_t *)module->start;
+    bytes->last = (const uint8_t *)module->end;
     return 0;
 }
 
@@ -96,12 +122,12 @@ static int scan(struct mc_cfi_bytes bytes, uintptr_t section, uintptr_t pc,
     return ENOENT;
 }
 
-/* The entry for `pc` of the module [start, end) whose .eh_frame_hdr is at `header`. */
-static int find_in(const char *start, const char *end, const uint8_t *header, uintptr_t pc,
+/* The entry for `pc` of the module whose .eh_frame_hdr is at `header`. */
+static int find_in(const struct module *module, const uint8_t *header, uintptr_t pc,
                    struct mc_cfi_entry *entry)
 {
     struct mc_cfi_bytes bytes, section_bytes;
-    int error = segment_of(start, end, (uintptr_t)header, &bytes);
+    int error = segment_of(module, (uintptr_t)header, &bytes);
     if (error) return error;
     struct mc_cfi_cursor cursor = {header, bytes.last, 0};
     uint64_t version = mc_cfi_take(&cursor, 1);
@@ -112,7 +138,7 @@ static int find_in(const char *start, const char *end, const uint8_t *header, ui
     size_t count = mc_cfi_take_encoded(&cursor, count_encoding, (uintptr_t)header);
     if (cursor.bad || version != 1 || (section_encoding & 0x80) || (count_encoding & 0x80))
         return EINVAL;
-    error = segment_of(start, end, section, &section_bytes);
+    error = segment_of(module, section, &section_bytes);
     if (error) return error;
     if (table_encoding != MC_PE_DATAREL_SDATA4 || count_encoding == MC_PE_OMIT)
         return scan(section_bytes, section, pc, entry);
@@ -130,10 +156,12 @@ static int find_in(const char *start, const char *end, const uint8_t *header, ui
 
 int mc_cfi_find(uintptr_t pc, struct mc_cfi_entry *entry)
 {
-    struct dl_find_object module;
-    if (!_dl_find_object || _dl_find_object((void *)pc, &module) != 0) return ESRCH;
-    if (!module.dlfo_eh_frame) return ENOENT;
-    return find_in(module.dlfo_map_start, module.dlfo_map_end, module.dlfo_eh_frame, pc, entry);
+    struct dl_find_object found;
+    struct module module;
+    if (!_dl_find_object || _dl_find_object((void *)pc, &found) != 0) return ESRCH;
+    if (!found.dlfo_eh_frame) return ENOENT;
+    open_module(&module, &found);
+    return find_in(&module, found.dlfo_eh_frame, pc, entry);
 }
 
 int mc_cfi_is_start(uintptr_t pc)

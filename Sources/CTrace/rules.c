@@ -5,7 +5,7 @@
  * epoch, the fill replaces exactly that by the rule, both by compare-and-swap. The end of an epoch
  * increases the epoch and then makes every entry EMPTY of the new one. So:
  *   1. A fill that succeeds proves that no epoch ended between claim and fill: an EMPTY of an epoch
- *      never comes back after it was wiped (the epoch has 61 bits).
+ *      comes back only after 2^28 more epochs.
  *   2. A rule computed before or while a module is unloaded is therefore either never entered or
  *      wiped by the end of that unloading.
  *   3. Until that end no walk reads the table: mc_rule_unloading is not 0. A walk that began before
@@ -37,7 +37,7 @@ enum {
 
 static uint64_t empty_of(uint64_t number)
 {
-    return number << MC_RULE_KIND_BITS | MC_RULE_EMPTY;
+    return number << MC_RULE_BP_SHIFT;
 }
 
 int mc_rule_enter_guess(void)
@@ -77,7 +77,7 @@ static uint64_t compute_and_enter(uintptr_t key)
                                          __ATOMIC_RELAXED))
             return mc_rule_compute(key);
     }
-    uint64_t rule = mc_rule_compute(key) | mc_rule_tag(key) << MC_RULE_TAG_SHIFT;
+    uint64_t rule = mc_rule_compute(key) | mc_rule_tag(key);
     /* Code outside all modules may become a module's at the next dlopen, which starts no epoch. */
     if (mc_rule_kind(rule) == MC_RULE_EMPTY) return rule;
     __atomic_compare_exchange_n(entry, &claim, rule, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
@@ -88,8 +88,7 @@ uint64_t mc_rule_miss(uintptr_t key, int guessed)
 {
     uint64_t rule = __atomic_load_n(&mc_rule_table[mc_rule_place(key) ^ MC_RULE_OTHER_WAY],
                                     __ATOMIC_RELAXED);
-    if (rule >> MC_RULE_TAG_SHIFT == mc_rule_tag(key) && mc_rule_kind(rule) != MC_RULE_EMPTY)
-        return rule;
+    if (mc_rule_is_for(rule, key)) return rule;
     if (guessed && !mc_rule_enter_guess()) return MC_RULE_EMPTY;
     rule = key >> MC_RULE_KEY_BITS ? mc_rule_compute(key) : compute_and_enter(key);
     if (guessed) mc_rule_leave_guess();

@@ -6,11 +6,12 @@
  * A key is a return address, or the address of an instruction plus one where the code was
  * interrupted: the code it names is at key - 1.
  *
- * A rule in a register:  63 ........ 31 | 30 ..... 11 | 10 ....... 3 | 2 .. 0
- *                        tag of its key | cfa, signed | saved bp     | kind
+ *     63 ....... 44 | 43 .. 36 | 35 .. 33 | 32 ......... 0
+ *     cfa, signed   | saved bp | kind     | tag of its key
  * where `cfa` is what to add to the base register and `saved bp` how far below the CFA the caller's
  * frame pointer is (0: still in the register), both in words of 8 bytes. The return address is
- * always the word below the CFA. What does not fit is MC_RULE_EXACT.
+ * always the word below the CFA. What does not fit is MC_RULE_EXACT. The layout keeps the chain from one
+ * return address to the next short: mask, load, shift, add.
  *
  * The table is one array of such words, two ways, shared by all threads without locks: an entry is
  * one aligned 64-bit word, so it is read and written whole, and it names its key exactly: the tag
@@ -23,7 +24,7 @@
 #include <stdint.h>
 
 enum mc_rule_kind {
-    MC_RULE_EMPTY = 0, /* no rule: in the table the other bits are the epoch */
+    MC_RULE_EMPTY = 0, /* no rule: tag 0, which is no key's, and the epoch above the kind */
     MC_RULE_SP = 1,    /* CFA = sp + cfa */
     MC_RULE_BP = 2,    /* CFA = bp + cfa */
     MC_RULE_DEREF = 3, /* CFA = word at bp + cfa, caller's bp = word at bp: realigned frames */
@@ -34,10 +35,12 @@ enum mc_rule_kind {
 };
 
 enum {
-    MC_RULE_KIND_BITS = 3,
-    MC_RULE_BP_BITS = 8,
-    MC_RULE_CFA_BITS = 20,
-    MC_RULE_TAG_SHIFT = MC_RULE_KIND_BITS + MC_RULE_BP_BITS + MC_RULE_CFA_BITS,
+    MC_RULE_TAG_BITS = 33,
+    MC_RULE_KIND_SHIFT = MC_RULE_TAG_BITS,
+    MC_RULE_BP_SHIFT = MC_RULE_KIND_SHIFT + 3,
+    MC_RULE_CFA_SHIFT = MC_RULE_BP_SHIFT + 8,
+    MC_RULE_CFA_LIMIT = 8 << (63 - MC_RULE_CFA_SHIFT), /* 4 MiB */
+    MC_RULE_BP_LIMIT = 8 << 8,
 
     /* 2^15 entries, 256 KiB of .bss, of which only touched pages exist. The largest programs measured
      * (a C++ compiler, a JavaScript engine) show under 8,000 different return addresses. */
@@ -51,47 +54,53 @@ enum {
 };
 
 /* The top index bit tells the two ways apart, so the tag holds the key from that bit up. */
-_Static_assert(64 - MC_RULE_TAG_SHIFT == MC_RULE_KEY_BITS - (MC_RULE_INDEX_BITS - 1), "tag bits");
+_Static_assert(MC_RULE_TAG_BITS == MC_RULE_KEY_BITS - (MC_RULE_INDEX_BITS - 1), "tag bits");
 
 extern uint64_t mc_rule_table[MC_RULE_COUNT] __attribute__((visibility("hidden")));
 extern unsigned mc_rule_unloading __attribute__((visibility("hidden"))); /* unfinished epoch begins */
 
 static inline unsigned mc_rule_kind(uint64_t rule)
 {
-    return rule & 7;
+    return rule >> MC_RULE_KIND_SHIFT & 7;
 }
 
 static inline intptr_t mc_rule_cfa(uint64_t rule)
 {
-    return (intptr_t)((int32_t)((uint32_t)rule << 1) >> 12) * 8;
+    return ((int64_t)rule >> MC_RULE_CFA_SHIFT) * 8;
 }
 
 static inline uintptr_t mc_rule_bp(uint64_t rule)
 {
-    return (uintptr_t)(rule >> MC_RULE_KIND_BITS & 0xff) * 8;
+    return (rule >> MC_RULE_BP_SHIFT & 0xff) * 8;
 }
 
 static inline int mc_rule_fits(intptr_t cfa, intptr_t bp)
 {
-    return cfa % 8 == 0 && cfa >= -(1 << 22) && cfa < 1 << 22 && bp % 8 == 0 && bp >= 0 && bp < 2048;
+    return cfa % 8 == 0 && cfa >= -MC_RULE_CFA_LIMIT && cfa < MC_RULE_CFA_LIMIT && bp % 8 == 0 &&
+           bp >= 0 && bp < MC_RULE_BP_LIMIT;
 }
 
 /* Requires mc_rule_fits(cfa, bp). Without a tag. */
 static inline uint64_t mc_rule_make(enum mc_rule_kind kind, intptr_t cfa, intptr_t bp)
 {
-    uint64_t words = (uint64_t)(cfa / 8) & ((1 << MC_RULE_CFA_BITS) - 1);
-    return words << (MC_RULE_KIND_BITS + MC_RULE_BP_BITS) |
-           (uint64_t)(bp / 8) << MC_RULE_KIND_BITS | kind;
+    return (uint64_t)(cfa / 8) << MC_RULE_CFA_SHIFT | (uint64_t)(bp / 8) << MC_RULE_BP_SHIFT |
+           (uint64_t)kind << MC_RULE_KIND_SHIFT;
 }
 
+/* The low bits as they are: return addresses differ there, and every operation more is paid per frame. */
 static inline size_t mc_rule_place(uintptr_t key)
 {
-    return (key ^ key >> MC_RULE_INDEX_BITS) & (MC_RULE_COUNT - 1);
+    return key & (MC_RULE_COUNT - 1);
 }
 
 static inline uint64_t mc_rule_tag(uintptr_t key)
 {
     return key >> (MC_RULE_INDEX_BITS - 1);
+}
+
+static inline int mc_rule_is_for(uint64_t rule, uintptr_t key)
+{
+    return (rule ^ mc_rule_tag(key)) << (64 - MC_RULE_TAG_BITS) == 0;
 }
 
 uint64_t mc_rule_miss(uintptr_t key, int guessed);
@@ -100,9 +109,8 @@ uint64_t mc_rule_miss(uintptr_t key, int guessed);
  * may be unloaded at any time. Requires mc_rule_unloading == 0, seen when the walk began. */
 static inline uint64_t mc_rule_find(uintptr_t key, int guessed)
 {
-    size_t place = mc_rule_place(key);
-    uint64_t rule = __atomic_load_n(&mc_rule_table[place], __ATOMIC_RELAXED);
-    if (__builtin_expect(rule >> MC_RULE_TAG_SHIFT == mc_rule_tag(key), 1)) return rule;
+    uint64_t rule = __atomic_load_n(&mc_rule_table[mc_rule_place(key)], __ATOMIC_RELAXED);
+    if (__builtin_expect(mc_rule_is_for(rule, key), 1)) return rule;
     return mc_rule_miss(key, guessed);
 }
 

@@ -69,6 +69,12 @@ static int is_bp_expression(const struct mc_cfi_entry *entry, int32_t expression
     return !code.bad && (uint64_t)(code.at - first) == size;
 }
 
+/* A rule that is its kind. */
+static uint64_t bare(enum mc_rule_kind kind)
+{
+    return mc_rule_make(kind, 0, 0);
+}
+
 /* gcc's frame of a function that realigns its stack: CFA kept in memory below the saved bp. */
 static uint64_t realigned_rule(const struct mc_cfi_entry *entry, const struct mc_cfi_row *row)
 {
@@ -76,24 +82,24 @@ static uint64_t realigned_rule(const struct mc_cfi_entry *entry, const struct mc
     if (row->how[MC_REG_BP] != MC_CFI_AT_EXPR ||
         !is_bp_expression(entry, row->cfa_value, 1, &cfa) ||
         !is_bp_expression(entry, row->value[MC_REG_BP], 0, &bp) || bp != 0 || !mc_rule_fits(cfa, 0))
-        return MC_RULE_EXACT;
+        return bare(MC_RULE_EXACT);
     return mc_rule_make(MC_RULE_DEREF, cfa, 0);
 }
 
 static uint64_t rule_of_row(const struct mc_cfi_entry *entry, const struct mc_cfi_row *row)
 {
-    if (row->how[MC_REG_PC] == MC_CFI_UNDEFINED) return MC_RULE_OUTERMOST;
+    if (row->how[MC_REG_PC] == MC_CFI_UNDEFINED) return bare(MC_RULE_OUTERMOST);
     if (entry->signal_frame || row->how[MC_REG_PC] != MC_CFI_AT_CFA ||
         row->value[MC_REG_PC] != -8 || row->how[MC_REG_SP] != MC_CFI_SAME)
-        return MC_RULE_EXACT;
+        return bare(MC_RULE_EXACT);
     if (row->cfa_is_expression) return realigned_rule(entry, row);
-    if (row->cfa_register != MC_REG_SP && row->cfa_register != MC_REG_BP) return MC_RULE_EXACT;
+    if (row->cfa_register != MC_REG_SP && row->cfa_register != MC_REG_BP) return bare(MC_RULE_EXACT);
     intptr_t bp = 0;
     if (row->how[MC_REG_BP] == MC_CFI_AT_CFA && row->value[MC_REG_BP] <= -16)
         bp = -(intptr_t)row->value[MC_REG_BP];
     else if (row->how[MC_REG_BP] != MC_CFI_SAME)
-        return MC_RULE_EXACT;
-    if (!mc_rule_fits(row->cfa_value, bp)) return MC_RULE_EXACT;
+        return bare(MC_RULE_EXACT);
+    if (!mc_rule_fits(row->cfa_value, bp)) return bare(MC_RULE_EXACT);
     return mc_rule_make(row->cfa_register == MC_REG_SP ? MC_RULE_SP : MC_RULE_BP, row->cfa_value,
                         bp);
 }
@@ -104,11 +110,12 @@ uint64_t mc_rule_compute(uintptr_t key)
     struct mc_cfi_row row;
     switch (mc_cfi_find(key - 1, &entry)) {
     case 0: break;
-    case ESRCH: return MC_RULE_EMPTY;
-    case ENOENT: return mc_cfi_is_start(key) ? MC_RULE_START : MC_RULE_NONE;
-    default: return MC_RULE_EXACT; /* whose walk says what is wrong with it */
+    case ESRCH: return bare(MC_RULE_EMPTY);
+    case ENOENT: return bare(mc_cfi_is_start(key) ? MC_RULE_START : MC_RULE_NONE);
+    default: return bare(MC_RULE_EXACT); /* whose walk says what is wrong with it */
     }
-    return mc_cfi_row_at(&entry, key - 1, &row) ? MC_RULE_EXACT : rule_of_row(&entry, &row);
+    if (mc_cfi_row_at(&entry, key - 1, &row)) return bare(MC_RULE_EXACT);
+    return rule_of_row(&entry, &row);
 }
 
 /* What the fast walk knows of the frame it is at. */
@@ -121,10 +128,11 @@ struct fast {
     int interrupted; /* `key` is one more than an interrupted instruction, no return address */
 };
 
-static uintptr_t word_at(uintptr_t address)
+/* The builtin, by name: under -fno-builtin memcpy would be a call, twice a frame. */
+static inline uintptr_t word_at(uintptr_t address)
 {
     uintptr_t word;
-    memcpy(&word, (const void *)address, sizeof word);
+    __builtin_memcpy(&word, (const void *)address, sizeof word);
     return word;
 }
 

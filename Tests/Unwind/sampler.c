@@ -52,6 +52,7 @@ static long malloc_every;
 static __thread int inside __attribute__((tls_model("initial-exec")));
 static __thread unsigned long turn __attribute__((tls_model("initial-exec")));
 static __thread timer_t timer __attribute__((tls_model("initial-exec")));
+static __thread int timed __attribute__((tls_model("initial-exec")));
 static int sampling;
 
 static int (*their_init)(unw_cursor_t *, unw_context_t *, int);
@@ -226,6 +227,21 @@ static void walk_damaged(const ucontext_t *context)
     tally->mutated++;
 }
 
+static double now_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec * 1e6 + (double)now.tv_nsec / 1e3;
+}
+
+/* At least twice what the sample took goes to the program. */
+static void set_timer(double spent_us)
+{
+    long wait = period_us + (long)(spent_us * 2) + (long)(turn++ % 17);
+    struct itimerspec when = {{0, 0}, {wait / 1000000, wait % 1000000 * 1000}};
+    if (timed) timer_settime(timer, 0, &when, NULL);
+}
+
 static int enter(void)
 {
     if (inside || !tally) return 0;
@@ -246,8 +262,12 @@ static void on_signal(int signal, siginfo_t *info, void *argument)
 {
     ucontext_t *context = argument;
     int error = errno;
+    double began = now_us();
     (void)signal, (void)info;
-    if (!enter()) return;
+    if (!enter()) {
+        set_timer(0);
+        return;
+    }
     unsigned flags, exact_flags;
     struct mc_unwind_start start;
     size_t count = mc_unwind_context(context, ours, DEPTH, &flags);
@@ -267,6 +287,7 @@ static void on_signal(int signal, siginfo_t *info, void *argument)
     compare(context, count, flags, 0);
     walk_damaged(context);
     leave();
+    set_timer(now_us() - began);
     errno = error;
 }
 
@@ -322,15 +343,14 @@ int dlclose(void *handle)
     return result;
 }
 
-/* Interrupts the calling thread every period of its own CPU time is spent, or of real time. */
+/* One timer a thread, set anew after each sample: a sample may take longer than the period. */
 static void start_timer(void)
 {
     struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGNAL};
-    long jitter = period_us + period_us / 7;
-    struct itimerspec when = {{0, period_us * 1000}, {0, jitter * 1000}};
     event._sigev_un._tid = (pid_t)syscall(SYS_gettid);
     if (period_us == 0 || timer_create(CLOCK_MONOTONIC, &event, &timer)) return;
-    timer_settime(timer, 0, &when, NULL);
+    timed = 1;
+    set_timer(0);
 }
 
 struct thread_start {
@@ -344,7 +364,8 @@ static void *run_thread(void *argument)
     free(argument);
     start_timer();
     void *result = start.run(start.argument);
-    if (period_us) timer_delete(timer);
+    if (timed) timer_delete(timer);
+    timed = 0;
     return result;
 }
 
