@@ -120,7 +120,7 @@ include_flags() {
     esac
     for layer; do printf '%s ' "-ISources/$layer/include"; done
 }
-c_flags='-std=gnu17 -O2 -fPIC -Wall -Wextra -Werror -fno-builtin -ftls-model=initial-exec'
+c_flags='-std=gnu17 -O2 -fPIC -Wall -Wextra -Werror -Wno-unknown-warning-option -fno-builtin -ftls-model=initial-exec'
 compiles_cleanly() { # COMPILER FOLDER FILE
     # shellcheck disable=SC2046,SC2086 # flags are separate words
     "$1" $c_flags $(include_flags "$2") -c "$3" -o /dev/null
