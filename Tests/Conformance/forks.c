@@ -16,6 +16,7 @@
 
 enum { CHURNERS = 3, KEPT = 500 };
 static atomic_bool stop;
+static atomic_int filled;
 static char *kept[KEPT];
 
 static void churn(unsigned rounds, uint64_t seed)
@@ -164,6 +165,41 @@ static void fork_chain(void *depth)
     void *p = malloc(1000);
     require_child(fork_chain, (void *)((uintptr_t)depth - 1));
     free(p);
+}
+
+static void *volatile others_blocks[CHURNERS][200];
+
+static void *fill_and_wait(void *which)
+{
+    for (size_t i = 0; i < 200; i++) others_blocks[(uintptr_t)which / 1000][i] = malloc(i * i);
+    atomic_fetch_add(&filled, 1);
+    while (!atomic_load(&stop)) sched_yield();
+    return NULL;
+}
+
+static void free_blocks_of_vanished_threads(void *unused)
+{
+    (void)unused;
+    alarm(20);
+    for (int round = 0; round < 20; round++) {
+        for (int t = 0; t < CHURNERS; t++) {
+            for (size_t i = 0; i < 200; i++) {
+                free(others_blocks[t][i]);
+                others_blocks[t][i] = malloc(i * i);
+                REQUIRE(others_blocks[t][i]);
+            }
+        }
+    }
+}
+
+CASE(child_frees_blocks_of_vanished_threads, "threads of the parent do not exist in the child, their "
+                                             "blocks do; fork(2)")
+{
+    pthread_t threads[CHURNERS];
+    start(threads, fill_and_wait);
+    while (atomic_load(&filled) < CHURNERS) sched_yield();
+    for (int i = 0; i < 20; i++) require_child(free_blocks_of_vanished_threads, NULL);
+    join(threads);
 }
 
 CASE(forks_may_nest, "a chain of 60 forks, each child allocating")

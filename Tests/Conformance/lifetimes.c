@@ -7,6 +7,7 @@
 #include <dlfcn.h>
 #include <link.h>
 #include <malloc.h>
+#include <netdb.h>
 #include <pthread.h>
 #include <sys/wait.h>
 
@@ -152,6 +153,27 @@ CASE(dlerror_texts_are_freed, "error texts of the loader, read or not, at the en
     fail_to_open(NULL);
     for (int i = 0; i < 100; i++) run_thread(fail_to_open, NULL, 65536);
     REQUIRE(dlopen("/nowhere/last.so", RTLD_NOW) == NULL);
+}
+
+/* Freed by libc when the thread ends, after all destructors. */
+static void *use_per_thread_buffers(void *unused)
+{
+    REQUIRE(strstr(strerror(123456), "123456") && strsignal(12345));
+    struct addrinfo hints = {.ai_flags = AI_NUMERICHOST}, *addresses;
+    REQUIRE(getaddrinfo("::1", NULL, &hints, &addresses) == 0);
+    freeaddrinfo(addresses);
+    return fail_to_open(unused);
+}
+
+CASE(what_libc_keeps_per_thread_is_freed, "texts of strerror and strsignal, resolver state, dlerror: "
+                                          "freed by the same heap when the thread ends")
+{
+    size_t before = 0;
+    for (int i = 0; i < 500; i++) {
+        run_thread(use_per_thread_buffers, NULL, 0);
+        if (i == 50) before = resident_bytes();
+    }
+    REQUIRE(resident_bytes() < before + ((size_t)2 << 20));
 }
 
 static void *open_and_close(void *path)

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <malloc.h>
+#include <pthread.h>
 
 /* mallinfo is deprecated and still called by many. */
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
@@ -196,6 +197,38 @@ CASE(malloc_trim_gives_memory_back, "freed memory goes back and 1 is returned; m
     REQUIRE(malloc_trim(0) == 1);
     REQUIRE(resident_bytes() < before + 20 * MIB);
     for (int i = 0; i < COUNT; i += 1000) free(p[i]);
+}
+
+static void *churn_until_told(void *stop)
+{
+    void *p[64] = {0};
+    for (unsigned i = 0; !*(volatile bool *)stop; i++) {
+        free(p[i % 64]);
+        p[i % 64] = malloc(i * 31 % (i % 100 ? 2000 : 200000));
+        REQUIRE(p[i % 64]);
+    }
+    for (int i = 0; i < 64; i++) free(p[i]);
+    return NULL;
+}
+
+CASE(statistics_while_others_allocate, "mallinfo2, malloc_info, malloc_trim and mallopt are MT-Safe; "
+                                       "mallinfo(3), malloc_trim(3) ATTRIBUTES")
+{
+    static volatile bool stop;
+    pthread_t thread[3];
+    FILE *null = fopen("/dev/null", "w");
+    REQUIRE(null);
+    for (int i = 0; i < 3; i++)
+        REQUIRE(pthread_create(&thread[i], NULL, churn_until_told, (void *)(uintptr_t)&stop) == 0);
+    for (int i = 0; i < 300; i++) {
+        struct mallinfo2 info = mallinfo2();
+        REQUIRE(info.uordblks < (size_t)1 << 40 && malloc_info(0, null) == 0);
+        (void)malloc_trim(0);
+        (void)mallopt(M_TRIM_THRESHOLD, i * 1000);
+    }
+    stop = true;
+    for (int i = 0; i < 3; i++) pthread_join(thread[i], NULL);
+    fclose(null);
 }
 
 CASE(statistics_survive_a_full_disk, "malloc_info to a stream that can't be written is no crash")

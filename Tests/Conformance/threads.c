@@ -115,6 +115,47 @@ CASE(blocks_outlive_their_thread, "what an ended thread allocated stays valid an
     REQUIRE(resident_bytes() < before + 16 * MIB);
 }
 
+static _Atomic(char *) basket[1024];
+
+static void *fill_basket(void *seed)
+{
+    uint64_t state = (uintptr_t)seed;
+    for (int i = 0; i < 2000; i++) {
+        size_t size = 8 + random_next(&state) % 500;
+        char *p = malloc(size);
+        REQUIRE(p);
+        memcpy(p, &size, sizeof size);
+        pattern_fill(p + 8, size - 8, (unsigned)size);
+        check_and_free(atomic_exchange(&basket[random_next(&state) % 1024], p));
+    }
+    return NULL;
+}
+
+static atomic_bool basket_done;
+
+static void *empty_basket(void *unused)
+{
+    for (unsigned i = 0; !atomic_load(&basket_done); i++)
+        check_and_free(atomic_exchange(&basket[i % 1024], NULL));
+    return unused;
+}
+
+CASE(threads_end_while_others_free_their_blocks, "the end of a thread and frees of its blocks at the "
+                                                 "same time")
+{
+    pthread_t freeing[2], filling[3];
+    for (int i = 0; i < 2; i++)
+        REQUIRE(pthread_create(&freeing[i], NULL, empty_basket, NULL) == 0);
+    for (uintptr_t round = 0; round < 200; round++) {
+        for (uintptr_t i = 0; i < 3; i++)
+            REQUIRE(pthread_create(&filling[i], NULL, fill_basket, (void *)(round * 3 + i)) == 0);
+        for (int i = 0; i < 3; i++) pthread_join(filling[i], NULL);
+    }
+    atomic_store(&basket_done, true);
+    for (int i = 0; i < 2; i++) pthread_join(freeing[i], NULL);
+    for (int i = 0; i < 1024; i++) check_and_free(basket[i]);
+}
+
 /* --- many threads ---------------------------------------------------------------------------- */
 
 static void *allocate_some(void *unused)

@@ -1,4 +1,4 @@
-/* helper_outlive_main: main returns while threads allocate and free, and goes on allocating in
+/* helper_outlive_main: a constructor and main start threads; main returns while threads allocate and free, and goes on allocating in
  * exit handlers and destructors. */
 /* SPDX-License-Identifier: MIT */
 #include <pthread.h>
@@ -21,6 +21,14 @@ static void *churn(void *unused)
 static void use_the_heap(void)
 {
     for (unsigned i = 0; i < 3000; i++) free(malloc(i));
+}
+
+/* A thread that runs while the loader still constructs others. */
+__attribute__((constructor)) static void construct(void)
+{
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, churn, NULL) != 0) _exit(3);
+    use_the_heap();
 }
 
 __attribute__((destructor)) static void destruct(void)
