@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+import Glibc
 
 /// Which process a region belongs to, if it still lives.
 ///
@@ -12,6 +13,15 @@ struct Census {
 
     /// Slack for the kernel's clock ticks, in which starts are counted.
     private static let tick: UInt64 = 20_000_000
+
+    /// Of memctl's own pid namespace, as the region names it; 0: not known.
+    static let ownNamespace = namespace(of: "self")
+
+    /// Would its process be seen from here if it lived?
+    static func canSee(_ header: RegionHeader) -> Bool {
+        let initial: UInt64 = 0xefff_fffc  // the kernel's fixed number: everything lies below it
+        return [0, ownNamespace].contains(header.pidNamespace) || ownNamespace == initial
+    }
 
     mutating func owner(of entry: RegionEntry) -> Int32? {
         if isOwner(entry.header.pid, of: entry) { return entry.header.pid }
@@ -33,14 +43,19 @@ struct Census {
         }
     }
 
+    private static func namespace(of pid: String) -> UInt64 {
+        var status = stat()
+        return fstatat(AT_FDCWD, "/proc/\(pid)/ns/pid", &status, 0) == 0 ? UInt64(status.st_ino) : 0
+    }
+
     /// Processes of other pid namespaces; none where all share one.
     private static func foreignProcesses() -> [Int32: [Int32]] {
         var found: [Int32: [Int32]] = [:]
-        let mine = Descriptor.link(at: "/proc/self/ns/pid")
         for pid in ProcessStatus.pids() {
-            guard let theirs = Descriptor.link(at: "/proc/\(pid)/ns/pid"), theirs != mine,
-                let status = ProcessStatus(pid: pid)
-            else { continue }
+            let theirs = namespace(of: "\(pid)")
+            guard theirs != 0, theirs != ownNamespace, let status = ProcessStatus(pid: pid) else {
+                continue
+            }
             found[status.innerPid, default: []].append(pid)
         }
         return found

@@ -31,8 +31,8 @@ package struct HeapWalk: Sendable {
         package var size: UInt64
         /// Slices handed out to spans.
         package var usedBytes: UInt64
-        /// Slices that may hold data.
-        package var dirtyBytes: UInt64
+        /// Free slices that may have memory behind them still.
+        package var purgeableBytes: UInt64
     }
 
     package private(set) var spans: [Span] = []
@@ -102,30 +102,8 @@ package struct HeapWalk: Sendable {
                 throw .damagedHeap(why: "an arena of \(arena.slice_count) slices")
             }
             let words = arena.slice_count / 64
-            let used = try Self.countBits(memory, arena, MC_ARENA_USED, words: words)
-            let dirty = try Self.countBits(memory, arena, MC_ARENA_DIRTY, words: words)
-            let slice = UInt64(MC_SLICE)
-            arenas.append(
-                Arena(
-                    base: arena.base, size: arena.slice_count * slice, usedBytes: used * slice,
-                    dirtyBytes: dirty * slice))
+            arenas.append(try Arena(memory, arena, words: words))
         }
-    }
-
-    private static func countBits(
-        _ memory: some MemorySource, _ arena: mc_arena, _ bitmap: Int,
-        words: UInt64
-    ) throws(HeapImageError) -> UInt64 {
-        let start = arena.bitmaps &+ UInt64(bitmap) * words * 8
-        var count: UInt64 = 0
-        var done: UInt64 = 0
-        while done < words {
-            var part = [UInt64](repeating: 0, count: Int(min(words - done, 1 << 16)))
-            try memory.load(into: &part, from: start &+ done * 8)
-            for word in part { count += UInt64(word.nonzeroBitCount) }
-            done += UInt64(part.count)
-        }
-        return count
     }
 
     // MARK: Spans
@@ -186,6 +164,36 @@ package struct HeapWalk: Sendable {
     }
 }
 
+extension HeapWalk.Arena {
+    /// Counts the bits of two of the bitmaps behind the arena.
+    fileprivate init(
+        _ memory: some MemorySource, _ raw: mc_arena, words: UInt64
+    ) throws(HeapImageError) {
+        var used = 0
+        var purgeable = 0
+        var done: UInt64 = 0
+        while done < words {
+            var usedBits = [UInt64](repeating: 0, count: Int(min(words - done, 1 << 14)))
+            var dirtyBits = usedBits
+            func start(_ bitmap: Int) -> UInt64 {
+                raw.bitmaps &+ (UInt64(bitmap) * words + done) * 8
+            }
+            try memory.load(into: &usedBits, from: start(MC_ARENA_USED))
+            try memory.load(into: &dirtyBits, from: start(MC_ARENA_DIRTY))
+            for (usedWord, dirtyWord) in zip(usedBits, dirtyBits) {
+                used += usedWord.nonzeroBitCount
+                purgeable += (dirtyWord & ~usedWord).nonzeroBitCount
+            }
+            done += UInt64(usedBits.count)
+        }
+        let slice = UInt64(MC_SLICE)
+        base = raw.base
+        size = raw.slice_count * slice
+        usedBytes = UInt64(used) * slice
+        purgeableBytes = UInt64(purgeable) * slice
+    }
+}
+
 extension HeapWalk.Span {
     /// nil for a span that is not in use, or that says what no span can.
     init?(_ raw: mc_span) {
@@ -197,15 +205,17 @@ extension HeapWalk.Span {
         case Int32(MC_SPAN_HUGE): kind = .huge
         default: return nil
         }
+        // A span that serves its owner's requests counts one more in `used`.
+        let isCurrent = Int32(raw.flags) & Int32(MC_SPAN_CURRENT) != 0
+        let extra: UInt64 = isCurrent ? 1 : 0
         guard UInt64(raw.slot_count).times(raw.slot_size) <= raw.size || kind != .slots,
-            raw.used <= raw.slot_count, raw.slot_count > 0
+            UInt64(raw.used) <= UInt64(raw.slot_count) + extra, raw.slot_count > 0
         else { return nil }
         base = raw.base
         size = raw.size
         slotSize = raw.slot_size
         slotCount = raw.slot_count
-        let remote = mc_remote_count(raw.remote)
-        live = UInt32(UInt64(raw.used).minus(remote))
+        live = UInt32(UInt64(raw.used).minus(mc_remote_count(raw.remote) + extra))
         classIndex = raw.class_index
         isKept = Int32(raw.flags) & Int32(MC_SPAN_KEPT) != 0
         let isTagged = Int32(raw.flags) & Int32(MC_SPAN_TAGGED) != 0

@@ -103,6 +103,25 @@ package struct RegionDirectory {
         throw failure ?? .notPreloaded(pid: pid)
     }
 
+    /// Is a process that can't be found certain to have ended? One in a pid namespace that can't be
+    /// seen from here, but shares the folder, only looks so.
+    package static func isCertainlyEnded(_ entry: RegionEntry) -> Bool {
+        entry.livePid == nil && Census.canSee(entry.header)
+    }
+
+    /// Removes the file of a process that has ended.
+    package func remove(_ entry: RegionEntry) throws(HeapImageError) {
+        var status = stat()
+        let path = entry.file.path
+        // Another process may have got the number, and made a file of that name, meanwhile.
+        guard lstat(path, &status) == 0, UInt64(status.st_dev) == entry.file.device,
+            UInt64(status.st_ino) == entry.file.inode
+        else { return }
+        guard unlink(path) == 0 || errno == ENOENT else {
+            throw .cannotWrite(path: path, code: errno)
+        }
+    }
+
     /// The region in a file that is named.
     package func entry(path: String) throws(HeapImageError) -> RegionEntry {
         var census = Census()

@@ -39,6 +39,8 @@ package struct RegionHeader: Equatable, Sendable {
     package var stoppedStacks: UInt64
     package var ownBytes: UInt64
     package var tracedSinceNanoseconds: UInt64
+    /// Inode of the pid namespace `pid` counts in; 0: not known.
+    package var pidNamespace: UInt64
 
     package var shards: Int
     package var modules: Area
@@ -92,6 +94,7 @@ package struct RegionHeader: Equatable, Sendable {
         stoppedStacks = raw.stopped_stacks
         ownBytes = raw.own_bytes
         tracedSinceNanoseconds = raw.traced_since_ns
+        pidNamespace = raw.pid_namespace
         shards = Int(raw.shards)
         let areas = withUnsafeBytes(of: raw.areas) { bytes in
             bytes.bindMemory(to: mc_region_area.self).map {

@@ -88,3 +88,17 @@ package struct StackTable: Sendable {
         }
     }
 }
+
+extension StackTable {
+    /// The same rows with other counts, given by stack id; stacks that are not in it count nothing.
+    package mutating func replaceCounts(_ counts: [UInt32: StackCounts]) {
+        total = StackCounts()
+        for index in rows.indices { rows[index].counts = StackCounts() }
+        for (stack, sum) in counts where Int(stack) < rowOfStack.count {
+            let row = Int(rowOfStack[Int(stack)])
+            guard row >= 0 else { continue }
+            rows[row].counts.add(sum)
+            total.add(sum)
+        }
+    }
+}

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT
+
+/// Text in columns.
+package enum Layout {
+    package static let width = 80
+
+    package static func right(_ text: String, _ width: Int) -> String {
+        let missing = width - text.count
+        return missing > 0 ? String(repeating: " ", count: missing) + text : text
+    }
+
+    package static func left(_ text: String, _ width: Int) -> String {
+        let missing = width - text.count
+        return missing > 0 ? text + String(repeating: " ", count: missing) : text
+    }
+
+    /// "1 stack", "2 stacks".
+    package static func count(_ number: UInt64, _ one: String, _ many: String) -> String {
+        "\(number) \(number == 1 ? one : many)"
+    }
+
+    /// Text that came out of a process or a file, made safe for a terminal: control characters and
+    /// those that turn the direction of writing are shown as \u{...}.
+    package static func safe(_ text: String) -> String {
+        if text.utf8.allSatisfy({ $0 >= 0x20 && $0 < 0x7f }) { return text }
+        var result = ""
+        for scalar in text.unicodeScalars {
+            switch scalar.properties.generalCategory {
+            case .control, .format, .lineSeparator, .paragraphSeparator, .privateUse, .surrogate:
+                result += "\\u{" + String(scalar.value, radix: 16) + "}"
+            default: result.unicodeScalars.append(scalar)
+            }
+        }
+        return result
+    }
+
+    /// Bytes in the largest unit that keeps three digits: "1.5 MiB".
+    package static func size(_ bytes: UInt64) -> String {
+        guard bytes >= 1024 else { return "\(bytes) B" }
+        var value = Double(bytes)
+        var unit = 0
+        let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"]
+        while value >= 1024, unit < units.count - 1 {
+            value /= 1024
+            unit += 1
+        }
+        let tenths = UInt64((value * 10).rounded())
+        let isRound = tenths % 10 == 0 || value >= 100
+        return "\(isRound ? "\((tenths + 5) / 10)" : "\(tenths / 10).\(tenths % 10)") \(units[unit])"
+    }
+
+    /// Seconds as "3d 04h", "2h 05m", "1m 07s", "9s".
+    package static func duration(_ nanoseconds: UInt64) -> String {
+        let seconds = nanoseconds / 1_000_000_000
+        func two(_ number: UInt64) -> String { number < 10 ? "0\(number)" : "\(number)" }
+        switch seconds {
+        case ..<60: return "\(seconds)s"
+        case ..<3600: return "\(seconds / 60)m \(two(seconds % 60))s"
+        case ..<86400: return "\(seconds / 3600)h \(two(seconds / 60 % 60))m"
+        default: return "\(seconds / 86400)d \(two(seconds / 3600 % 24))h"
+        }
+    }
+
+    /// Seconds as a number: "10 s", "0.25 s".
+    package static func seconds(_ nanoseconds: UInt64) -> String {
+        let hundredths = nanoseconds / 10_000_000
+        var fraction = hundredths % 100 < 10 ? "0\(hundredths % 100)" : "\(hundredths % 100)"
+        while fraction.hasSuffix("0") { fraction.removeLast() }
+        return "\(hundredths / 100)" + (fraction.isEmpty ? "" : "." + fraction) + " s"
+    }
+
+    /// Table rows; a column is as wide as its widest cell, numbers stand right.
+    package static func table(
+        _ header: [String], _ rows: [[String]], rightAligned: Set<Int>
+    ) -> [String] {
+        let widths = header.indices.map { column in
+            ([header] + rows).map { $0[column].count }.max() ?? 0
+        }
+        return ([header] + rows).map { cells in
+            let line = cells.indices.map { column in
+                if rightAligned.contains(column) { return right(cells[column], widths[column]) }
+                return column == cells.count - 1
+                    ? cells[column] : left(cells[column], widths[column])
+            }.joined(separator: "  ")
+            return String(line.reversed().drop { $0 == " " }.reversed())
+        }
+    }
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT
+
+/// Bytes on their way out. What a renderer writes is handed on a megabyte at a time, so that a
+/// report of any size needs no memory of its own; without a receiver it is kept (see `text`).
+package struct Output: ~Copyable {
+    private var bytes: [UInt8] = []
+    private let receiver: (([UInt8]) -> Void)?
+    private static let portion = 1 << 20
+
+    package init(to receiver: (([UInt8]) -> Void)? = nil) {
+        self.receiver = receiver
+    }
+
+    package mutating func write(_ text: String) {
+        bytes.append(contentsOf: text.utf8)
+        if bytes.count >= Self.portion { flush() }
+    }
+
+    package mutating func write(line text: String) {
+        write(text)
+        bytes.append(UInt8(ascii: "\n"))
+    }
+
+    mutating func write(_ more: [UInt8]) {
+        bytes.append(contentsOf: more)
+        if bytes.count >= Self.portion { flush() }
+    }
+
+    mutating func write(byte: UInt8) {
+        bytes.append(byte)
+    }
+
+    package mutating func flush() {
+        guard let receiver, !bytes.isEmpty else { return }
+        receiver(bytes)
+        bytes.removeAll(keepingCapacity: true)
+    }
+
+    /// What a renderer makes, as one string.
+    package static func text(_ render: (inout Output) -> Void) -> String {
+        var output = Output()
+        render(&output)
+        return String(decoding: output.bytes, as: UTF8.self)
+    }
+}

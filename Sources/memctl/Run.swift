@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT
+import ArgumentParser
+import Glibc
+
+struct Run: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Run a program with the memctl heap.",
+        discussion: """
+            memctl becomes the program: pid, signals and exit status are the program's own. Exit \
+            status 127: no such program; 126: it can't be executed.
+            """)
+
+    @Flag(help: "Trace from the first allocation on.") var trace = false
+    @Flag(help: "Keep the trace when the program exits, to be shown afterwards.") var keep = false
+    @OptionGroup var depth: DepthOption
+    @Argument(parsing: .captureForPassthrough, help: "The program and its arguments.")
+    var command: [String] = []
+
+    func validate() throws {
+        if command.isEmpty || command == ["--"] || command == ["--help"] || command == ["-h"] {
+            if command.first == "--help" || command.first == "-h" {
+                throw CleanExit.helpRequest(self)
+            }
+            throw ValidationError("say which program to run: memctl run -- COMMAND")
+        }
+        // What follows unknown options would be taken for the program.
+        if let first = command.first, first != "--", first.hasPrefix("-") {
+            throw ValidationError("unknown option \(first); put -- before the program")
+        }
+    }
+
+    func run() throws {
+        let program = Program(
+            command, library: try Library.find(), trace: trace, keep: keep, depth: depth.depth)
+        let error = program.replaceThisProcess()
+        Terminal.note("\(error)")
+        throw ExitCode(error.exitStatus)
+    }
+}
