@@ -18,6 +18,7 @@ finish() {
     if [[ -n $pid ]]; then
         kill -KILL "$pid" 2>/dev/null || true
         wait "$pid" 2>/dev/null || true
+        memctl forget "$pid" >/dev/null 2>&1 || true
     fi
     rm -rf "$work"
     ((status == 0)) || printf '\ndemo: FAILED (status %s)\n' "$status" >&2
@@ -25,19 +26,24 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM
 
+fail() { printf 'demo: %s\n' "$1" >&2; exit 1; }
+
 # note TEXT: a comment, as one would type it.
 note() { printf '%s' "$dim"; fold -s -w 76 <<<"$*" | sed -e 's/^/# /' -e 's/ *$//'; printf '%s' "$plain"; }
 prompt() { printf '%s$ %s%s\n' "$bold" "$*" "$plain"; }
 
 # run COMMAND...: prints it, runs it, keeps what it printed in $work/out for must_show.
 run() {
-    prompt "$*"
-    local status=0
+    local status=0 word shown=()
+    for word; do
+        [[ $word =~ ^[A-Za-z0-9_./:=,-]+$ ]] || word="'$word'"
+        shown+=("$word")
+    done
+    prompt "${shown[*]}"
     "$@" >"$work/out" 2>&1 || status=$?
     cat "$work/out"
     if ((status != 0)); then
-        printf 'demo: that command ended with status %s\n' "$status" >&2
-        exit 1
+        fail "that command ended with status $status"
     fi
     printf '\n'
 }
@@ -45,8 +51,7 @@ run() {
 # must_show TEXT WHY: the demo is worth nothing when its commands show something else.
 must_show() {
     if ! grep -qF -- "$1" "$work/out"; then
-        printf 'demo: the last command had to show "%s": %s\n' "$1" "$2" >&2
-        exit 1
+        fail "the last command had to show \"$1\": $2"
     fi
 }
 pass_time() { prompt "sleep $1"; sleep "$1"; printf '\n'; }
@@ -80,18 +85,27 @@ must_show load_document "every document is made there"
 must_show cancel_order "it is the caller that leaks"
 
 note "The innermost frames belong to libxml2, which is not at fault: the same ones" \
-    "serve place_order and show_prices. It is cancel_order, further out, that" \
-    "returns without xmlFreeDoc when an order does not exist: docs/demo/orders.c."
-printf '\n'
+    "serve place_order, which keeps its documents for a while and frees them. It is" \
+    "cancel_order, further out, whose documents are never freed:"
+memctl show trace -p "$pid" --all >"$work/out"
+must_show place_order "its documents are live as well"
+run sed -n '/^static.* cancel_order/,/^}/p' docs/demo/orders.c
+must_show 'return;' "the leak is there"
+
 note "Where the memory of the process is as a whole:"
 run memctl show memory -p "$pid"
 
-note "Done: tracing is switched off, and its cost is gone. The program ran on all" \
-    "the time; nothing was restarted."
+note "Tracing is switched off again, and so is its cost. The program ran on all the" \
+    "time; nothing was restarted."
 run memctl trace off -p "$pid"
 
-kill -0 "$pid" || { cat "$work/orders" >&2; printf 'demo: orders ended on its own\n' >&2; exit 1; }
-prompt "kill $pid"
-kill "$pid"
+kill -0 "$pid" 2>/dev/null || { cat "$work/orders" >&2; fail "orders ended on its own"; }
+note "Even a killed process can be asked: its trace stays until it is forgotten."
+prompt "kill -KILL $pid"
+kill -KILL "$pid"
 wait "$pid" 2>/dev/null || true
+printf '\n'
+run memctl show trace -p "$pid" --limit 1
+must_show cancel_order "the trace outlives the process"
+run memctl forget "$pid"
 pid=''
