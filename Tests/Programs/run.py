@@ -47,7 +47,8 @@ def arguments():
     parser.add_argument("--only", action="append", default=[], metavar="NAME",
                         help="just this program; may be repeated")
     parser.add_argument("--modes", default=",".join(MODES))
-    parser.add_argument("--long", action="store_true", help="the slow workloads too")
+    parser.add_argument("--long", action="store_true", default=os.environ.get("TEST_LONG") == "1",
+                        help="the slow workloads, and check_driver.py; also by TEST_LONG=1")
     parser.add_argument("--jobs", type=int, default=2, help="programs side by side")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="work here, and leave it there")
     parser.add_argument("--list", action="store_true", help="print the names and stop")
@@ -238,6 +239,16 @@ def dispatch(name, options, base, ceiling):
     return failed
 
 
+def relay(command):
+    """Runs a command that speaks the protocol. Returns how many of its tests failed."""
+    failed, environment = 0, {k: v for k, v in os.environ.items() if k != "TEST_LONG"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as popen:
+        for line in popen.stdout:
+            print(line, end="", flush=True)
+            failed += line.startswith("not ok")
+    return failed or int(popen.returncode != 0)
+
+
 def kill_tree(root):
     for pid in [root, *harness.descendants(root)]:
         try:
@@ -269,6 +280,8 @@ def main():
     try:
         with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
             failed = sum(pool.map(lambda name: dispatch(name, options, base, ceiling), names))
+        if options.long and not options.only:
+            failed += relay([sys.executable, str(HERE / "check_driver.py")])
     finally:
         for pid in harness.descendants(os.getpid()):
             kill_tree(pid)

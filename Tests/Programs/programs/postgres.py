@@ -82,7 +82,7 @@ def run(stage):
     queries = QUERIES.replace("ROWS", "400000" if stage.long else "40000").encode()
     stage.run(psql, input=queries, user=user, cwd=home, limit=200)
     pg("pg_dump", "--no-comments", "-T", "pgbench_history", "-T", "pgbench_accounts",
-       "-T", "pgbench_tellers", "-T", "pgbench_branches", *common, limit=100)
+       "-T", "pgbench_tellers", "-T", "pgbench_branches", *common, limit=100, scrub=[(r"^(.(un)?restrict) \w+", r"\1 KEY")])
     pg("vacuumdb", "--analyze", "-j", "2", *common, keep=True, limit=100)
     stage.stop(server, signal.SIGINT)
     pg("pg_controldata", data, keep=True)
