@@ -17,7 +17,7 @@ finish() {
     local status=$?
     if [[ -n $pid ]]; then
         kill -KILL "$pid" 2>/dev/null || true
-        wait "$pid" 2>/dev/null || true
+        { wait "$pid" || true; } 2>/dev/null
         memctl forget "$pid" >/dev/null 2>&1 || true
     fi
     rm -rf "$work"
@@ -103,7 +103,7 @@ kill -0 "$pid" 2>/dev/null || { cat "$work/orders" >&2; fail "orders ended on it
 note "Even a killed process can be asked: its trace stays until it is forgotten."
 prompt "kill -KILL $pid"
 kill -KILL "$pid"
-wait "$pid" 2>/dev/null || true
+{ wait "$pid" || true; } 2>/dev/null
 printf '\n'
 run memctl show trace -p "$pid" --limit 1
 must_show cancel_order "the trace outlives the process"
