@@ -13,11 +13,16 @@ if [[ -t 1 && -z ${NO_COLOR-} ]]; then bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'
 work=$(mktemp -d)
 pid=''
 
+# The program is disowned, so that the shell has nothing to say about its end.
+end_program() {
+    kill -KILL "$pid" 2>/dev/null || true
+    while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
+}
+
 finish() {
     local status=$?
     if [[ -n $pid ]]; then
-        kill -KILL "$pid" 2>/dev/null || true
-        { wait "$pid" || true; } 2>/dev/null
+        end_program
         memctl forget "$pid" >/dev/null 2>&1 || true
     fi
     rm -rf "$work"
@@ -62,6 +67,7 @@ note "orders is a small service: libxml2 parses its documents, OpenSSL signs the
 prompt "LD_PRELOAD=build/lib/libmemctl.so build/demo/orders 60 &"
 LD_PRELOAD=build/lib/libmemctl.so build/demo/orders 60 >"$work/orders" 2>&1 &
 pid=$!
+disown
 printf '[1] %s\n\n' "$pid"
 sleep 1
 
@@ -102,8 +108,7 @@ run memctl trace off -p "$pid"
 kill -0 "$pid" 2>/dev/null || { cat "$work/orders" >&2; fail "orders ended on its own"; }
 note "Even a killed process can be asked: its trace stays until it is forgotten."
 prompt "kill -KILL $pid"
-kill -KILL "$pid"
-{ wait "$pid" || true; } 2>/dev/null
+end_program
 printf '\n'
 run memctl show trace -p "$pid" --limit 1
 must_show cancel_order "the trace outlives the process"
