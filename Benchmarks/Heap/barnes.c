@@ -51,7 +51,8 @@ static void cell_add(struct cell *cell, const struct body *body, unsigned depth)
 {
     bool was_empty = cell->mass == 0;
     cell->mass += body->mass;
-    for (unsigned d = 0; d < DIMENSIONS; d++) cell->sum[d] += body->mass * body->at[d];
+    for (unsigned d = 0; d < DIMENSIONS; d++)
+        cell->sum[d] += body->mass * body->at[d];
     if (was_empty) {
         cell->only = body;
         return;
@@ -68,7 +69,8 @@ static void cell_add(struct cell *cell, const struct body *body, unsigned depth)
 static void cell_end(struct cell *cell)
 {
     if (!cell) return;
-    for (unsigned i = 0; i < CORNERS; i++) cell_end(cell->child[i]);
+    for (unsigned i = 0; i < CORNERS; i++)
+        cell_end(cell->child[i]);
     free(cell);
 }
 
@@ -83,7 +85,8 @@ static void pull(const struct cell *cell, const struct body *body, double force[
     if (cell->only || 4 * cell->half * cell->half < 0.6 * square) {
         if (cell->only == body) return;
         double pull = cell->mass / (square * (1 + square));
-        for (unsigned d = 0; d < DIMENSIONS; d++) force[d] += pull * away[d];
+        for (unsigned d = 0; d < DIMENSIONS; d++)
+            force[d] += pull * away[d];
         return;
     }
     for (unsigned i = 0; i < CORNERS; i++)
@@ -94,15 +97,18 @@ static void step(struct body *bodies)
 {
     static const double origin[DIMENSIONS];
     struct cell *root = cell_new(origin, 4);
-    for (unsigned i = 0; i < BODIES; i++) cell_add(root, &bodies[i], 0);
+    for (unsigned i = 0; i < BODIES; i++)
+        cell_add(root, &bodies[i], 0);
     for (unsigned i = 0; i < BODIES; i++) {
         double force[DIMENSIONS] = {0};
         pull(root, &bodies[i], force);
-        for (unsigned d = 0; d < DIMENSIONS; d++) bodies[i].speed[d] += 1e-4 * force[d];
+        for (unsigned d = 0; d < DIMENSIONS; d++)
+            bodies[i].speed[d] += 1e-4 * force[d];
     }
     cell_end(root);
     for (unsigned i = 0; i < BODIES; i++)
-        for (unsigned d = 0; d < DIMENSIONS; d++) bodies[i].at[d] += 1e-2 * bodies[i].speed[d];
+        for (unsigned d = 0; d < DIMENSIONS; d++)
+            bodies[i].at[d] += 1e-2 * bodies[i].speed[d];
 }
 
 uint64_t mc_bench_barnes(struct mc_bench *bench)
@@ -115,7 +121,8 @@ uint64_t mc_bench_barnes(struct mc_bench *bench)
             bodies[i].at[d] = (double)mc_below(&seed, 2000000) / 1e6 - 1;
     }
     cells_made = 0;
-    for (uint64_t i = 0; i < steps; i++) step(bodies);
+    for (uint64_t i = 0; i < steps; i++)
+        step(bodies);
     for (unsigned i = 0; i < BODIES; i++) {
         uint64_t bits;
         memcpy(&bits, &bodies[i].at[0], sizeof(bits));

@@ -46,10 +46,7 @@ static inline uint64_t mc_share(uint64_t total, unsigned threads, unsigned index
     return total / threads + (index < total % threads);
 }
 
-static inline uint64_t mc_seed(unsigned index)
-{
-    return 0x9e3779b97f4a7c15u * (index + 1);
-}
+static inline uint64_t mc_seed(unsigned index) { return 0x9e3779b97f4a7c15u * (index + 1); }
 
 static inline uint64_t mc_random(uint64_t *state)
 {
@@ -107,8 +104,7 @@ static inline uint64_t mc_object_sum(const void *p)
 {
     const struct mc_object *object = p;
     uint32_t size = object->size;
-    if (size > MC_OBJECT_MIN &&
-        ((const unsigned char *)p)[size - 1] != (unsigned char)object->mark)
+    if (size > MC_OBJECT_MIN && ((const unsigned char *)p)[size - 1] != (unsigned char)object->mark)
         mc_bench_fail("an object was damaged");
     return (uint64_t)size * 31 + object->mark;
 }

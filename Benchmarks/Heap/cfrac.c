@@ -30,7 +30,8 @@ static struct number *number_new(uint32_t count)
 
 static struct number *trim(struct number *n)
 {
-    while (n->count && !n->digit[n->count - 1]) n->count--;
+    while (n->count && !n->digit[n->count - 1])
+        n->count--;
     return n;
 }
 
@@ -255,7 +256,8 @@ uint64_t mc_bench_cfrac(struct mc_bench *bench)
 {
     uint64_t steps = mc_scaled(bench, 600000), sum = 0;
     struct number *n = number_new(8);
-    for (uint32_t i = 0; i < n->count; i++) n->digit[i] = (uint16_t)(0x9e37u * (i + 1) | 1);
+    for (uint32_t i = 0; i < n->count; i++)
+        n->digit[i] = (uint16_t)(0x9e37u * (i + 1) | 1);
     numbers_made = 1;
     struct number *root = square_root(n);
     struct number *state[5] = {from_u32(0), from_u32(1), plus(root, &(struct number){0}),

@@ -87,7 +87,8 @@ static void cover_add(struct cover *cover, struct cube *cube)
 
 static void cover_end(struct cover *cover)
 {
-    for (uint32_t i = 0; i < cover->count; i++) free(cover->cube[i]);
+    for (uint32_t i = 0; i < cover->count; i++)
+        free(cover->cube[i]);
     free(cover->cube);
     free(cover);
 }
@@ -111,7 +112,8 @@ static uint32_t splitting(const struct cover *cover)
     uint32_t best = cover->variables, most = 0;
     for (uint32_t v = 0; v < cover->variables; v++) {
         uint32_t count = 0;
-        for (uint32_t i = 0; i < cover->count; i++) count += part(cover->cube[i], v) != 3;
+        for (uint32_t i = 0; i < cover->count; i++)
+            count += part(cover->cube[i], v) != 3;
         if (count > most) {
             most = count;
             best = v;

@@ -121,8 +121,10 @@ int main(int argc, char **argv)
     int threads = argc >= 3 ? atoi(argv[2]) : 1;
     double scale = argc >= 4 ? atof(argv[3]) : 1;
     if (!kernel || threads < 1 || threads > THREADS_MAX || !(scale > 0)) {
-        fprintf(stderr, "usage: heap_bench NAME [threads 1..%d] [scale > 0]\n"
-                        "       heap_bench --list\n", THREADS_MAX);
+        fprintf(stderr,
+                "usage: heap_bench NAME [threads 1..%d] [scale > 0]\n"
+                "       heap_bench --list\n",
+                THREADS_MAX);
         return 64;
     }
     struct mc_bench bench = {.threads = kernel->threads == ONE ? 1 : (unsigned)threads,

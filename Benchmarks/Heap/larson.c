@@ -44,7 +44,8 @@ static uint64_t larson_work(void *context, unsigned index)
             mc_bench_fail("no thread could be started");
         pthread_join(thread, NULL);
     }
-    for (unsigned i = 0; i < OBJECTS; i++) set->sum += mc_object_end(set->object[i]);
+    for (unsigned i = 0; i < OBJECTS; i++)
+        set->sum += mc_object_end(set->object[i]);
     uint64_t sum = set->sum;
     free(set);
     return sum;

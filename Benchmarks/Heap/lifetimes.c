@@ -17,8 +17,8 @@
 enum {
     WHEEL = 1 << 18, /* steps ahead that a lifetime may reach */
     PHASES = 6,
-    BIRTHS = 8,      /* objects made in a step */
-    SAMPLES = 16,    /* readings of RSS in a phase */
+    BIRTHS = 8,   /* objects made in a step */
+    SAMPLES = 16, /* readings of RSS in a phase */
     MIB = 1 << 20,
     LARGE_LIVE = 20,
     LEFT = 64,
@@ -104,10 +104,12 @@ uint64_t mc_bench_fragment(struct mc_bench *bench)
         unsigned phase = (unsigned)(step * PHASES / steps);
         sum += bury(churn.wheel[step % WHEEL], &churn.live);
         churn.wheel[step % WHEEL] = NULL;
-        for (unsigned i = 0; i < BIRTHS; i++) give_birth(&churn, step, phase);
+        for (unsigned i = 0; i < BIRTHS; i++)
+            give_birth(&churn, step, phase);
         if (step > steps / PHASES && step % every == 0) read_ratio(&churn);
     }
-    for (unsigned i = 0; i < WHEEL; i++) sum += bury(churn.wheel[i], &churn.live);
+    for (unsigned i = 0; i < WHEEL; i++)
+        sum += bury(churn.wheel[i], &churn.live);
     free(churn.wheel);
     bench->rss_ratio = churn.readings ? churn.ratios / churn.readings : 0;
     bench->ops = churn.made;
@@ -190,7 +192,8 @@ uint64_t mc_bench_giveback(struct mc_bench *bench)
     idle_on(&seed);
     uint64_t after = mc_resident();
     bench->kept_ratio = (double)(after > before ? after - before : 0) / (double)peak;
-    for (size_t i = 0; i < count; i += 1000) sum += mc_object_end(objects[i]);
+    for (size_t i = 0; i < count; i += 1000)
+        sum += mc_object_end(objects[i]);
     free(objects);
     bench->ops = count;
     return sum;
@@ -205,10 +208,12 @@ uint64_t mc_bench_large(struct mc_bench *bench)
         uint32_t size = mc_between(&seed, 5 * MIB, 25 * MIB);
         sum += mc_object_end(objects[at]);
         unsigned char *p = mc_object_new(size, (uint32_t)i);
-        for (size_t page = 4096; page < size / 4; page += 4096) p[page] = 1;
+        for (size_t page = 4096; page < size / 4; page += 4096)
+            p[page] = 1;
         objects[at] = p;
     }
-    for (unsigned i = 0; i < LARGE_LIVE; i++) sum += mc_object_end(objects[i]);
+    for (unsigned i = 0; i < LARGE_LIVE; i++)
+        sum += mc_object_end(objects[i]);
     bench->ops = count;
     return sum;
 }
@@ -227,7 +232,8 @@ static uint64_t leaver(void *context, unsigned index)
         own[i] = mc_object_new(mc_between(&seed, 8, 1000), i);
     for (unsigned i = 0; i < LEFT; i++) {
         leavers->left[index][i] = own[4 * i];
-        for (unsigned k = 1; k < 4; k++) sum += mc_object_end(own[4 * i + k]);
+        for (unsigned k = 1; k < 4; k++)
+            sum += mc_object_end(own[4 * i + k]);
     }
     return sum;
 }
@@ -241,7 +247,8 @@ uint64_t mc_bench_mleak(struct mc_bench *bench)
         leavers.round = round;
         sum += mc_in_threads(together, leaver, &leavers);
         for (unsigned t = 0; t < together; t++)
-            for (unsigned i = 0; i < LEFT; i++) sum += mc_object_end(leavers.left[t][i]);
+            for (unsigned i = 0; i < LEFT; i++)
+                sum += mc_object_end(leavers.left[t][i]);
     }
     bench->ops = rounds * together * 4 * LEFT;
     return sum;

@@ -43,7 +43,8 @@ static uint64_t mstress_work(void *context, unsigned index)
             working[at] = atomic_exchange(&mstress->table[with], working[at]);
         }
     }
-    for (unsigned i = 0; i < WORKING; i++) sum += mc_object_end(working[i]);
+    for (unsigned i = 0; i < WORKING; i++)
+        sum += mc_object_end(working[i]);
     free(working);
     return sum;
 }
@@ -58,7 +59,8 @@ uint64_t mc_bench_mstress(struct mc_bench *bench)
         mstress->round = i;
         sum += mc_in_threads(bench->threads, mstress_work, mstress);
     }
-    for (unsigned i = 0; i < TABLE; i++) sum += mc_object_end(atomic_load(&mstress->table[i]));
+    for (unsigned i = 0; i < TABLE; i++)
+        sum += mc_object_end(atomic_load(&mstress->table[i]));
     free(mstress);
     bench->ops = mc_scaled(bench, 10000000);
     return sum;

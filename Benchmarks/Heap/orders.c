@@ -22,7 +22,8 @@ static uint64_t lifo_work(void *context, unsigned index)
     while (rounds--) {
         for (unsigned i = 0; i < LIVE; i++)
             objects[i] = mc_object_new(mc_between(&seed, SIZE_LOW, SIZE_HIGH), i);
-        for (unsigned i = LIVE; i-- > 0;) sum += mc_object_end(objects[i]);
+        for (unsigned i = LIVE; i-- > 0;)
+            sum += mc_object_end(objects[i]);
     }
     return sum;
 }
@@ -39,7 +40,8 @@ static uint64_t fifo_work(void *context, unsigned index)
         objects[at] = mc_object_new(mc_between(&seed, SIZE_LOW, SIZE_HIGH), (uint32_t)i);
         if (++at == LIVE) at = 0;
     }
-    for (unsigned i = 0; i < LIVE; i++) sum += mc_object_end(objects[i]);
+    for (unsigned i = 0; i < LIVE; i++)
+        sum += mc_object_end(objects[i]);
     return sum;
 }
 
@@ -54,7 +56,8 @@ static uint64_t random_work(void *context, unsigned index)
         sum += mc_object_end(objects[at]);
         objects[at] = mc_object_new(mc_between(&seed, SIZE_LOW, SIZE_HIGH), (uint32_t)i);
     }
-    for (unsigned i = 0; i < LIVE; i++) sum += mc_object_end(objects[i]);
+    for (unsigned i = 0; i < LIVE; i++)
+        sum += mc_object_end(objects[i]);
     return sum;
 }
 
@@ -68,10 +71,7 @@ static uint64_t run(struct mc_bench *bench, uint64_t count,
 
 uint64_t mc_bench_lifo(struct mc_bench *bench) { return run(bench, 10000000, lifo_work); }
 uint64_t mc_bench_fifo(struct mc_bench *bench) { return run(bench, 20000000, fifo_work); }
-uint64_t mc_bench_random_order(struct mc_bench *bench)
-{
-    return run(bench, 15000000, random_work);
-}
+uint64_t mc_bench_random_order(struct mc_bench *bench) { return run(bench, 15000000, random_work); }
 
 uint64_t mc_bench_random_many(struct mc_bench *bench)
 {
@@ -82,7 +82,8 @@ uint64_t mc_bench_random_many(struct mc_bench *bench)
         sum += mc_object_end(objects[at]);
         objects[at] = mc_object_new(mc_between(&seed, SIZE_LOW, SIZE_HIGH), (uint32_t)i);
     }
-    for (unsigned i = 0; i < LIVE_MANY; i++) sum += mc_object_end(objects[i]);
+    for (unsigned i = 0; i < LIVE_MANY; i++)
+        sum += mc_object_end(objects[i]);
     free(objects);
     bench->ops = count;
     return sum;

@@ -26,9 +26,9 @@ struct xmalloc {
     uint64_t batches;
     pthread_mutex_t lock;
     pthread_cond_t filled, emptied;
-    struct batch *queue;   /* [lock] last put first taken */
-    unsigned queued;       /* [lock] */
-    uint64_t taken;        /* [lock] */
+    struct batch *queue; /* [lock] last put first taken */
+    unsigned queued;     /* [lock] */
+    uint64_t taken;      /* [lock] */
 };
 
 static struct batch *batch_new(uint64_t *seed)
@@ -42,7 +42,8 @@ static struct batch *batch_new(uint64_t *seed)
 static uint64_t batch_end(struct batch *batch)
 {
     uint64_t sum = 0;
-    for (unsigned i = 0; i < BATCH; i++) sum += mc_object_end(batch->object[i]);
+    for (unsigned i = 0; i < BATCH; i++)
+        sum += mc_object_end(batch->object[i]);
     free(batch);
     return sum;
 }
@@ -53,7 +54,8 @@ static void make(struct xmalloc *x, unsigned index)
     for (uint64_t left = mc_share(x->batches, x->makers, index); left; left--) {
         struct batch *batch = batch_new(&seed);
         pthread_mutex_lock(&x->lock);
-        while (x->queued == QUEUE) pthread_cond_wait(&x->emptied, &x->lock);
+        while (x->queued == QUEUE)
+            pthread_cond_wait(&x->emptied, &x->lock);
         batch->next = x->queue;
         x->queue = batch;
         x->queued++;
@@ -67,7 +69,8 @@ static uint64_t take(struct xmalloc *x)
     uint64_t sum = 0;
     for (;;) {
         pthread_mutex_lock(&x->lock);
-        while (!x->queue && x->taken < x->batches) pthread_cond_wait(&x->filled, &x->lock);
+        while (!x->queue && x->taken < x->batches)
+            pthread_cond_wait(&x->filled, &x->lock);
         struct batch *batch = x->queue;
         if (batch) {
             x->queue = batch->next;
@@ -101,7 +104,8 @@ uint64_t mc_bench_xmalloc(struct mc_bench *bench)
     bench->ops = x.batches * (BATCH + 1);
     if (bench->threads > 1) return mc_in_threads(bench->threads, xmalloc_work, &x);
     uint64_t seed = mc_seed(0), sum = 0;
-    for (uint64_t i = 0; i < x.batches; i++) sum += batch_end(batch_new(&seed));
+    for (uint64_t i = 0; i < x.batches; i++)
+        sum += batch_end(batch_new(&seed));
     return sum;
 }
 
@@ -117,7 +121,8 @@ struct ring {
 
 static void wait_for(atomic_bool *flag, bool value)
 {
-    while (atomic_load_explicit(flag, memory_order_acquire) != value) sched_yield();
+    while (atomic_load_explicit(flag, memory_order_acquire) != value)
+        sched_yield();
 }
 
 static uint64_t ring_work(void *context, unsigned index)
@@ -132,7 +137,8 @@ static uint64_t ring_work(void *context, unsigned index)
             next->object[i] = mc_object_new(mc_between(&seed, 16, 256), i);
         atomic_store_explicit(&next->full, true, memory_order_release);
         wait_for(&mine->full, true);
-        for (unsigned i = 0; i < HANDED; i++) sum += mc_object_end(mine->object[i]);
+        for (unsigned i = 0; i < HANDED; i++)
+            sum += mc_object_end(mine->object[i]);
         atomic_store_explicit(&mine->full, false, memory_order_release);
     }
     return sum;

@@ -32,7 +32,8 @@ static uint64_t batch_end(struct batch *batch)
 {
     uint64_t sum = 0;
     if (!batch) return 0;
-    for (unsigned i = 0; i < BATCH; i++) sum += mc_object_end(batch->object[i]);
+    for (unsigned i = 0; i < BATCH; i++)
+        sum += mc_object_end(batch->object[i]);
     free(batch);
     return sum;
 }
@@ -58,7 +59,8 @@ static uint64_t rptest_work(void *context, unsigned index)
         sum += batch_end(atomic_exchange(&rptest->mailbox[to], batch));
         sum += batch_end(atomic_exchange(&rptest->mailbox[index], NULL));
     }
-    for (unsigned i = 0; i < RING; i++) sum += mc_object_end(ring[i]);
+    for (unsigned i = 0; i < RING; i++)
+        sum += mc_object_end(ring[i]);
     free(ring);
     return sum;
 }
@@ -69,7 +71,8 @@ uint64_t mc_bench_rptest(struct mc_bench *bench)
     rptest->bench = bench;
     rptest->total = mc_scaled(bench, 5000000);
     uint64_t sum = mc_in_threads(bench->threads, rptest_work, rptest);
-    for (unsigned i = 0; i < MAILBOXES; i++) sum += batch_end(atomic_load(&rptest->mailbox[i]));
+    for (unsigned i = 0; i < MAILBOXES; i++)
+        sum += batch_end(atomic_load(&rptest->mailbox[i]));
     bench->ops = rptest->total;
     free(rptest);
     return sum;

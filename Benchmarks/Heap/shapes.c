@@ -37,7 +37,8 @@ static uint64_t calloc_work(void *context, unsigned index)
         sum += read_zeros(kept[at], size, 64);
         memset(kept[at], 0xff, size);
     }
-    for (unsigned i = 0; i < KEPT; i++) free(kept[i]);
+    for (unsigned i = 0; i < KEPT; i++)
+        free(kept[i]);
     return sum;
 }
 
@@ -78,7 +79,8 @@ static uint64_t aligned_work(void *context, unsigned index)
         if ((uintptr_t)kept[at] & (align - 1)) mc_bench_fail("posix_memalign is not aligned");
         mc_object_stamp(kept[at], size, (uint32_t)i);
     }
-    for (unsigned i = 0; i < KEPT; i++) sum += mc_object_end(kept[i]);
+    for (unsigned i = 0; i < KEPT; i++)
+        sum += mc_object_end(kept[i]);
     return sum;
 }
 

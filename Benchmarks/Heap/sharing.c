@@ -24,7 +24,8 @@ static uint64_t sharing_work(void *context, unsigned index)
     for (uint64_t i = 0; i < count; i++) {
         volatile unsigned char *p = mc_need(malloc(SIZE));
         p[0] = 0;
-        for (unsigned k = 0; k < WRITES; k++) p[k % SIZE] = (unsigned char)(p[0] + 1);
+        for (unsigned k = 0; k < WRITES; k++)
+            p[k % SIZE] = (unsigned char)(p[0] + 1);
         sum += p[0];
         free((void *)p);
     }

@@ -2,8 +2,8 @@
 /* Programs that are only tables of objects: fixed shapes used by several libcs and vendors.
  *
  * simple-1600: after glibc's bench-malloc-simple: allocate 1,600 objects of one size, free them in
- * the order they were made, for sizes 16 to 4,096.
- * glibc-thread: after glibc's bench-malloc-thread: 1,024 objects a thread, replaced at random; small
+ * glibc-thread: after glibc's bench-malloc-thread: 1,024 objects a thread, replaced at random; sizes
+ * are 8 bytes to 32 KiB, small ones exponentially more frequent.
  * sizes are exponentially more frequent (8 bytes to 32 KiB).
  * alloc-test: after the description of node-dcpp's alloc-test: a large table, a random cell is
  * emptied when full and filled when empty; a few cells are hit far more often than others.
@@ -27,9 +27,9 @@ enum {
 struct tables {
     struct mc_bench *bench;
     uint64_t total;
-    uint32_t size[SIZES];                   /* [const] */
-    unsigned batch;                         /* [const] */
-    bool exchange;                          /* [const] */
+    uint32_t size[SIZES];                         /* [const] */
+    unsigned batch;                               /* [const] */
+    bool exchange;                                /* [const] */
     _Atomic(struct sh_batch *) shared[SH_SHARED]; /* [shared] exchanged whole */
 };
 
@@ -39,8 +39,10 @@ uint64_t mc_bench_simple(struct mc_bench *bench)
     void *objects[SIMPLE];
     for (uint64_t round = 0; round < rounds; round++) {
         for (uint32_t size = 16; size <= 4096; size *= 4) {
-            for (unsigned i = 0; i < SIMPLE; i++) objects[i] = mc_object_new(size, i);
-            for (unsigned i = 0; i < SIMPLE; i++) sum += mc_object_end(objects[i]);
+            for (unsigned i = 0; i < SIMPLE; i++)
+                objects[i] = mc_object_new(size, i);
+            for (unsigned i = 0; i < SIMPLE; i++)
+                sum += mc_object_end(objects[i]);
         }
     }
     bench->ops = rounds * 5 * SIMPLE;
@@ -58,7 +60,8 @@ static uint64_t glibc_thread_work(void *context, unsigned index)
         sum += mc_object_end(objects[at]);
         objects[at] = mc_object_new(tables->size[mc_below(&seed, SIZES)], (uint32_t)i);
     }
-    for (unsigned i = 0; i < WORKING; i++) sum += mc_object_end(objects[i]);
+    for (unsigned i = 0; i < WORKING; i++)
+        sum += mc_object_end(objects[i]);
     return sum;
 }
 
@@ -93,7 +96,8 @@ static uint64_t alloc_test_work(void *context, unsigned index)
             cells[at] = mc_object_new(size, (uint32_t)i);
         }
     }
-    for (unsigned i = 0; i < CELLS; i++) sum += mc_object_end(cells[i]);
+    for (unsigned i = 0; i < CELLS; i++)
+        sum += mc_object_end(cells[i]);
     free(cells);
     return sum;
 }
@@ -127,8 +131,10 @@ static uint64_t sh_end(struct sh_batch *batch)
     uint64_t sum = 0;
     if (!batch) return 0;
     unsigned half = batch->count / 2;
-    for (unsigned i = 0; i < half; i++) sum += mc_object_end(batch->object[i]);
-    for (unsigned i = batch->count; i-- > half;) sum += mc_object_end(batch->object[i]);
+    for (unsigned i = 0; i < half; i++)
+        sum += mc_object_end(batch->object[i]);
+    for (unsigned i = batch->count; i-- > half;)
+        sum += mc_object_end(batch->object[i]);
     free(batch);
     return sum;
 }
@@ -151,16 +157,18 @@ static uint64_t sh_work(void *context, unsigned index)
             kept[i % SH_KEPT] = batch;
         }
     }
-    for (unsigned i = 0; i < SH_KEPT; i++) sum += sh_end(kept[i]);
+    for (unsigned i = 0; i < SH_KEPT; i++)
+        sum += sh_end(kept[i]);
     return sum;
 }
 
 static uint64_t sh_run(struct mc_bench *bench, unsigned batch, bool exchange)
 {
-    struct tables tables = {.bench = bench, .total = mc_scaled(bench, 8000000), .batch = batch,
-                            .exchange = exchange};
+    struct tables tables = {
+        .bench = bench, .total = mc_scaled(bench, 8000000), .batch = batch, .exchange = exchange};
     uint64_t sum = mc_in_threads(bench->threads, sh_work, &tables);
-    for (unsigned i = 0; i < SH_SHARED; i++) sum += sh_end(atomic_load(&tables.shared[i]));
+    for (unsigned i = 0; i < SH_SHARED; i++)
+        sum += sh_end(atomic_load(&tables.shared[i]));
     bench->ops = tables.total;
     return sum;
 }

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Which heaps are compared, and the proof that each is the one that answers."""
+import contextlib
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LIBRARIES = "/usr/lib/x86_64-linux-gnu"
@@ -22,6 +23,12 @@ KNOWN = [
 class Heap:
     name: str
     path: str
+    env: dict = field(default_factory=dict, hash=False)
+
+    def around(self):
+        """A context for one run; heaps that need a helper process override it. What it yields
+        may hold `env` for the run, and after it `helper`, the figures of the helper."""
+        return contextlib.nullcontext({})
 
 
 def environment(extra=None):

@@ -15,6 +15,7 @@ HEAP_BENCH = f"{ROOT}/build/bench/heap_bench"
 MEASURED = f"{ROOT}/build/bench/measured"
 NOISY = 0.10
 TIMEOUT = 600
+median = statistics.median
 
 
 @dataclass
@@ -92,17 +93,20 @@ def pairs(text):
 
 
 def one_run(case, heap, extra):
-    env = allocators.environment({**case.env, **extra})
     if case.prepare:
         case.prepare()
-    if case.runner:
-        figures = case.runner(heap, env)
-    else:
-        figures = run_once(case.command, heap, env, case.cwd)
+    with heap.around() as around:
+        env = allocators.environment({**case.env, **extra, **heap.env, **around.get("env", {})})
+        if case.runner:
+            figures = case.runner(heap, env)
+        else:
+            figures = run_once(case.command, heap, env, case.cwd)
+    if "helper" in around:
+        figures["helper_cpu"] = around["helper"].get("cpu", 0.0)
     if case.kernel and "error" not in figures:
         told = pairs(figures["text"])
         figures["check"] = told.get("check", "")
-        for key in ("rss_ratio", "kept_ratio"):
+        for key in ("rss_ratio", "kept_ratio", "ns_per_pair"):
             if float(told.get(key, 0)):
                 figures[key] = float(told[key])
     figures.pop("text", None)
@@ -119,8 +123,9 @@ def spread(values):
     return (ordered[len(ordered) - 1 - cut] - ordered[cut]) / middle
 
 
-def interleaved(case, heaps, runs, extra):
-    """All heaps once, then again: {label, about, heaps: {name: {figure: median, ...}}}."""
+def interleaved(case, heaps, runs, extra, choose=median):
+    """All heaps once, then again: {label, about, heaps: {name: {figure: value, ...}}}; `choose`
+    makes one value of those of the runs."""
     seen = {heap.name: [] for heap in heaps}
     for number in range(runs):
         # Rotated, so that no heap always runs after the same one.
@@ -132,11 +137,11 @@ def interleaved(case, heaps, runs, extra):
     checks = [run.get("check") for name in seen for run in seen[name] if run.get("check")]
     usual = max(set(checks), key=checks.count) if checks else None
     for name, taken in seen.items():
-        result["heaps"][name] = summary(taken, usual)
+        result["heaps"][name] = summary(taken, usual, choose)
     return result
 
 
-def summary(taken, usual):
+def summary(taken, usual, choose):
     broken = [run["error"] for run in taken if "error" in run]
     if broken:
         return {"error": broken[0]}
@@ -146,13 +151,15 @@ def summary(taken, usual):
     for key in taken[0]:
         if key != "check":
             values = [run[key] for run in taken]
-            figures[key] = statistics.median(values)
+            figures[key] = choose(values)
             figures[key + "_spread"] = spread(values)
             figures[key + "_all"] = values
     return figures
 
 
-def noise(results):
+def noise(results, runs):
+    if runs < 3:
+        return "noise: unknown, it takes three runs or more to see it"
     noisy = [result["label"] for result in results
              if any(figures.get("cpu_spread", 0) > NOISY
                     for figures in result["heaps"].values())]

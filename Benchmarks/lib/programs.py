@@ -29,12 +29,12 @@ def script_cases(scale):
     # The system's own interpreter: a version manager's shim would measure a shell as well.
     python = "/usr/bin/python3" if os.access("/usr/bin/python3", os.X_OK) else None
     if python:
-        cases.append(measure.Case("python3", [python, f"{FOLDER}/workload.py", scaled(12, scale)],
+        cases.append(measure.Case("python3", [python, f"{FOLDER}/workload.py", scaled(30, scale)],
                                   "objects, strings, dicts, JSON; PYTHONMALLOC=malloc",
                                   env={"PYTHONMALLOC": "malloc", "PYTHONHASHSEED": "0"},
                                   kernel=True))
-    for name, script, count in (("perl", "workload.pl", 12), ("ruby", "workload.rb", 12),
-                                ("lua5.4", "workload.lua", 12)):
+    for name, script, count in (("perl", "workload.pl", 60), ("ruby", "workload.rb", 40),
+                                ("lua5.4", "workload.lua", 20)):
         if shutil.which(name):
             env = {"PERL_HASH_SEED": "0"} if name == "perl" else {}
             cases.append(measure.Case(name, [name, f"{FOLDER}/{script}", scaled(count, scale)],
@@ -42,11 +42,13 @@ def script_cases(scale):
     return cases
 
 
-def sqlite_case(scale):
-    rows = scaled(400000, scale)
+def sqlite_case(folder, scale):
+    rows = scaled(250000, scale)
     with open(f"{FOLDER}/workload.sql", encoding="utf-8") as file:
         sql = file.read().replace("ROWS", rows)
-    return measure.Case("sqlite3", ["sqlite3", ":memory:", sql],
+    with open(f"{folder}/workload.sql", "w", encoding="utf-8") as file:
+        file.write(sql)
+    return measure.Case("sqlite3", ["sqlite3", ":memory:", f".read {folder}/workload.sql"],
                         f"bulk insert of {rows} rows, two indexes, queries", kernel=True)
 
 
@@ -117,7 +119,7 @@ def cases(scale):
     folder = work_folder()
     found = script_cases(scale)
     if shutil.which("sqlite3"):
-        found.append(sqlite_case(scale))
+        found.append(sqlite_case(folder, scale))
     if shutil.which("g++"):
         found.append(compiler_case())
     if shutil.which("redis-server") and shutil.which("redis-benchmark"):

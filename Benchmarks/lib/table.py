@@ -42,7 +42,7 @@ def geometric(values):
 
 
 def means(results, names, key, ours):
-    """Geometric mean of each heap's figure over the best of the others' than ours, where all ran."""
+    """Geometric means of each heap's figure over the best one's that is not ours, where all ran."""
     whole = [result for result in results
              if all(value(result, name, key) is not None for name in names)]
     rows = {}
