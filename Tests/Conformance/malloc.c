@@ -4,6 +4,7 @@
 
 #include <dlfcn.h>
 #include <malloc.h>
+#include <sys/uio.h>
 
 /* Every class and its edges: all small sizes, then both sides of every power of two. */
 static size_t size_after(size_t n)
@@ -234,6 +235,36 @@ CASE(usable_size_of_null_is_zero, "malloc_usable_size(NULL) == 0; malloc_usable_
 {
     errno = 99;
     REQUIRE(malloc_usable_size(NULL) == 0 && errno == 99);
+}
+
+/* Reads memory that may be gone; what can't be read leaves `out` as it was. */
+static void peek(const void *at, void *out, size_t size)
+{
+    struct iovec from = {(void *)(uintptr_t)at, size}, to = {out, size};
+    (void)!process_vm_readv(getpid(), &to, 1, &from, 1, 0);
+}
+
+/* A heap that marks free slots by what it writes into them must not be fooled by a program that
+ * holds the same bytes: copied from a freed block, out of a core file, or by chance. */
+CASE(contents_may_look_like_a_freed_block, "a block may hold any bytes, also those the heap leaves in "
+                                           "freed ones; C17 7.22.3")
+{
+    for (size_t n = 16; n <= (size_t)1 << 17; n = n * 2 + 8) {
+        enum { COUNT = 40, SEEN = 64 };
+        char *p[COUNT], seen[COUNT][SEEN] = {{0}};
+        size_t look = n < SEEN ? n : SEEN;
+        for (int round = 0; round < 20; round++) {
+            for (int i = 0; i < COUNT; i++) REQUIRE(p[i] = malloc(n));
+            for (int i = 0; i < COUNT; i++)
+                if (round) memcpy(p[i], seen[(i + round / 2) % COUNT], look);
+            for (int i = 0; i < COUNT; i++) REQUIRE(malloc_usable_size(p[i]) >= n);
+            for (int i = 0; i < COUNT; i += 3) REQUIRE(p[i] = realloc(p[i], n));
+            for (int i = 0; i < COUNT; i++) {
+                free(p[i]);
+                peek(p[i], seen[i], look);
+            }
+        }
+    }
 }
 
 CASE(blocks_never_overlap, "live blocks are disjoint; C17 7.22.3")

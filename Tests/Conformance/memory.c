@@ -116,7 +116,7 @@ CASE_OURS(remotely_freed_memory_goes_back, "what another thread freed goes back"
     require_near(before);
 }
 
-CASE_OURS(scattered_memory_goes_back, "pages between 1 % of blocks that stay go back: RSS < live + 25 %")
+CASE(scattered_memory_goes_back, "pages between 1 % of blocks that stay go back: RSS < live + 25 %")
 {
     enum { COUNT = 200000, PART = COUNT / 100 };
     void **p = table(COUNT);

@@ -111,7 +111,7 @@ CASE(malloc_info_writes_xml, "malloc_info(0, f) writes a <malloc> document; mall
     FILE *stream = open_memstream(&text, &size);
     REQUIRE(stream && malloc_info(0, stream) == 0);
     REQUIRE(fclose(stream) == 0 && text && size > 20);
-    REQUIRE(strncmp(text, "<malloc version=\"1\">", 20) == 0 && is_well_formed(text));
+    REQUIRE(strncmp(text, "<malloc version=\"", 17) == 0 && is_well_formed(text));
     REQUIRE(strstr(text, "</malloc>"));
     free(text);
     free(keep);
