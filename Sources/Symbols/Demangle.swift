@@ -20,8 +20,6 @@ private func demangled(_ name: UnsafeBufferPointer<UInt8>) -> String? {
         return rust.demangle()
     case (UInt8(ascii: "_"), UInt8(ascii: "Z")):
         return demangleRustLegacy(name) ?? demangleCxx(name)
-    case (UInt8(ascii: "_"), UInt8(ascii: "_")) where name.starts(with: "___Z".utf8):
-        return demangleCxx(name)
     case (UInt8(ascii: "$"), _), (UInt8(ascii: "_"), UInt8(ascii: "$")),
         (UInt8(ascii: "_"), UInt8(ascii: "T")), (UInt8(ascii: "@"), _):
         return isSwift(name) ? demangleSwift(name) : nil

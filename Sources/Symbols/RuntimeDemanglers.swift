@@ -7,11 +7,20 @@ import CDemangle
 import Glibc
 
 func demangleCxx(_ name: UnsafeBufferPointer<UInt8>) -> String? {
-    // S_, S0_ … and T_, T0_ … repeat what came before; St, Sa, Ss and the like are abbreviations.
-    let references = name.indices.count {
-        name[$0] == UInt8(ascii: "_") && $0 > 0 && isReferenceEnd(name[..<$0])
+    // S_, S0_ … and T_, T0_ … repeat what came before.
+    var growth = 0
+    var mayExpand = false  // expressions, where "sp" is no part of a word
+    for index in name.indices.dropFirst() {
+        switch (name[index - 1], name[index]) {
+        case (_, UInt8(ascii: "_")): growth += isReferenceEnd(name[..<index]) ? 1 : 0
+        case (_, UInt8(ascii: "X")): mayExpand = true
+        // Pack expansions repeat their pattern for every argument of the pack.
+        case (UInt8(ascii: "D"), UInt8(ascii: "p")): growth += expansionGrowth
+        case (UInt8(ascii: "s"), UInt8(ascii: "p")): growth += mayExpand ? expansionGrowth : 0
+        default: break
+        }
     }
-    return demangled(name, as: MC_LANGUAGE_CXX, references: references)
+    return demangled(name, as: MC_LANGUAGE_CXX, growth: growth)
 }
 
 /// Does `S`, `T` and nothing but digits of base 36 stand at the end?
@@ -28,31 +37,33 @@ private func isReferenceEnd(_ text: Slice<UnsafeBufferPointer<UInt8>>) -> Bool {
 
 func demangleSwift(_ name: UnsafeBufferPointer<UInt8>) -> String? {
     // An A starts references to earlier parts: "AbC" is two, "A3b" the same one three times.
-    var references = name.count > 1024 ? harmlessGrowth : 0
+    var growth = name.count > 1024 ? harmlessGrowth : 0
     var isReference = false
     for byte in name {
         let isLetter = byte | 0x20 >= UInt8(ascii: "a") && byte | 0x20 <= UInt8(ascii: "z")
         let isDigit = decimalDigit(byte) != nil
         // Bytes below the blank would be read as pointers.
         guard byte >= UInt8(ascii: " ") else { return nil }
-        if isReference, isDigit { references += repetitionGrowth }
+        if isReference, isDigit { growth += repetitionGrowth }
         isReference = byte == UInt8(ascii: "A") || (isReference && isLetter)
-        if isReference { references += 1 }
+        if isReference { growth += 1 }
     }
-    return demangled(name, as: MC_LANGUAGE_SWIFT, references: references)
+    return demangled(name, as: MC_LANGUAGE_SWIFT, growth: growth)
 }
 
-/// How often a name can double in size and still be harmless, counted from one byte.
+/// Growth is counted in doublings. With every reference a text can double, no more; a text of
+/// 2^22 bytes is harmless.
 private let harmlessGrowth = 22
+/// The pack is part of the name: libstdc++ demangles names of up to 1024 bytes.
+private let expansionGrowth = 10
 /// swift_demangle repeats a part 2048 times at most.
 private let repetitionGrowth = 11
 
 private func demangled(
-    _ name: UnsafeBufferPointer<UInt8>, as language: mc_language, references: Int
+    _ name: UnsafeBufferPointer<UInt8>, as language: mc_language, growth: Int
 ) -> String? {
     let name = String(decoding: name, as: UTF8.self)
-    // With every reference a name can double in size, no more.
-    if references <= harmlessGrowth, name.utf8.count << references <= 1 << harmlessGrowth {
+    if growth <= harmlessGrowth, name.utf8.count << growth <= 1 << harmlessGrowth {
         guard let text = mc_demangle(language, name) else { return nil }
         defer { free(text) }
         return String(cString: text)

@@ -7,7 +7,7 @@ import CDw
 /// Entries are sorted by start, best first where starts are equal; `reach[i]` is the largest end
 /// among the first i + 1. A lookup is a binary search and a short walk back to the innermost entry
 /// that contains the address. A label without size (hand-written assembly) covers what lies
-/// between it and the next symbol of its section, but only where no sized symbol does.
+/// between it and the next symbol or its section's end, but only where no sized symbol does.
 struct SymbolTable {
     private var entries: [Entry] = []
     private var reach: [UInt64] = []
@@ -15,10 +15,11 @@ struct SymbolTable {
 
     private struct Entry {
         let start: UInt64
-        let end: UInt64  // == start: a label
+        let end: UInt64  // of a label: its section's
         let name: UInt32
         let source: UInt16
         let rank: UInt8
+        let isLabel: Bool
     }
     /// Keeps the file alive whose string table the names are in.
     private struct Source {
@@ -59,27 +60,32 @@ struct SymbolTable {
         sources.append(Source(file: file, strings: Int(table.header.sh_link), shift: shift))
         let count = min(data.pointee.d_size / entrySize, Int(Int32.max))
         entries.reserveCapacity(entries.count + count)
-        let isCode = Self.codeSections(sections)
+        let codeEnds = Self.codeEnds(sections)
         var symbol = GElf_Sym()
         for index in 0..<count where gelf_getsym(data, Int32(index), &symbol) != nil {
             guard let rank = Self.rank(symbol), symbol.st_name != 0,
-                Int(symbol.st_shndx) < isCode.count, isCode[Int(symbol.st_shndx)]
+                Int(symbol.st_shndx) < codeEnds.count
             else { continue }
-            let start = symbol.st_value &+ shift
-            let (end, overflow) = start.addingReportingOverflow(symbol.st_size)
-            guard !overflow else { continue }
+            let isLabel = symbol.st_size == 0
+            let limit = codeEnds[Int(symbol.st_shndx)]
+            guard symbol.st_value < limit else { continue }
+            let end = isLabel ? limit : symbol.st_value &+ min(symbol.st_size, limit - symbol.st_value)
             entries.append(
-                Entry(start: start, end: end, name: symbol.st_name, source: source, rank: rank))
+                Entry(
+                    start: symbol.st_value &+ shift, end: end &+ shift, name: symbol.st_name,
+                    source: source, rank: rank, isLabel: isLabel))
         }
     }
 
-    /// By section index: does the section hold instructions.
-    private static func codeSections(_ sections: [ElfSection]) -> [Bool] {
-        var isCode = [Bool](repeating: false, count: (sections.last?.index ?? 0) + 1)
+    /// By section index: where it ends; 0 for those that hold no instructions.
+    private static func codeEnds(_ sections: [ElfSection]) -> [UInt64] {
+        var ends = [UInt64](repeating: 0, count: (sections.last?.index ?? 0) + 1)
         for section in sections where section.header.sh_flags & UInt64(SHF_EXECINSTR) != 0 {
-            isCode[section.index] = true
+            let (end, overflow) = section.header.sh_addr.addingReportingOverflow(
+                section.header.sh_size)
+            if !overflow { ends[section.index] = end }
         }
-        return isCode
+        return ends
     }
 
     /// Lower is better: functions before labels, exported before local. Nil: not a function.
@@ -101,7 +107,7 @@ struct SymbolTable {
         }
         var furthest: UInt64 = 0
         reach = entries.map {
-            furthest = max(furthest, $0.end)
+            furthest = max(furthest, $0.isLabel ? $0.start : $0.end)
             return furthest
         }
     }
@@ -113,14 +119,14 @@ struct SymbolTable {
         let nearest = firstEqual(to: position - 1)
         while position > 0, reach[position - 1] > address {
             let entry = entries[position - 1]
-            guard address < entry.end else {
+            guard !entry.isLabel, address < entry.end else {
                 position -= 1
                 continue
             }
             return match(firstCovering(address, startingLike: position - 1))
         }
         let label = entries[nearest]
-        return label.start == label.end ? match(nearest) : nil
+        return label.isLabel && address < label.end ? match(nearest) : nil
     }
 
     private func match(_ index: Int) -> Match? {
@@ -149,7 +155,9 @@ struct SymbolTable {
     }
 
     private func firstCovering(_ address: UInt64, startingLike index: Int) -> Int {
-        (firstEqual(to: index)...index).first { address < entries[$0].end } ?? index
+        (firstEqual(to: index)...index).first {
+            !entries[$0].isLabel && address < entries[$0].end
+        } ?? index
     }
 
     /// `malloc@@GLIBC_2.2.5` is `malloc`.
