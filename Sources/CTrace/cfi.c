@@ -22,7 +22,7 @@
 
 #include "unwind_machine.h"
 
-#pragma weak _dl_find_object
+extern __typeof__(_dl_find_object) _dl_find_object __attribute__((weak));
 
 enum { PAGE = 4096 };
 

@@ -28,6 +28,15 @@ extern void *__libc_stack_end __attribute__((weak));
  * nothing known. A signal handler may update it in the middle of an update: both values are true. */
 static _Thread_local uintptr_t own_low __attribute__((tls_model("initial-exec")));
 
+/* [const] Thread pointer of the thread that loaded this library, the main thread for a preload: below its
+ * own thread pointer there is no stack, but mappings that come and go. */
+static uintptr_t main_thread;
+
+__attribute__((constructor)) static void remember_main_thread(void)
+{
+    main_thread = mc_machine_thread_pointer();
+}
+
 static uintptr_t page_of(uintptr_t address)
 {
     return address & ~(uintptr_t)(PAGE - 1);
@@ -58,12 +67,12 @@ void mc_stack_find(struct mc_stack *stack, uintptr_t sp, int running)
     stack->low = page_of(sp);
     stack->fixed = 1;
     if (!running && !mc_machine_readable(sp)) {
-        stack->low += PAGE;
-        stack->high = stack->low;
-        stack->fixed = 0;
+        stack->low = UINTPTR_MAX;
+        stack->high = UINTPTR_MAX;
     } else if (main_top && main_top - sp < MAIN_ROOM) {
         stack->high = main_top & ~(uintptr_t)7;
-    } else if (sp < own_top && ((own_low && sp >= own_low) || learn_own(sp, own_top))) {
+    } else if (sp < own_top && own_top != main_thread &&
+               ((own_low && sp >= own_low) || learn_own(sp, own_top))) {
         stack->high = own_top & ~(uintptr_t)7;
     } else {
         stack->high = stack->low + PAGE;

@@ -33,8 +33,7 @@ struct mc_stack {
 };
 
 /* `sp` is a multiple of 8. `running`: this code runs on that very stack, below `sp`, so its page is
- * there. Otherwise the page is probed; when it can't be read the range is empty and begins behind
- * it (low > sp). */
+ * there. Otherwise the page is probed; when it can't be read the range is empty, with low > sp. */
 void mc_stack_find(struct mc_stack *stack, uintptr_t sp, int running);
 
 /* 0: all `size` bytes at `address` and all from stack->low up to them can be read; else EFAULT. Any

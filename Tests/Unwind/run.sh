@@ -1,0 +1,122 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Builds and runs all unwinder tests: unit tests, rules against readelf, and the oracle over programs.
+#   run.sh            quick: under a minute
+#   run.sh --long     ten times as many stacks
+#   run.sh NAME...    only the oracle programs so named
+# CC chooses the compiler of the unwinder. The logs of differences stay in $OUT (default: a directory
+# under ${TMPDIR:-/tmp}, removed when all is well).
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+trace=$(cd "$here/../../Sources/CTrace" && pwd)
+cc=${CC:-cc}
+scale=1
+if [[ ${1:-} == --long ]]; then
+    scale=10
+    shift
+fi
+only=("$@")
+kept=${OUT:+yes}
+out=${OUT:-$(mktemp -d "${TMPDIR:-/tmp}/unwind.XXXXXX")}
+mkdir -p "$out"
+failed=0
+warnings=(-std=gnu17 -g -O2 -Wall -Wextra)
+unwinder=("$trace"/unwind*.c "$trace"/cfi*.c "$trace"/rules.c)
+
+# build NAME ARGUMENT...: $cc makes $out/NAME; failing is a failed test.
+build() {
+    local name=$1
+    shift
+    if ! "$cc" "${warnings[@]}" -I "$trace" -I "$here" "$@" -o "$out/$name" 2>"$out/$name.err"; then
+        echo "not ok build $name: $(head -n 1 "$out/$name.err")"
+        failed=1
+        return 1
+    fi
+}
+
+# unit NAME: a program that speaks the protocol; dying without a word is a failure too.
+unit() {
+    "$out/$1" || failed=1
+    local status=${PIPESTATUS[0]}
+    if ((status > 1)); then echo "not ok $1: exit status $status"; fi
+}
+
+wanted() {
+    ((${#only[@]} == 0)) && return 0
+    local name
+    for name in "${only[@]}"; do [[ $name == "$1" ]] && return 0; done
+    return 1
+}
+
+# sample NAME SECONDS LEAST EVERY COMMAND...: the oracle over one program. SECONDS is for the quick run.
+sample() {
+    local name=$1 seconds=$(($2 * scale)) least=$(($3 * scale)) every=$4
+    shift 4
+    wanted "$name" || return 0
+    if ! command -v "$1" >/dev/null; then
+        echo "skip $name: no $1 here"
+        return 0
+    fi
+    "$out/launcher" "$name" "$out/$name.log" "$((seconds + 3))" "$least" 150 "$every" \
+        "$out/sampler.so" -- "$@" >"$out/$name.out" 2>"$out/$name.err" || failed=1
+    grep -E '^(ok|not ok|# '"$name:"')' "$out/$name.out"
+}
+
+# make NAME COMMAND...: a program under test; where its compiler is missing the program is skipped.
+make_program() {
+    local name=$1
+    shift
+    command -v "$1" >/dev/null || return 0
+    "$@" -o "$out/$name" >"$out/$name.err" 2>&1 || echo "skip $name: $(head -n 1 "$out/$name.err")"
+}
+
+units() {
+    build cfi_test "$here/cfi_test.c" "${unwinder[@]}" && unit cfi_test
+    build unwind_test -fno-optimize-sibling-calls "$here/unwind_test.c" "${unwinder[@]}" -lpthread &&
+        unit unwind_test
+    build fallback_test -fno-optimize-sibling-calls -fno-omit-frame-pointer \
+        -D_dl_find_object=mc_no_such_symbol "$here/fallback_test.c" "${unwinder[@]}" &&
+        unit fallback_test
+    build rules_dump "$here/rules_dump.c" "${unwinder[@]}" -ldl &&
+        { "$here/rules_test.py" "$out/rules_dump" "$scale" || failed=1; }
+}
+
+oracle() {
+    local programs=$here/programs
+    if ! "$cc" -E -x c -include libunwind.h /dev/null >/dev/null 2>&1; then
+        echo "skip oracle: no libunwind.h (Debian: libunwind-dev)"
+        return
+    fi
+    build launcher "$here/launcher.c" || return
+    build sampler.so -fPIC -shared -fno-builtin -ftls-model=initial-exec "$here/sampler.c" \
+        "${unwinder[@]}" || return
+    make_program shapes gcc -g -O2 "$programs/shapes.c"
+    make_program throws g++ -g -O2 "$programs/throws.cc"
+    make_program stacks gcc -g -O2 "$programs/stacks.c" -lpthread
+    make_program modules gcc -g -O2 "$programs/modules.c" -ldl
+    make_program module1.so gcc -O2 -fPIC -shared -DSIZE=100 "$programs/module.c"
+    make_program module2.so gcc -O2 -fPIC -shared -DSIZE=120 "$programs/module.c"
+    wanted rust && make_program rust rustc -O -C debuginfo=0 "$programs/work.rs"
+    wanted swift && make_program swift swiftc -O "$programs/work.swift"
+    local t=$((3 * scale)) cc1plus
+    cc1plus=$(gcc -print-prog-name=cc1plus)
+    sample shapes 3 3000 37 "$out/shapes" "$t"
+    sample throws 3 3000 37 "$out/throws" "$t"
+    sample stacks 3 1000 997 "$out/stacks" "$t"
+    UNWIND_UNCACHED=1 sample modules 3 1000 37 "$out/modules" "$t" "$out/module1.so" "$out/module2.so"
+    sample rust 3 1000 997 "$out/rust" "$t"
+    sample swift 3 1000 997 "$out/swift" "$t"
+    sample python 3 1000 499 /usr/bin/python3 "$programs/work.py" "$t"
+    sample perl 3 1000 97 perl "$programs/work.pl" "$t"
+    sample node 4 1000 499 node "$programs/work.js" "$t"
+    sample openssl 3 1000 37 openssl speed -seconds 1 -evp aes-256-gcm
+    sample openssl_rsa 3 1000 37 openssl speed -seconds 1 rsa2048
+    sample cc1plus 3 1000 97 "$cc1plus" -quiet -O2 -o /dev/null -imultiarch x86_64-linux-gnu \
+        -D_GNU_SOURCE "$programs/throws.cc"
+    sample gdb 3 1000 97 gdb -batch -ex 'info functions e' -ex 'info types s' "$out/throws"
+}
+
+((${#only[@]} == 0)) && units
+oracle
+if ((failed == 0)) && [[ -z $kept ]]; then rm -rf "$out"; else echo "# logs in $out"; fi
+exit "$failed"
