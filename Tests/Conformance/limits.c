@@ -321,6 +321,51 @@ CASE(overcommit_heuristic_refuses, "more than the machine has is refused or rese
     }
 }
 
+static void set_overcommit(const char *mode)
+{
+    int fd = open("/proc/sys/vm/overcommit_memory", O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, mode, 1) != 1) SKIP("vm.overcommit_memory can't be set");
+    close(fd);
+}
+
+static char overcommit_mode(void)
+{
+    char mode = 0;
+    int fd = open("/proc/sys/vm/overcommit_memory", O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || read(fd, &mode, 1) != 1) SKIP("vm.overcommit_memory can't be read");
+    close(fd);
+    return mode;
+}
+
+/* The setting is the whole machine's, so nobody changes it unasked. A second process puts it back
+ * when the first ends, however it ends: the pipe between them closes. */
+CASE(strict_overcommit, "vm.overcommit_memory = 2 counts every private writable page: programs start "
+                        "and allocate; proc(5)")
+{
+    if (!getenv("CONFORMANCE_SYSTEM")) SKIP("CONFORMANCE_SYSTEM=1 lets it change vm.overcommit_memory");
+    char before[2] = {overcommit_mode(), 0}, ignored;
+    int alive[2];
+    REQUIRE(pipe2(alive, O_CLOEXEC) == 0);
+    pid_t guard = fork();
+    if (guard == 0) {
+        close(alive[1]);
+        setsid(); /* a time limit ends the other's process group */
+        while (read(alive[0], &ignored, 1) < 0) continue;
+        set_overcommit(before);
+        _exit(0);
+    }
+    close(alive[0]);
+    set_overcommit("2");
+    require_helper("helper_allocate", "20", NULL, 0);
+    for (size_t n = 1; n < 256 * MIB; n *= 2) {
+        char *p = malloc(n);
+        REQUIRE(p);
+        p[0] = p[n - 1] = 1;
+        free(p);
+    }
+    run_thread(fill_and_release, (void *)(uintptr_t)5000, 65536);
+}
+
 /* Makes the hard limit of locked memory the soft one, at most 64 MiB. */
 static void memlock_limit(void)
 {

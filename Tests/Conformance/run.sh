@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# run.sh [--lib PATH] [--cc CC] [--cxx CXX] [--jobs N] [--no-control] [PATTERN...]
+# run.sh [--lib PATH] [--cc CC] [--cxx CXX] [--jobs N] [--no-control] [--trace] [PATTERN...]
 # Builds the conformance programs and runs every case in its own process, once on plain glibc
 # (the control) and once with the library preloaded. One line per case on stdout:
 #     ok conformance/NAME | not ok conformance/NAME: reason | skip conformance/NAME: reason
-# with NAME = glibc/CASE for the control and CASE for the library. PATTERNs (bash globs) choose
-# cases. Exit status: 0 none failed, 1 some failed, 2 nothing could be run.
+# with NAME = glibc/CASE for the control and CASE for the library. --trace, or TEST_LONG=1 in the
+# environment, runs each once more with tracing on from the start, as traced/CASE: all that holds
+# must hold then too. PATTERNs (bash globs) choose cases. Exit status: 0 none failed, 1 some failed, 2 nothing could be run.
 # SPDX-License-Identifier: MIT
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 lib=$here/../../build/lib/libmemctl.so
-cc=${CC:-cc} cxx=${CXX:-c++} jobs=$(($(nproc) + 1)) control=1 limit=${CONFORMANCE_TIMEOUT:-30}
+cc=${CC:-cc} cxx=${CXX:-c++} jobs=$(($(nproc) + 1)) control=1 traced=${TEST_LONG:-0} limit=${CONFORMANCE_TIMEOUT:-30}
 patterns=()
 while (($#)); do
     case $1 in
@@ -18,16 +19,18 @@ while (($#)); do
     --cxx) cxx=$2 && shift 2 ;;
     --jobs) jobs=$2 && shift 2 ;;
     --no-control) control=0 && shift ;;
+    --trace) traced=1 && shift ;;
     -*) echo "run.sh: unknown option $1" >&2 && exit 2 ;;
     *) patterns+=("$1") && shift ;;
     esac
 done
 
-# run.sh --one: the inner call, one case, made by xargs below.
+# One case: the inner call, made by xargs below.
 run_one() { # run_one WORK LIMIT LIB-OR-EMPTY PROGRAM CASE NAME
     local work=$1 seconds=$2 preload=$3 program=$4 case=$5 name=$6 status reason
     local said="$work/said.$BASHPID"
-    local environment=(-u LD_PRELOAD TMPDIR="$work/tmp")
+    local environment=(-u LD_PRELOAD -u MEMCTL_TRACE TMPDIR="$work/tmp")
+    if [[ $name == traced/* ]]; then environment+=(MEMCTL_TRACE=1); fi
     if [[ -n $preload ]]; then environment+=(LD_PRELOAD="$preload"); fi
     timeout -k 2 "$seconds" env "${environment[@]}" "$program" "$case" \
         </dev/null >"$said" 2>&1
@@ -78,6 +81,9 @@ for program in conformance conformance_cxx; do
             arguments+=("$work" "$limit" "" "$work/bin/$program" "$case" "glibc/$case")
         fi
         arguments+=("$work" "$limit" "$work/preload.so" "$work/bin/$program" "$case" "$case")
+        if [[ $traced == 1 ]]; then
+            arguments+=("$work" "$limit" "$work/preload.so" "$work/bin/$program" "$case" "traced/$case")
+        fi
     done <<<"$list"
 done
 if ((${#arguments[@]} == 0)); then

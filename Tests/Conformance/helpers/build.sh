@@ -19,4 +19,6 @@ for source in "$here"/*.c "$here"/*.cc; do
     fi
     if [[ -e $target && $target -nt $source ]]; then continue; fi
     printf '%s\0' "$target" "$source" "${compiler[*]} ${flags[*]}"
-done | xargs -r -0 -n 3 -P "$(nproc)" bash -c '$3 -o "$1" "$2" -ldl' _
+done |
+    # shellcheck disable=SC2016 # expanded by the inner shell
+    xargs -r -0 -n 3 -P "$(nproc)" bash -c '$3 -o "$1" "$2" -ldl' _
