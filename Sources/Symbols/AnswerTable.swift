@@ -26,7 +26,9 @@ struct AnswerTable {
         }
     }
 
-    /// Requires that `find` gave nil. Answers beyond the table's capacity are not kept.
+    /// Requires that `find` gave nil.
+    ///
+    /// Answers beyond the table's capacity are not kept.
     mutating func insert(_ answer: [Location], _ address: UInt64, _ epoch: UInt32) {
         guard answers.count < 1 << 28 else { return }
         if answers.count * 2 > slots.count { grow() }

@@ -2,8 +2,10 @@
 
 import CDw
 
-/// Finds the files debug information was moved to: by build-id below the debug directories, or by
-/// the name a `.gnu_debuglink` section gives. Only files proven to belong together are used: by an
+/// Finds the files debug information was moved to.
+///
+/// They are looked for by build-id below the debug directories, then by the name a `.gnu_debuglink`
+/// section gives. Only files proven to belong together are used: by an
 /// equal build-id, or where there is none by the checksum in the link.
 struct DebugFileSearch {
     let root: String
@@ -13,7 +15,9 @@ struct DebugFileSearch {
     private var roots: [String] { root.isEmpty ? [""] : [root, ""] }
 
     private func open(_ path: String, root: String) -> (OpenFile, ElfFile)? {
-        guard let file = try? OpenFile(path, root: root), let elf = ElfFile(file) else { return nil }
+        guard let file = try? OpenFile(path, root: root), let elf = ElfFile(file) else {
+            return nil
+        }
         return (file, elf)
     }
 
@@ -38,24 +42,20 @@ struct DebugFileSearch {
         guard let link = main.debugLink, !link.name.isEmpty, !link.name.contains("/") else {
             return nil
         }
-        let home = Self.directory(of: path)
+        let home = directory(of: path)
         let places = [home, home + "/.debug"] + directories.map { $0 + home }
         for root in roots {
             for place in places {
                 guard let (file, elf) = open("\(place)/\(link.name)", root: root),
                     elf.identity != main.identity
                 else { continue }
-                let isOurs = main.buildID.isEmpty
+                let isOurs =
+                    main.buildID.isEmpty
                     ? file.crc32() == link.crc : elf.buildID == main.buildID
                 if isOurs { return elf }
             }
         }
         return nil
-    }
-
-    static func directory(of path: String) -> String {
-        guard let slash = path.lastIndex(of: "/") else { return "." }
-        return String(path[..<slash])
     }
 }
 
@@ -75,7 +75,9 @@ final class AlternateDebugInfo {
 }
 
 extension DebugFileSearch {
-    /// Gives `dwarf` the shared file it refers to, if it does and the file is found. False when
+    /// Gives `dwarf` the shared file it refers to, if it does and the file is found.
+    ///
+    /// False when
     /// libdw, which goes on searching by itself, would open something that is no file.
     func attachAlternate(
         to dwarf: OpaquePointer, of file: ElfFile, _ alternate: inout AlternateDebugInfo?
@@ -86,7 +88,7 @@ extension DebugFileSearch {
         guard count > 0, let name, let bits else { return true }
         let buildID = Array(UnsafeRawBufferPointer(start: bits, count: count))
         var path = String(cString: name)
-        if !path.hasPrefix("/") { path = Self.directory(of: file.path) + "/" + path }
+        if !path.hasPrefix("/") { path = file.home + "/" + path }
         var found = self.file(buildID: buildID)
         for root in roots where found == nil {
             if let (_, elf) = open(path, root: root), elf.buildID == buildID { found = elf }

@@ -31,7 +31,9 @@ final class DebugInfo {
         var isInlined: Bool
     }
 
-    /// Nil when the file has no usable DWARF. `isCode` tells addresses the module has code at.
+    /// Nil when the file has no usable DWARF.
+    ///
+    /// `isCode` tells addresses the module has code at.
     init?(_ file: ElfFile, search: DebugFileSearch, isCode: @escaping (UInt64) -> Bool) {
         guard Self.isPlausible(file), let handle = dwarf_begin_elf(file.handle, DWARF_C_READ, nil)
         else { return nil }
@@ -42,11 +44,10 @@ final class DebugInfo {
         self.file = file
         self.handle = handle
         self.isCode = isCode
-        // Every entry and every range takes at least a byte, and is visited a few times at most.
-        budget = WorkBudget(8 * file.sections().reduce(1 << 20) { total, section in
-            section.name.contains("debug") || section.name.contains("zdebug")
-                ? total + Int(min(section.header.sh_size, 1 << 40)) : total
-        })
+        let size = file.sections().filter { $0.name.contains("debug") }.reduce(UInt64(0)) {
+            min($0 + min($1.header.sh_size, 1 << 40), 1 << 40)
+        }
+        budget = WorkBudget(reading: Int(size))
         listUnits()
     }
 
@@ -68,8 +69,9 @@ final class DebugInfo {
                 return false
             }
             total += header.ch_size
+            if total > 8 << 30 { return false }
         }
-        return total < 8 << 30
+        return true
     }
 
     private func listUnits() {
@@ -77,15 +79,15 @@ final class DebugInfo {
         while !budget.isSpent {
             var next: Dwarf_Off = 0
             var headerSize = 0
-            var version: Dwarf_Half = 0
             guard
                 dwarf_next_unit(
-                    handle, offset, &next, &headerSize, &version, nil, nil, nil, nil, nil) == 0,
+                    handle, offset, &next, &headerSize, nil, nil, nil, nil, nil, nil) == 0,
                 next > offset
             else { break }
             var root = Dwarf_Die()
-            if dwarf_offdie(handle, offset + Dwarf_Off(headerSize), &root) != nil {
-                add(root, size: next - offset - Dwarf_Off(headerSize))
+            let first = offset + Dwarf_Off(headerSize)
+            if next > first, dwarf_offdie(handle, first, &root) != nil {
+                add(root, size: next - first)
             }
             offset = next
         }
@@ -100,7 +102,8 @@ final class DebugInfo {
             let start = root.addr
         else { return }
         let index = units.count
-        units.append(DebugUnit(root: root, end: UnsafeRawPointer(start) + Int(size)))
+        units.append(
+            DebugUnit(root: root, end: UnsafeRawPointer(start) + Int(size), home: file.home))
         var found = false
         root.codeRanges(budget: &budget, isCode: isCode) {
             found = true

@@ -10,6 +10,8 @@ final class DebugUnit {
     /// The unit's entries; in another file (.dwo) when debug information was split off.
     private var root: Dwarf_Die
     private var end: UnsafeRawPointer
+    /// Directory of the file.
+    private let home: String
     private var functions: [Function] = []
     private var ranges = AddressRanges()
     private var listing = Listing.none
@@ -37,10 +39,11 @@ final class DebugUnit {
         let die: Dwarf_Die
     }
 
-    init(root: Dwarf_Die, end: UnsafeRawPointer) {
+    init(root: Dwarf_Die, end: UnsafeRawPointer, home: String) {
         skeleton = root
         self.root = root
         self.end = end
+        self.home = home
     }
 
     func frames(
@@ -56,7 +59,8 @@ final class DebugUnit {
             ]
         }
         var frames: [DebugInfo.Frame] = []
-        for call in inlinedCalls(in: index, at: address, budget: &budget, isCode: isCode).reversed() {
+        for call in inlinedCalls(in: index, at: address, budget: &budget, isCode: isCode).reversed()
+        {
             var die = call.die
             frames.append(
                 DebugInfo.Frame(
@@ -69,7 +73,8 @@ final class DebugUnit {
         frames.append(
             DebugInfo.Frame(
                 function: names.name(of: die, budget: &budget), start: start,
-                file: position.file, line: position.line, column: position.column, isInlined: false))
+                file: position.file, line: position.line, column: position.column, isInlined: false)
+        )
         return frames
     }
 
@@ -107,7 +112,7 @@ extension DebugUnit {
         _ wanted: Listing, budget: inout WorkBudget, isCode: (UInt64) -> Bool
     ) {
         switch (listing, wanted) {
-        case (.none, _): openSplitUnit()
+        case (.none, _): openSplitUnit(budget: &budget)
         case (.shallow, .deep): break
         default: return
         }
@@ -137,30 +142,39 @@ extension DebugUnit {
         functions.append(Function(die: die, inlined: nil))
     }
 
-    /// Takes the entries from the .dwo file when there is one. libdw opens it by itself, and would
-    /// wait for ever on a FIFO of that name; so it is looked at first.
-    private func openSplitUnit() {
-        var header = UInt8(0)
-        guard dwarf_cu_info(root.cu, nil, &header, nil, nil, nil, nil, nil) == 0,
-            Int(header) == Int(DW_UT_skeleton), let name = splitName(),
-            (try? OpenFile(name, root: "")) != nil
+    /// Takes the entries from the .dwo file when there is one.
+    ///
+    /// libdw opens it by itself, and would wait for ever on a FIFO of that name; so all places it
+    /// tries are looked at first.
+    private func openSplitUnit(budget: inout WorkBudget) {
+        var kind: UInt8 = 0
+        guard dwarf_cu_info(root.cu, nil, &kind, nil, nil, nil, nil, nil) == 0,
+            Int(kind) == Int(DW_UT_skeleton)
         else { return }
+        var size = 0
+        for place in splitPlaces() {
+            do {
+                size = max(size, try OpenFile(place, root: "").size)
+            } catch .notRegular {
+                return
+            } catch {}
+        }
         var split = Dwarf_Die()
-        guard dwarf_cu_info(root.cu, nil, nil, nil, &split, nil, nil, nil) == 0, split.addr != nil,
-            let splitEnd = Self.end(ofUnit: split)
+        guard size > 0, dwarf_cu_info(root.cu, nil, nil, nil, &split, nil, nil, nil) == 0,
+            split.addr != nil, let splitEnd = Self.end(ofUnit: split)
         else { return }
+        budget.add(reading: size)
         root = split
         end = splitEnd
     }
 
-    private func splitName() -> String? {
+    private func splitPlaces() -> [String] {
         guard let raw = skeleton.text(Int(DW_AT_dwo_name)) ?? skeleton.text(Int(DW_AT_GNU_dwo_name))
-        else { return nil }
+        else { return [] }
         let name = String(cString: raw)
-        guard !name.hasPrefix("/"), let directory = skeleton.text(Int(DW_AT_comp_dir)) else {
-            return name
-        }
-        return String(cString: directory) + "/" + name
+        if name.hasPrefix("/") { return [name] }
+        let compiled = skeleton.text(Int(DW_AT_comp_dir)).map { String(cString: $0) }
+        return [home, compiled].compactMap { $0 }.map { "\($0)/\(name)" }
     }
 
     /// Where the entries of the unit end that starts with `root`.

@@ -14,7 +14,10 @@ struct WorkBudget {
     private(set) var left: Int
     var isSpent: Bool { left <= 0 }
 
-    init(_ units: Int) { left = units }
+    /// Every entry and every range takes at least a byte, and is visited a few times at most.
+    init(reading size: Int) { left = 8 * (size + 1 << 20) }
+
+    mutating func add(reading size: Int) { left += 8 * min(size, 1 << 40) }
 
     mutating func spend(_ units: Int = 1) { left -= units }
 }
@@ -26,6 +29,7 @@ enum DieStep {
 }
 
 /// Calls `visit` for what is below `parent` with the depth below it, children before siblings.
+///
 /// `end` is where the unit's entries end.
 func walkDies(
     below parent: Dwarf_Die, end: UnsafeRawPointer, budget: inout WorkBudget,
@@ -73,7 +77,8 @@ extension Dwarf_Die {
     /// Code ranges of the entry that can be real: dead code removed by a linker is left at address
     /// 0, 1 or at the very end, which `isCode` tells.
     mutating func codeRanges(
-        budget: inout WorkBudget, isCode: (UInt64) -> Bool, add: (_ low: UInt64, _ high: UInt64) -> Void
+        budget: inout WorkBudget, isCode: (UInt64) -> Bool,
+        add: (_ low: UInt64, _ high: UInt64) -> Void
     ) {
         var base: Dwarf_Addr = 0
         var low: Dwarf_Addr = 0

@@ -10,7 +10,8 @@ import Glibc
 /// `finishReading()` closes the descriptor; what was read by then stays.
 final class ElfFile {
     let handle: OpaquePointer
-    let path: String
+    /// Directory of the file as we see it.
+    let home: String
     let identity: OpenFile.Identity?
     /// Empty when the file has none.
     let buildID: [UInt8]
@@ -37,7 +38,7 @@ final class ElfFile {
         self.handle = handle
         self.file = file
         memory = nil
-        path = file.path
+        home = linkTarget("/proc/self/fd/\(file.descriptor)").map(directory) ?? "."
         identity = file.identity
         buildID = Self.buildID(of: handle)
         loads = Self.loads(of: handle)
@@ -59,7 +60,7 @@ final class ElfFile {
         }
         self.handle = handle
         self.memory = memory
-        path = ""
+        home = "."
         identity = nil
         buildID = Self.buildID(of: handle)
         loads = Self.loads(of: handle)
@@ -128,7 +129,8 @@ extension ElfFile {
         guard elf_getshdrstrndx(handle, &names) == 0 else { return [] }
         var found: [ElfSection] = []
         var section = elf_nextscn(handle, nil)
-        while let current = section {
+        // A linked file has some dozens; 2^32 of them are possible, and empty.
+        while let current = section, found.count < 1 << 16 {
             section = elf_nextscn(handle, current)
             var header = GElf_Shdr()
             guard gelf_getshdr(current, &header) != nil else { continue }

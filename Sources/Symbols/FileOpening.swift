@@ -8,8 +8,6 @@ import Glibc
 
 /// A descriptor of a regular file; closed when the value goes away.
 final class OpenFile {
-    /// As given, below the root it was given with.
-    let path: String
     let descriptor: Int32
     let size: Int
     /// Equal for two names of one file.
@@ -48,7 +46,6 @@ final class OpenFile {
         descriptor = open(
             "/proc/self/fd/\(name)", O_RDONLY | O_NONBLOCK | O_NOCTTY | MC_O_CLOEXEC)
         guard descriptor >= 0 else { throw Self.failure(errno) }
-        self.path = path
         size = Int(status.st_size)
         identity = Identity(device: UInt64(status.st_dev), inode: UInt64(status.st_ino))
     }
@@ -65,7 +62,8 @@ final class OpenFile {
         let bytes = [UInt8](unsafeUninitializedCapacity: size) { buffer, filled in
             while filled < size {
                 let count = pread(
-                    descriptor, buffer.baseAddress.map { $0 + filled }, size - filled, off_t(filled))
+                    descriptor, buffer.baseAddress.map { $0 + filled }, size - filled, off_t(filled)
+                )
                 if count < 0, errno == EINTR { continue }
                 failed = count < 0
                 guard count > 0 else { return }
@@ -119,6 +117,12 @@ func linkTarget(_ path: String) -> String? {
         }
     }
     return count > 0 ? String(decoding: buffer[..<count], as: UTF8.self) : nil
+}
+
+/// What is before the last slash of a path.
+func directory(of path: String) -> String {
+    guard let slash = path.lastIndex(of: "/") else { return "." }
+    return String(path[..<slash])
 }
 
 /// Names in a directory, without "." and ".."; empty when it can't be read.

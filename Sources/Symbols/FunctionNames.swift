@@ -4,30 +4,40 @@ import CDw
 
 /// Names of functions as DWARF spells them, demangled; each is worked out once.
 ///
-/// A mangled name says most: scopes, parameters, template arguments. Functions that have none
-/// (lambdas, members of local types) are named by the scopes around them; those are gathered in one
-/// walk per unit, when the first such name is asked for.
+/// Of a function in a language with scopes the mangled name says most: scopes, parameters, template
+/// arguments. Those that have none (lambdas, members of local types) are named by the scopes around
+/// them; these are gathered in one walk per unit, when the first such name is asked for. A function
+/// in C is called what its source calls it: what stands for a mangled name there is an alias
+/// (`__GI_fflush`).
 final class FunctionNames {
     struct Name {
         let text: String
-        /// The symbol table may know a better one.
-        let isMangled: Bool
+        /// False when the symbol table may know a better one.
+        let isComplete: Bool
+    }
+    private enum Language {
+        case plain
+        case scoped
+        case other
     }
 
     /// By the entry's place in memory, which is unique among all open files.
     private var known: [UnsafeMutableRawPointer: Name?] = [:]
+    private var languages: [OpaquePointer: Language] = [:]
     private var scopes: [OpaquePointer: [UnsafeMutableRawPointer: String]] = [:]
 
     func name(of die: Dwarf_Die, budget: inout WorkBudget) -> Name? {
         var origin = Self.origin(of: die)
-        guard let place = origin.addr else { return nil }
+        guard let place = origin.addr, let unit = origin.cu else { return nil }
         if let name = known[place] { return name }
         let name: Name?
-        if let mangled = Self.linkageName(of: &origin) {
-            name = Name(text: demangle(mangled), isMangled: true)
+        if language(of: unit) == .plain, let raw = dwarf_diename(&origin) {
+            name = Name(text: String(cString: raw), isComplete: true)
+        } else if let mangled = Self.linkageName(of: &origin) {
+            name = Name(text: demangle(mangled), isComplete: true)
         } else {
-            name = qualifiedName(of: &origin, budget: &budget).map {
-                Name(text: $0, isMangled: false)
+            name = qualifiedName(of: &origin, in: unit, budget: &budget).map {
+                Name(text: $0, isComplete: false)
             }
         }
         known[place] = .some(name)
@@ -54,23 +64,48 @@ final class FunctionNames {
         return die
     }
 
-    private func qualifiedName(of die: inout Dwarf_Die, budget: inout WorkBudget) -> String? {
-        guard let raw = dwarf_diename(&die), let unit = die.cu, let place = die.addr else {
-            return nil
-        }
+    private func qualifiedName(
+        of die: inout Dwarf_Die, in unit: OpaquePointer, budget: inout WorkBudget
+    ) -> String? {
+        guard let raw = dwarf_diename(&die), let place = die.addr else { return nil }
         let name = String(cString: raw)
+        guard language(of: unit) == .scoped else { return name }
         if scopes[unit] == nil { scopes[unit] = Self.gatherScopes(of: unit, budget: &budget) }
         guard let scope = scopes[unit]?[place] else { return name }
         return "\(scope)::\(name)"
     }
 
-    /// What is around each function without a mangled name, in languages that have scopes.
+    private func language(of unit: OpaquePointer) -> Language {
+        if let known = languages[unit] { return known }
+        var root = Dwarf_Die()
+        let found =
+            dwarf_cu_die(unit, &root, nil, nil, nil, nil, nil, nil) != nil
+            ? Self.language(dwarf_srclang(&root)) : .other
+        languages[unit] = found
+        return found
+    }
+
+    /// The newest are not in every dwarf.h.
+    private static func language(_ code: Int32) -> Language {
+        switch Int(code) {
+        case Int(DW_LANG_C), Int(DW_LANG_C89), Int(DW_LANG_C99), Int(DW_LANG_C11), 0x2c /* C17 */,
+            0x3e /* C23 */, 0x31 /* assembly */, Int(DW_LANG_Mips_Assembler):
+            .plain
+        case Int(DW_LANG_C_plus_plus), Int(DW_LANG_C_plus_plus_03), Int(DW_LANG_C_plus_plus_11),
+            Int(DW_LANG_C_plus_plus_14), 0x2a /* C++17 */, 0x2b /* C++20 */, 0x3a /* C++23 */,
+            Int(DW_LANG_ObjC_plus_plus), Int(DW_LANG_Rust):
+            .scoped
+        default: .other
+        }
+    }
+
+    /// What is around each function without a mangled name.
     private static func gatherScopes(
         of unit: OpaquePointer, budget: inout WorkBudget
     ) -> [UnsafeMutableRawPointer: String] {
         var root = Dwarf_Die()
         guard dwarf_cu_die(unit, &root, nil, nil, nil, nil, nil, nil) != nil,
-            hasScopes(dwarf_srclang(&root)), let end = DebugUnit.end(ofUnit: root)
+            let end = DebugUnit.end(ofUnit: root)
         else { return [:] }
         var found: [UnsafeMutableRawPointer: String] = [:]
         var around: [(depth: Int, name: String)] = []
@@ -92,16 +127,6 @@ final class FunctionNames {
             return .descend
         }
         return found
-    }
-
-    private static func hasScopes(_ language: Int32) -> Bool {
-        switch Int(language) {
-        case Int(DW_LANG_C_plus_plus), Int(DW_LANG_C_plus_plus_03), Int(DW_LANG_C_plus_plus_11),
-            Int(DW_LANG_C_plus_plus_14), Int(DW_LANG_Rust), Int(DW_LANG_ObjC_plus_plus),
-            0x2b /* C++17 */, 0x2c /* C++20 */, 0x31 /* C++23 */:
-            true
-        default: false
-        }
     }
 
     /// Nil for entries that are no scope.

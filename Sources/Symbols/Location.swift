@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-/// One source position an address stands for. An address inside inlined code has several: the
+/// One source position an address stands for.
+///
+/// An address inside inlined code has several: the
 /// innermost inlined function first, the function that really exists in the machine code last.
 package struct Location: Sendable, Equatable {
     /// Demangled; nil when neither debug information nor a symbol table names the address.

@@ -24,7 +24,8 @@ extension ElfFile {
                 &memoryLimit, 0, nil, packed.baseAddress, &inputUsed, packed.count,
                 output.baseAddress, &outputUsed, capacity)
             if status == lzmaOK {
-                return ElfFile(owning: UnsafeMutableRawBufferPointer(rebasing: output[..<outputUsed]))
+                return ElfFile(
+                    owning: UnsafeMutableRawBufferPointer(rebasing: output[..<outputUsed]))
             }
             output.deallocate()
             guard status == lzmaOutputFull else { return nil }
@@ -37,11 +38,13 @@ extension ElfFile {
 private let lzmaOK: Int32 = 0
 private let lzmaOutputFull: Int32 = 10
 
-/// lzma_stream_buffer_decode(memlimit, flags, allocator, in, in_pos, in_size, out, out_pos, out_size)
-private typealias LzmaDecode = @convention(c) (
-    UnsafeMutablePointer<UInt64>, UInt32, UnsafeRawPointer?, UnsafeRawPointer?,
-    UnsafeMutablePointer<Int>, Int, UnsafeMutableRawPointer?, UnsafeMutablePointer<Int>, Int
-) -> Int32
+/// What `lzma_stream_buffer_decode` takes: memory limit, flags, allocator; input, position and size;
+/// output, position and size.
+private typealias LzmaDecode =
+    @convention(c) (
+        UnsafeMutablePointer<UInt64>, UInt32, UnsafeRawPointer?, UnsafeRawPointer?,
+        UnsafeMutablePointer<Int>, Int, UnsafeMutableRawPointer?, UnsafeMutablePointer<Int>, Int
+    ) -> Int32
 
 private func lzmaDecoder() -> LzmaDecode? {
     guard let library = dlopen("liblzma.so.5", RTLD_NOW | RTLD_LOCAL),

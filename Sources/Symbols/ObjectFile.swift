@@ -72,7 +72,7 @@ final class ObjectFile {
     /// the symbol table calls by its mangled name.
     private func named(_ frames: [DebugInfo.Frame], at address: UInt64) -> [DebugInfo.Frame] {
         let outermost = frames.last
-        if let name = outermost?.function, name.isMangled { return frames }
+        if let name = outermost?.function, name.isComplete { return frames }
         guard let symbol = symbols.match(address) else { return frames }
         let name = demangle(symbol.name)
         if let frame = outermost, frame.function != nil,
@@ -82,7 +82,7 @@ final class ObjectFile {
         }
         var frames = frames
         if frames.isEmpty { frames = [DebugInfo.Frame(start: 0, isInlined: false)] }
-        frames[frames.count - 1].function = FunctionNames.Name(text: name, isMangled: true)
+        frames[frames.count - 1].function = FunctionNames.Name(text: name, isComplete: true)
         frames[frames.count - 1].start = symbol.start
         return frames
     }

@@ -29,8 +29,10 @@ package struct PerfMap: Sendable {
     /// A file larger than this is some other file.
     private static let sizeLimit = 1 << 30
 
-    /// Nil when there is no such regular file. `root` as for `Symbolizer`: in a container the file
-    /// lies in its /tmp, under the process id it has there.
+    /// Nil when there is no such regular file.
+    ///
+    /// `root` as for `Symbolizer`: in a container the file lies in its /tmp, under the process id
+    /// it has there.
     package init?(contentsOf path: String, root: String = "") {
         guard let file = try? OpenFile(path, root: root), file.size <= Self.sizeLimit,
             let text = file.contents()
@@ -55,7 +57,8 @@ package struct PerfMap: Sendable {
         guard low > 0, address < pieces[low - 1].end else { return nil }
         let line = lines[Int(pieces[low - 1].line)]
         return Entry(
-            start: line.start, end: line.end, name: String(decoding: text[line.name], as: UTF8.self))
+            start: line.start, end: line.end, name: String(decoding: text[line.name], as: UTF8.self)
+        )
     }
 
     private static func parse(_ text: [UInt8]) -> [Line] {
@@ -74,7 +77,8 @@ package struct PerfMap: Sendable {
         return lines
     }
 
-    private static func parseLine(_ text: UnsafeBufferPointer<UInt8>, _ range: Range<Int>) -> Line? {
+    private static func parseLine(_ text: UnsafeBufferPointer<UInt8>, _ range: Range<Int>) -> Line?
+    {
         var position = range.lowerBound
         guard let start = number(text, &position, range.upperBound),
             let size = number(text, &position, range.upperBound), size > 0,

@@ -137,7 +137,9 @@ extension RustV0 {
         guard length <= name.count - position else { throw Malformed() }
         let bytes = name[position..<position + length]
         position += length
-        if isPunycode { return decodePunycode(bytes) ?? "punycode{\(String(decoding: bytes, as: UTF8.self))}" }
+        if isPunycode {
+            return decodePunycode(bytes) ?? "punycode{\(String(decoding: bytes, as: UTF8.self))}"
+        }
         return String(decoding: bytes, as: UTF8.self)
     }
 }
@@ -184,11 +186,12 @@ extension RustV0 {
         let name = try identifier()
         switch namespace {
         case UInt8(ascii: "A")...UInt8(ascii: "Z"):
-            let kind = switch namespace {
-            case UInt8(ascii: "C"): "closure"
-            case UInt8(ascii: "S"): "shim"
-            default: String(Unicode.Scalar(namespace))
-            }
+            let kind =
+                switch namespace {
+                case UInt8(ascii: "C"): "closure"
+                case UInt8(ascii: "S"): "shim"
+                default: String(Unicode.Scalar(namespace))
+                }
             try print("::{\(kind)\(name.isEmpty ? "" : ":" + name)#\(number)}")
         case UInt8(ascii: "a")...UInt8(ascii: "z"):
             if !name.isEmpty { try print("::\(name)") }
@@ -318,7 +321,7 @@ extension RustV0 {
         }
     }
 
-    /// `for<'a, 'b> …`
+    /// Prints `for<'a, 'b> ` and what it is about.
     mutating func binder(
         _ body: (inout RustV0) throws(Malformed) -> Void
     ) throws(Malformed) {
@@ -341,7 +344,8 @@ extension RustV0 {
     mutating func function() throws(Malformed) {
         if eat("U") { try print("unsafe ") }
         if eat("K") {
-            let abi = eat("C") ? "C" : try identifier().map { $0 == "_" ? "-" : String($0) }.joined()
+            let abi =
+                eat("C") ? "C" : try identifier().map { $0 == "_" ? "-" : String($0) }.joined()
             try print("extern \"\(abi)\" ")
         }
         try print("fn(")

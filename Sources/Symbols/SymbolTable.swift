@@ -34,14 +34,17 @@ struct SymbolTable {
 
     var isEmpty: Bool { entries.isEmpty }
 
-    /// Adds the tables of `file`. `shift` is what its addresses must be raised by to be the
-    /// module's: 0 unless the two files were linked, or prelinked, apart.
+    /// Adds the tables of `file`.
+    ///
+    /// `shift` is what its addresses must be raised by to be the module's: 0 unless the two files
+    /// were linked, or prelinked, apart.
     mutating func add(_ file: ElfFile, shift: UInt64 = 0) {
         let sections = file.sections()
         let full = sections.filter { Int($0.header.sh_type) == Int(SHT_SYMTAB) }
         // A full table holds the dynamic symbols too. A debug file keeps the header of .dynsym
         // without its contents.
-        let tables = full.isEmpty
+        let tables =
+            full.isEmpty
             ? sections.filter { Int($0.header.sh_type) == Int(SHT_DYNSYM) } : full
         for table in tables where sources.count < Int(UInt16.max) {
             add(table, of: file, sections: sections, shift: shift)
@@ -69,7 +72,8 @@ struct SymbolTable {
             let isLabel = symbol.st_size == 0
             let limit = codeEnds[Int(symbol.st_shndx)]
             guard symbol.st_value < limit else { continue }
-            let end = isLabel ? limit : symbol.st_value &+ min(symbol.st_size, limit - symbol.st_value)
+            let end =
+                isLabel ? limit : symbol.st_value &+ min(symbol.st_size, limit - symbol.st_value)
             entries.append(
                 Entry(
                     start: symbol.st_value &+ shift, end: end &+ shift, name: symbol.st_name,
@@ -88,7 +92,9 @@ struct SymbolTable {
         return ends
     }
 
-    /// Lower is better: functions before labels, exported before local. Nil: not a function.
+    /// Lower is better: functions before labels, exported before local.
+    ///
+    /// Nil for what is no function.
     private static func rank(_ symbol: GElf_Sym) -> UInt8? {
         let type = Int(symbol.st_info & 15)
         let binding = Int(symbol.st_info >> 4)

@@ -28,8 +28,10 @@ package final class Symbolizer {
     }
 
     /// `root` is where the process' root directory is seen from here, for a container
-    /// `/proc/PID/root`. `processID` lets files be read that the process still holds though they
-    /// were deleted; by default it is taken from such a `root`.
+    /// `/proc/PID/root`.
+    ///
+    /// `processID` lets files be read that the process still holds though they were deleted; by
+    /// default it is taken from such a `root`.
     package init(
         modules: [Module], root: String = "", debugDirectories: [String] = ["/usr/lib/debug"],
         perfMap: PerfMap? = nil, processID: Int32? = nil
@@ -49,8 +51,9 @@ package final class Symbolizer {
         return Int32(parts[1])
     }
 
-    /// Innermost inlined function first, the real function last; never empty. `pc` is an address
-    /// calls return to, so what counts is the instruction before it.
+    /// Innermost inlined function first, the real function last; never empty.
+    ///
+    /// `pc` is an address calls return to, so what counts is the instruction before it.
     package func locations(ofReturnAddress pc: UInt64, epoch: UInt32) -> [Location] {
         if let answer = answers.find(pc, epoch) { return answer }
         let answer: [Location]

@@ -8,7 +8,8 @@ import Testing
 /// Debug information kept apart from the program.
 @Suite(.enabled(if: Scratch.has("g++") && Scratch.has("objcopy"))) struct DebugFileTests {
     private static let inlined = [
-        "+shop::Basket<int>::add(int) shop.cpp:6", "+shop::fill(shop::Basket<int>&, int) shop.cpp:10",
+        "+shop::Basket<int>::add(int) shop.cpp:6",
+        "+shop::fill(shop::Basket<int>&, int) shop.cpp:10",
         "shop::visit(int) shop.cpp:15",
     ]
     private let fixture: Fixture
@@ -19,7 +20,9 @@ import Testing
         try fixture.scratch.run(["strip", "program"])
     }
 
-    private func names(_ directories: [String] = [], root: String = "", path: String? = nil) throws -> [String] {
+    private func names(_ directories: [String] = [], root: String = "", path: String? = nil) throws
+        -> [String]
+    {
         let symbolizer = Symbolizer(
             modules: [fixture.module(path)], root: root, debugDirectories: directories)
         return Fixture.text(try fixture.locations("mark_add", symbolizer))

@@ -9,7 +9,8 @@ import Testing
     private static let valid = [
         "_ZNSt6vectorIiSaIiEE9push_backEOi", "$s4main3BoxV4pushyyxFSi_Tg5",
         "_ZN4core3ptr24drop_in_place$LT$u8$GT$17h0123456789abcdefE",
-        "_RINvC1a1fKVNtB2_1STj7_EE", "_RINvC1a1fFG_RL0_hEjE", "_RNqC1au30____7hkackfecea1cbdathfdh9hlq6y",
+        "_RINvC1a1fKVNtB2_1STj7_EE", "_RINvC1a1fFG_RL0_hEjE",
+        "_RNqC1au30____7hkackfecea1cbdathfdh9hlq6y",
     ]
 
     @Test(arguments: valid)
@@ -31,11 +32,15 @@ import Testing
     @Test func deepNamesEnd() {
         let depth = 20_000
         for name in [
-            "_R" + String(repeating: "NvYC1a", count: depth), "_RINvC1a1f" + String(repeating: "R", count: depth),
-            "_RINvC1a1f" + String(repeating: "T", count: depth), "_RINvC1a1f" + String(repeating: "FG_", count: depth),
-            "_Z" + String(repeating: "N1a", count: depth), "_Z1f" + String(repeating: "P", count: depth) + "i",
+            "_R" + String(repeating: "NvYC1a", count: depth),
+            "_RINvC1a1f" + String(repeating: "R", count: depth),
+            "_RINvC1a1f" + String(repeating: "T", count: depth),
+            "_RINvC1a1f" + String(repeating: "FG_", count: depth),
+            "_Z" + String(repeating: "N1a", count: depth),
+            "_Z1f" + String(repeating: "P", count: depth) + "i",
             "$s" + String(repeating: "4main", count: depth),
-            "$s" + String(repeating: "Say", count: 2000) + "Si" + String(repeating: "G", count: 2000) + "D",
+            "$s" + String(repeating: "Say", count: 2000) + "Si"
+                + String(repeating: "G", count: 2000) + "D",
             "_ZN" + String(repeating: "1a", count: depth) + "17h0123456789abcdefE",
         ] {
             #expect(demangle(name).utf8.count <= 1 << 18)
@@ -43,7 +48,9 @@ import Testing
     }
 
     /// A reference to itself, forward, or far too large.
-    @Test(arguments: ["_RB_", "_RNvB_1a", "_RINvC1a1fB9_E", "_RBzzzzzzzzzzzzzzzz_", "_RINvC1a1fRB8_E"])
+    @Test(arguments: [
+        "_RB_", "_RNvB_1a", "_RINvC1a1fB9_E", "_RBzzzzzzzzzzzzzzzz_", "_RINvC1a1fRB8_E",
+    ])
     func senselessReferencesAreRefused(name: String) {
         #expect(demangle(name) == name)
     }

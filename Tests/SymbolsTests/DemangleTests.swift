@@ -23,8 +23,10 @@ import Testing
         ("_ZNK3Foo3barEv", "Foo::bar() const"),
         ("_ZNO3Foo3barEv", "Foo::bar() &&"),
         ("_ZN12_GLOBAL__N_11fEv", "(anonymous namespace)::f()"),
-        ("_ZNSt6vectorIiSaIiEE9push_backEOi",
-            "std::vector<int, std::allocator<int> >::push_back(int&&)"),
+        (
+            "_ZNSt6vectorIiSaIiEE9push_backEOi",
+            "std::vector<int, std::allocator<int> >::push_back(int&&)"
+        ),
         ("_ZZ4mainENKUlvE_clEv", "main::{lambda()#1}::operator()() const"),
         ("_ZZ4mainENKUliE0_clEi", "main::{lambda(int)#2}::operator()(int) const"),
         ("_Znwm", "operator new(unsigned long)"),
@@ -47,8 +49,10 @@ import Testing
     @Test(arguments: [
         ("$s4main3BoxV4pushyyxF", "main.Box.push(A) -> ()"),
         ("_$s4main3BoxV4pushyyxF", "main.Box.push(A) -> ()"),
-        ("$s4main3BoxV4pushyyxFSi_Tg5",
-            "generic specialization <Swift.Int> of main.Box.push(A) -> ()"),
+        (
+            "$s4main3BoxV4pushyyxFSi_Tg5",
+            "generic specialization <Swift.Int> of main.Box.push(A) -> ()"
+        ),
         ("$s4main1fyySaySiGF", "main.f(Swift.Array<Swift.Int>) -> ()"),
         ("$s4main3FooC3barSiyFTj", "dispatch thunk of main.Foo.bar() -> Swift.Int"),
         ("$s4main3FooCfD", "main.Foo.__deallocating_deinit"),
@@ -61,10 +65,14 @@ import Testing
 
     @Test(arguments: [
         ("_ZN4core3fmt5Write9write_str17h0123456789abcdefE", "core::fmt::Write::write_str"),
-        ("_ZN4core3ptr23drop_in_place$LT$u8$GT$17h0123456789abcdefE",
-            "core::ptr::drop_in_place<u8>"),
-        ("_ZN71_$LT$Test$u20$$u2b$$u20$$u27$static$u20$as$u20$foo..Bar$LT$Test$GT$$GT$3bar17h930b740aa94f1d3aE",
-            "<Test + 'static as foo::Bar<Test>>::bar"),
+        (
+            "_ZN4core3ptr23drop_in_place$LT$u8$GT$17h0123456789abcdefE",
+            "core::ptr::drop_in_place<u8>"
+        ),
+        (
+            "_ZN71_$LT$Test$u20$$u2b$$u20$$u27$static$u20$as$u20$foo..Bar$LT$Test$GT$$GT$3bar17h930b740aa94f1d3aE",
+            "<Test + 'static as foo::Bar<Test>>::bar"
+        ),
         ("_ZN3foo17h05af221e174051e9E.llvm.9876543210", "foo"),
         ("_ZN10_$RF$$BP$x1a17h05af221e174051e9E", "&*x::a"),
         ("_ZN10std..panic1a17h05af221e174051e9E", "std::panic::a"),
@@ -79,15 +87,21 @@ import Testing
     @Test(arguments: [
         ("_RNvC6_123foo3bar", "123foo::bar"),
         ("_RNvCs1234_7mycrate3foo", "mycrate::foo"),
-        ("_RNqCs4fqI2P2rA04_11utf8_identsu30____7hkackfecea1cbdathfdh9hlq6y",
+        (
+            "_RNqCs4fqI2P2rA04_11utf8_identsu30____7hkackfecea1cbdathfdh9hlq6y",
             "utf8_idents::\u{10e1}\u{10d0}\u{10ed}\u{10db}\u{10d4}\u{10da}\u{10d0}\u{10d3}"
                 + "_\u{10d2}\u{10d4}\u{10db}\u{10e0}\u{10d8}\u{10d4}\u{10da}\u{10d8}"
-                + "_\u{10e1}\u{10d0}\u{10d3}\u{10d8}\u{10da}\u{10d8}"),
+                + "_\u{10e1}\u{10d0}\u{10d3}\u{10d8}\u{10da}\u{10d8}"
+        ),
         ("_RNCNCNgCs6DXkGYLi8lr_2cc5spawn00B5_", "cc::spawn::{closure#0}::{closure#0}"),
-        ("_RNCINkXs25_NgCsbmNqQUJIY6D_4core5sliceINyB9_4IterhENuNgNoBb_4iter8iterator8Iterator9rpositionNCNgNpB9_6memchr7memrchrs_0E0Bb_",
-            "<core::slice::Iter<u8> as core::iter::iterator::Iterator>::rposition::<core::slice::memchr::memrchr::{closure#1}>::{closure#0}"),
-        ("_RINbNbCskIICzLVDPPb_5alloc5alloc8box_freeDINbNiB4_5boxed5FnBoxuEp6OutputuEL_ECs1iopQbuBiw2_3std",
-            "alloc::alloc::box_free::<dyn alloc::boxed::FnBox<(), Output = ()>>"),
+        (
+            "_RNCINkXs25_NgCsbmNqQUJIY6D_4core5sliceINyB9_4IterhENuNgNoBb_4iter8iterator8Iterator9rpositionNCNgNpB9_6memchr7memrchrs_0E0Bb_",
+            "<core::slice::Iter<u8> as core::iter::iterator::Iterator>::rposition::<core::slice::memchr::memrchr::{closure#1}>::{closure#0}"
+        ),
+        (
+            "_RINbNbCskIICzLVDPPb_5alloc5alloc8box_freeDINbNiB4_5boxed5FnBoxuEp6OutputuEL_ECs1iopQbuBiw2_3std",
+            "alloc::alloc::box_free::<dyn alloc::boxed::FnBox<(), Output = ()>>"
+        ),
         ("_RNvMCsfEp0wJUmH9c_3fooINtB2_3BarpE3baz", "<foo::Bar<_>>::baz"),
         ("_RNvYNtC1a1SNtC1b1T1m", "<a::S as b::T>::m"),
         ("_RINvC1a1fReE", "a::f::<&str>"),

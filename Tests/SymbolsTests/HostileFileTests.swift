@@ -18,8 +18,10 @@ import Testing
 
     @Test(arguments: [
         ("/dev/zero", "not a regular file"), ("/dev/tty", ""), ("/", "not a regular file"),
-        ("/proc/self/mem", "not a regular file"), ("/proc/kmsg", ""), ("/absent/file", "no such file"),
-        ("", "no such file"), ("/etc/passwd", "not an ELF file"), ("/etc/passwd\0x", "no such file"),
+        ("/proc/self/mem", "not a regular file"), ("/proc/kmsg", ""),
+        ("/absent/file", "no such file"),
+        ("", "no such file"), ("/etc/passwd", "not an ELF file"),
+        ("/etc/passwd\0x", "no such file"),
         ("/etc/passwd/x", "no such file"), ("//anon", "no such file"), ("[heap]", "no such file"),
         (String(repeating: "/x", count: 5000), "File name too long"),
     ])
@@ -85,7 +87,8 @@ import Testing
         let place = (0..<page.count - 36).first { page[$0..<$0 + 16].elementsEqual(note) }
         let id = try #require(place) + 16
         func names(_ buildID: [UInt8]) -> Set<String> {
-            let module = Module(path: "[vdso]", buildID: buildID, start: start, end: end, bias: start)
+            let module = Module(
+                path: "[vdso]", buildID: buildID, start: start, end: end, bias: start)
             let symbolizer = Symbolizer(modules: [module])
             return Set(
                 (start..<end).compactMap {
@@ -104,7 +107,8 @@ import Testing
             Module(path: fixture.program, buildID: [], start: 9, end: 3, bias: 0),
             Module(path: fixture.program, buildID: [], start: 0, end: .max, bias: .max),
             Module(
-                path: fixture.program, buildID: Array(repeating: 1, count: 1 << 16), start: 0, end: .max,
+                path: fixture.program, buildID: Array(repeating: 1, count: 1 << 16), start: 0,
+                end: .max,
                 bias: 1 << 63, firstEpoch: 9, lastEpoch: 2),
         ]
         let symbolizer = Symbolizer(modules: modules)
@@ -132,7 +136,8 @@ import Testing
                 damaged = Array(whole[..<random(whole.count)])
             } else {
                 for _ in 0..<[1, 20, 400][round % 3] {
-                    damaged[random(damaged.count)] = [0, 0xff, 0x7f, 0x80, UInt8(random(256))][random(5)]
+                    damaged[random(damaged.count)] =
+                        [0, 0xff, 0x7f, 0x80, UInt8(random(256))][random(5)]
                 }
             }
             try fixture.scratch.write(damaged, to: "damaged")

@@ -34,14 +34,18 @@ import Testing
         """
 
     // DWARF 5 files tell addr2line 2.40 the wrong source file now and then.
-    @Test(arguments: [["-O2", "-gdwarf-4"], ["-O2", "-gdwarf-5"], ["-O0", "-gdwarf-4"], ["-O1", "-gdwarf-4", "-no-pie"]])
+    @Test(arguments: [
+        ["-O2", "-gdwarf-4"], ["-O2", "-gdwarf-5"], ["-O0", "-gdwarf-4"],
+        ["-O1", "-gdwarf-4", "-no-pie"],
+    ])
     func agreesWithAddr2line(flags: [String]) throws {
         let scratch = try Scratch()
         try scratch.write(Self.program, to: "words.cpp")
         try scratch.run(["g++"] + flags + ["words.cpp", "-o", "program"])
         let addresses = try codeAddresses(scratch)
         let expected = try oracle(scratch, addresses)
-        let module = Module(path: scratch.path("program"), buildID: [], start: 0, end: 1 << 40, bias: 0)
+        let module = Module(
+            path: scratch.path("program"), buildID: [], start: 0, end: 1 << 40, bias: 0)
         let symbolizer = Symbolizer(modules: [module])
         var compared = 0
         var different: [String] = []
@@ -57,7 +61,9 @@ import Testing
             }
         }
         #expect(compared > 3000)
-        #expect(different.count * 100 <= compared, "\(different.count) of \(compared): \(different.prefix(3))")
+        #expect(
+            different.count * 100 <= compared,
+            "\(different.count) of \(compared): \(different.prefix(3))")
     }
 
     /// The outermost function, up to its parameters: addr2line calls the parts of a function that

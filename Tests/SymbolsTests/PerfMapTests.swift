@@ -15,7 +15,10 @@ import Testing
         let text = "1000 10 LazyCompile:~f /a b.js:1\n0x2000 0x20 g\n7f0000000000 1 h"
         #expect(
             names(text, [0xfff, 0x1000, 0x100f, 0x1010, 0x2000, 0x201f, 0x2020, 0x7f00_0000_0000])
-                == [nil, "LazyCompile:~f /a b.js:1", "LazyCompile:~f /a b.js:1", nil, "g", "g", nil, "h"])
+                == [
+                    nil, "LazyCompile:~f /a b.js:1", "LazyCompile:~f /a b.js:1", nil, "g", "g", nil,
+                    "h",
+                ])
     }
 
     @Test func theLaterOfOverlappingEntriesWins() {
@@ -35,7 +38,8 @@ import Testing
     }
 
     @Test(arguments: [
-        "", "\n\n", "1000", "1000 ", "1000 10", "1000 10 ", "x y z", "-1 10 a", "1000 0 a", " 1000 10 a",
+        "", "\n\n", "1000", "1000 ", "1000 10", "1000 10 ", "x y z", "-1 10 a", "1000 0 a",
+        " 1000 10 a",
         "ffffffffffffffff 2 a", "11111111111111111 1 a", "1000 11111111111111111 a", "0x 0x a",
     ])
     func linesThatAreNoneAreLeftOut(line: String) {
@@ -73,7 +77,8 @@ import Testing
         }
         try scratch.write("1000 10 f\n", to: "map")
         #expect(PerfMap(contentsOf: scratch.path("map"))?.entry(containing: 0x1000)?.name == "f")
-        #expect(PerfMap(contentsOf: "/map", root: scratch.path(""))?.entry(containing: 0x1000) != nil)
+        #expect(
+            PerfMap(contentsOf: "/map", root: scratch.path(""))?.entry(containing: 0x1000) != nil)
     }
 
     @Test func namesCodeOutsideAllModules() {

@@ -44,7 +44,9 @@ final class Scratch {
         return bytes
     }
 
-    /// Runs a program here; returns what it printed. Throws unless it ends with 0.
+    /// Runs a program here; returns what it printed.
+    ///
+    /// Throws unless it ends with 0.
     @discardableResult
     func run(_ arguments: [String], input: String = "") throws -> String {
         try write(input, to: "input")
@@ -75,14 +77,15 @@ final class Scratch {
         var child: pid_t = 0
         let error = posix_spawnp(&child, command[0], &actions, nil, pointers, environ)
         guard error == 0 else {
-            throw ScratchFailure(description: "\(arguments[0]): \(String(cString: strerror(error)))")
+            throw ScratchFailure(
+                description: "\(arguments[0]): \(String(cString: strerror(error)))")
         }
         var status: Int32 = 0
         while waitpid(child, &status, 0) < 0, errno == EINTR {}
         return status
     }
 
-    /// Is a program there to be run?
+    /// True when a program of this name can be run.
     static func has(_ program: String) -> Bool {
         guard let path = getenv("PATH") else { return false }
         return String(cString: path).split(separator: ":").contains {

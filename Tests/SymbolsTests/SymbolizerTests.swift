@@ -8,7 +8,8 @@ import Testing
     private static let compilers = ["g++", "clang++"].filter(Scratch.has)
     private static let flags: [[String]] = [
         ["-O2", "-gdwarf-4"], ["-O2", "-gdwarf-5"], ["-O2", "-g", "-gz"], ["-O2", "-g", "-no-pie"],
-        ["-O2", "-g", "-gsplit-dwarf"], ["-O1", "-g", "-fPIE", "-pie"], ["-O2", "-g", "-ffunction-sections"],
+        ["-O2", "-g", "-gsplit-dwarf"], ["-O1", "-g", "-fPIE", "-pie"],
+        ["-O2", "-g", "-ffunction-sections"],
     ]
 
     @Test(arguments: compilers, flags)
@@ -19,7 +20,8 @@ import Testing
         let found = try fixture.locations("mark_add", symbolizer, bias: bias)
         #expect(
             Fixture.text(found) == [
-                "+shop::Basket<int>::add(int) shop.cpp:6", "+shop::fill(shop::Basket<int>&, int) shop.cpp:10",
+                "+shop::Basket<int>::add(int) shop.cpp:6",
+                "+shop::fill(shop::Basket<int>&, int) shop.cpp:10",
                 "shop::visit(int) shop.cpp:15",
             ])
         #expect(found.allSatisfy { $0.file == fixture.scratch.path("shop.cpp") })
@@ -35,7 +37,9 @@ import Testing
                 == ["plain shop.cpp:26"])
         let lambda = try fixture.locations("mark_lambda", symbolizer, bias: bias)
         #expect(lambda.count == 1 && lambda[0].line == 31)
-        let names = ["main::{lambda(int)#1}::operator()(int) const", "main::$_0::operator()(int) const"]
+        let names = [
+            "main::{lambda(int)#1}::operator()(int) const", "main::$_0::operator()(int) const",
+        ]
         #expect(names.contains { lambda[0].function?.hasPrefix($0) == true })
         #expect(symbolizer.problems == [])
     }
@@ -53,7 +57,8 @@ import Testing
     @Test func withoutDebugInformationTheSymbolTableNames() throws {
         let fixture = try Fixture(["-O2"])
         let symbolizer = Symbolizer(modules: [fixture.module()], debugDirectories: [])
-        #expect(Fixture.text(try fixture.locations("mark_add", symbolizer)) == ["shop::visit(int) ?:?"])
+        #expect(
+            Fixture.text(try fixture.locations("mark_add", symbolizer)) == ["shop::visit(int) ?:?"])
         #expect(Fixture.text(try fixture.locations("mark_plain", symbolizer)) == ["plain ?:?"])
     }
 
@@ -114,7 +119,9 @@ import Testing
             print(shelf.items)
 
             """, to: "shelf.swift")
-        try scratch.run(["swiftc", "-O", "-g", "-module-name", "shelf", "shelf.swift", "-o", "program"])
+        try scratch.run([
+            "swiftc", "-O", "-g", "-module-name", "shelf", "shelf.swift", "-o", "program",
+        ])
         let found = try everything(in: scratch)
         #expect(
             found.contains {
