@@ -153,6 +153,33 @@ CASE(cleared_environment_is_no_trouble, "clearenv(3), unsetenv and a NULL enviro
     REQUIRE(waitpid(child, &status, 0) == child && status == 0);
 }
 
+/* A name that is the number of `pid`, in /dev/shm or a folder there. */
+static bool left_in_shared_memory(pid_t pid)
+{
+    char command[128];
+    snprintf(command, sizeof command, "ls -d /dev/shm/%d* /dev/shm/*/%d* >/dev/null 2>&1", pid, pid);
+    return system(command) == 0;
+}
+
+CASE(no_file_is_left, "a process that ended by exit or _exit, forked or not, leaves no file in /dev/shm")
+{
+    char helper[4096];
+    snprintf(helper, sizeof helper, "%s", beside("helper_allocate"));
+    for (int kind = 0; kind < 3; kind++) {
+        int status;
+        pid_t child = fork();
+        REQUIRE(child >= 0);
+        if (child == 0) {
+            use_the_heap();
+            if (kind == 0) execl(helper, helper, "5", (char *)NULL);
+            if (kind == 1) _exit(0);
+            exit(0);
+        }
+        REQUIRE(waitpid(child, &status, 0) == child && status == 0);
+        REQUIRE(!left_in_shared_memory(child));
+    }
+}
+
 CASE(no_child_is_made, "wait() finds no child the program did not make; wait(2)")
 {
     use_the_heap();

@@ -5,6 +5,8 @@ set -euo pipefail
 out=$1 cc=$2 cxx=$3
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 flags=(-O2 -g -fno-builtin -pthread -D_GNU_SOURCE -Wall -Wextra)
+# shellcheck disable=SC2016 # expanded by the inner shell
+compile='$3 -o "$1" "$2" -ldl'
 for source in "$here"/*.c "$here"/*.cc; do
     [[ -e $source ]] || continue
     name=$(basename "${source%.*}")
@@ -19,6 +21,4 @@ for source in "$here"/*.c "$here"/*.cc; do
     fi
     if [[ -e $target && $target -nt $source ]]; then continue; fi
     printf '%s\0' "$target" "$source" "${compiler[*]} ${flags[*]}"
-done |
-    # shellcheck disable=SC2016 # expanded by the inner shell
-    xargs -r -0 -n 3 -P "$(nproc)" bash -c '$3 -o "$1" "$2" -ldl' _
+done | xargs -r -0 -n 3 -P "$(nproc)" bash -c "$compile" _
