@@ -27,6 +27,10 @@ static int tracing(void)
     }
     if (unlikely(mc_os_forked()))
         mc_heap_notice_fork();
+    armed = mc_load(&mc_own_region.armed);
+    uint32_t only = mc_load(&mc_own_region.only_pid);
+    if (unlikely(only) && only != mc_own_region.pid)
+        return 0; /* a forked child that shares this region is meant */
     return armed & MC_ARMED_TRACE && !busy && mc_trace_ready();
 }
 
@@ -66,7 +70,7 @@ void *mc_instrumented_alloc(size_t size, size_t align, int zero)
 static void *resize(void *object, size_t size, int traced)
 {
     /* Only the thread whose span it is can give it a new tag; for others it moves. */
-    size_t usable = mc_usable_size(object, "invalid pointer in realloc()"), requested;
+    size_t usable = mc_usable_size(object, "realloc()"), requested;
     if (traced && !mc_tag_settable(object))
         return 0;
     uint64_t tag = mc_tag_take(object, &usable, &requested);
@@ -94,7 +98,7 @@ void *mc_instrumented_realloc(void *object, size_t size)
         if (unlikely(!fresh))
             return out_of_memory();
         if (object) {
-            size_t had = mc_usable_size(object, "invalid pointer in realloc()");
+            size_t had = mc_usable_size(object, "realloc()");
             memcpy(fresh, object, had < size ? had : size);
             mc_free(object);
         }

@@ -52,7 +52,7 @@ EXPORT void *calloc(size_t count, size_t size)
 
 static void *move(void *object, size_t size)
 {
-    size_t had = mc_usable_size(object, "invalid pointer in realloc()");
+    size_t had = mc_usable_size(object, "realloc()");
     void *fresh = allocate(size);
     if (unlikely(!fresh))
         return 0;
@@ -144,7 +144,19 @@ EXPORT void *pvalloc(size_t size)
     return allocate_aligned(mc_round_up(size, MC_PAGE), MC_PAGE);
 }
 
+/* glibc's own names for them, and the one that old programs have for free(3). */
+#define ALSO(name, of) EXPORT __typeof__(of) name __attribute__((alias(#of)))
+ALSO(__libc_malloc, malloc);
+ALSO(__libc_free, free);
+ALSO(__libc_calloc, calloc);
+ALSO(__libc_realloc, realloc);
+ALSO(__libc_memalign, memalign);
+ALSO(__libc_valloc, valloc);
+ALSO(__libc_pvalloc, pvalloc);
+ALSO(__posix_memalign, posix_memalign);
+ALSO(cfree, free);
+
 EXPORT size_t malloc_usable_size(void *object)
 {
-    return object ? mc_usable_size(object, "invalid pointer in malloc_usable_size()") : 0;
+    return object ? mc_usable_size(object, "malloc_usable_size()") : 0;
 }

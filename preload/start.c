@@ -4,15 +4,14 @@
 #include "start.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "instrument.h"
 #include "options.h"
 #include "os.h"
 #include "print.h"
+#include "sandbox.h"
 
 static struct mc_region_options region_options(uint8_t armed)
 {
@@ -54,23 +53,27 @@ void mc_start(void)
     errno = saved;
 }
 
-/* A forked child shares its parent's region until it has its own. Most children run another
- * program at once, so it is made only for one that goes on allocating, or at once if there are
- * rows: then the child must not count into its parent's table. */
+/* A forked child shares its parent's region until it needs its own: to be traced, or because the
+ * parent's rows must not count what the child frees. Most children never do, and run another
+ * program. Not before, since it takes system calls that a sandbox may have forbidden meanwhile. */
 void mc_heap_on_fork(void)
 {
-    enum { PATIENCE = 16 };
-    static uint32_t calls; /* [shared] */
-    if (!mc_trace_has_rows() && mc_add(&calls, 1) < PATIENCE)
+    if (!mc_trace_has_rows() && !mc_load(&mc_own_region.armed))
         return;
     int saved = errno;
     const char *failed = "";
-    struct mc_region_options options = region_options(mc_load(&mc_own_region.armed));
+    uint32_t only = mc_load(&mc_own_region.only_pid);
+    int mine = only == (uint32_t)getpid();
+    struct mc_region_options options = region_options(
+        !only || mine ? mc_load(&mc_own_region.armed) : 0);
+    if (mine) { /* nobody else was meant */
+        mc_store(&mc_own_region.armed, 0);
+        mc_store(&mc_own_region.only_pid, 0);
+    }
     int recount = mc_trace_has_rows();
     int error = mc_region_create_forked(&options, &failed);
     mc_trace_after_fork(error);
     report(error, failed);
-    mc_store(&calls, 0);
     mc_os_fork_watch();
     if (recount && !error)
         mc_tags_visit(mc_trace_recount, 0);
@@ -82,20 +85,9 @@ __attribute__((constructor)) static void construct(void)
     mc_start();
 }
 
+/* A process that gave up system calls may be killed for one; its region is left to be swept. */
 __attribute__((destructor)) static void destruct(void)
 {
-    mc_region_remove();
-}
-
-/* A process that ends without its destructors would leave its region behind. */
-EXPORT _Noreturn void _exit(int status)
-{
-    mc_region_remove();
-    for (;;)
-        syscall(SYS_exit_group, status);
-}
-
-EXPORT _Noreturn void _Exit(int status)
-{
-    _exit(status);
+    if (!mc_sandboxed())
+        mc_region_remove();
 }

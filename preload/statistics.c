@@ -51,7 +51,7 @@ EXPORT int malloc_info(int options, FILE *stream)
     struct mc_heap_totals totals;
     mc_heap_totals(&totals);
     fprintf(stream,
-            "<malloc version=\"memctl-1\">\n"
+            "<malloc version=\"1\">\n"
             "<total type=\"used\" count=\"%lu\" size=\"%lu\"/>\n"
             "<total type=\"cached\" size=\"%lu\"/>\n"
             "<total type=\"mmap\" count=\"%lu\" size=\"%lu\"/>\n"

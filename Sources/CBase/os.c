@@ -1,32 +1,27 @@
 /* SPDX-License-Identifier: MIT */
-/* See os.h. Errors come back as values: syscall(2) sets errno, so it is put back. */
+/* See os.h. */
 #define _GNU_SOURCE
 #include "os.h"
 
-#include <errno.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "bits.h"
+#include "syscall.h"
 
-static int call(long result, int saved)
+static int error_of(long result)
 {
-    int error = result == -1 ? errno : 0;
-    errno = saved;
-    return error;
+    return mc_syscall_failed(result) ? (int)-result : 0;
 }
 
 static int map(size_t size, int protection, void **out)
 {
-    int saved = errno;
-    long address = syscall(SYS_mmap, 0, size, protection,
-                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    int error = call(address, saved);
-    if (!error)
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    long address = MC_SYSCALL_6(SYS_mmap, 0, size, protection, flags, -1, 0);
+    if (!mc_syscall_failed(address))
         *out = (void *)address;
-    return error;
+    return error_of(address);
 }
 
 int mc_os_reserve(size_t size, void **out)
@@ -41,30 +36,25 @@ int mc_os_map(size_t size, void **out)
 
 int mc_os_commit(void *start, size_t size)
 {
-    int saved = errno;
-    return call(syscall(SYS_mprotect, start, size, PROT_READ | PROT_WRITE), saved);
+    return error_of(MC_SYSCALL_3(SYS_mprotect, start, size, PROT_READ | PROT_WRITE));
 }
 
 int mc_os_purge(void *start, size_t size)
 {
-    int saved = errno;
-    return call(syscall(SYS_madvise, start, size, MADV_DONTNEED), saved);
+    return error_of(MC_SYSCALL_3(SYS_madvise, start, size, MADV_DONTNEED));
 }
 
 int mc_os_release(void *start, size_t size)
 {
-    int saved = errno;
-    return call(syscall(SYS_munmap, start, size), saved);
+    return error_of(MC_SYSCALL_2(SYS_munmap, start, size));
 }
 
 int mc_os_resize(void *start, size_t size, size_t wanted, void **out)
 {
-    int saved = errno;
-    long address = syscall(SYS_mremap, start, size, wanted, MREMAP_MAYMOVE);
-    int error = call(address, saved);
-    if (!error)
+    long address = MC_SYSCALL_4(SYS_mremap, start, size, wanted, MREMAP_MAYMOVE);
+    if (!mc_syscall_failed(address))
         *out = (void *)address;
-    return error;
+    return error_of(address);
 }
 
 uint64_t mc_os_clock_ms(void)
@@ -76,43 +66,54 @@ uint64_t mc_os_clock_ms(void)
 
 uint64_t mc_os_random(void)
 {
-    uint64_t value = 0;
-    int saved = errno;
-    enum { NONBLOCK = 1 }; /* GRND_NONBLOCK: early in boot there may be none */
-    if (syscall(SYS_getrandom, &value, sizeof(value), NONBLOCK) != (long)sizeof(value)) {
-        struct timespec now = {0};
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        value = ((uint64_t)(uintptr_t)&value << 20 ^ (uint64_t)now.tv_nsec) * 0x9e3779b97f4a7c15ull;
-    }
-    errno = saved;
-    return value;
+    /* 16 bytes the kernel gives every program. libc makes its guards of them, so they must not be
+     * told from what we return: the halves are multiplied and folded, which can't be undone. */
+    const unsigned char *bytes = (const unsigned char *)getauxval(AT_RANDOM);
+    uint64_t halves[2] = {0, 0};
+    for (unsigned i = 0; bytes && i < 16; i++)
+        halves[i / 8] = halves[i / 8] << 8 | bytes[i];
+    struct timespec now = {0};
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    halves[0] ^= (uint64_t)now.tv_nsec << 32;
+    halves[1] ^= (uint64_t)(uintptr_t)&now;
+    unsigned __int128 product = (unsigned __int128)halves[0] * (halves[1] | 1);
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
 /* A page that the kernel zeroes in a forked child: the one thing that also notices a raw clone(2).
- * Until the watch starts, and where the kernel can't do it, the word is in ordinary memory. */
-static uint64_t watched_always = 1;
-static uint64_t *watched = &watched_always;
+ * Until the watch starts, and where the kernel can't do it, the words are in ordinary memory. */
+struct watch {
+    uint64_t same;  /* 0: forked, and the watch not begun again */
+    uint64_t first; /* 0: forked, and mc_os_fork_first() not called yet */
+};
+static struct watch watch_nothing = {1, 1};
+static struct watch *watch = &watch_nothing;
 
 int mc_os_forked(void)
 {
-    return unlikely(!mc_load(mc_load_acquire(&watched)));
+    return unlikely(!mc_load(&mc_load_acquire(&watch)->same));
+}
+
+int mc_os_fork_first(void)
+{
+    uint64_t no = 0;
+    return mc_swap_if(&mc_load_acquire(&watch)->first, &no, 1);
 }
 
 void mc_os_fork_watch(void)
 {
-    uint64_t *page = mc_load_acquire(&watched);
-    if (page != &watched_always) {
-        mc_store(page, 1);
+    struct watch *page = mc_load_acquire(&watch);
+    if (page != &watch_nothing) {
+        mc_store(&page->same, 1);
         return;
     }
     void *fresh;
     if (mc_os_map(MC_PAGE, &fresh))
         return;
-    int saved = errno;
-    int refused = call(syscall(SYS_madvise, fresh, MC_PAGE, MADV_WIPEONFORK), saved);
+    long refused = MC_SYSCALL_3(SYS_madvise, fresh, MC_PAGE, MADV_WIPEONFORK);
     page = fresh;
-    *page = 1;
-    uint64_t *none = &watched_always;
-    if (refused || !mc_swap_if(&watched, &none, page))
+    *page = watch_nothing;
+    struct watch *none = &watch_nothing;
+    if (refused || !mc_swap_if(&watch, &none, page))
         mc_os_release(fresh, MC_PAGE);
 }

@@ -2,10 +2,10 @@
 /* See print.h. */
 #include "print.h"
 
-#include <errno.h>
 #include <stdlib.h>
-#include <sys/syscall.h>
 #include <unistd.h>
+
+#include "syscall.h"
 
 struct mc_line mc_line_start(void)
 {
@@ -52,24 +52,18 @@ void mc_line_decimal(struct mc_line *line, uint64_t value)
 
 void mc_line_write(struct mc_line *line)
 {
-    int saved = errno;
     line->text[line->size++] = '\n';
-    /* Not write(3): that is a cancellation point. Nothing can be done when it fails. */
-    (void)syscall(SYS_write, STDERR_FILENO, line->text, line->size);
-    errno = saved;
+    MC_SYSCALL_3(SYS_write, STDERR_FILENO, line->text, line->size); /* may fail: so be it */
 }
 
-_Noreturn void mc_panic(const char *what, const void *address, const char *detail)
+_Noreturn void mc_panic(const char *call, const void *address, const char *what)
 {
     struct mc_line line = mc_line_start();
+    mc_line_text(&line, call);
+    mc_line_text(&line, ": ");
     mc_line_text(&line, what);
     mc_line_text(&line, ": ");
     mc_line_hex(&line, (uint64_t)(uintptr_t)address);
-    if (detail) {
-        mc_line_text(&line, " (");
-        mc_line_text(&line, detail);
-        mc_line_text(&line, ")");
-    }
     mc_line_write(&line);
     abort();
 }

@@ -12,9 +12,10 @@
 
 static uint64_t purgeable; /* [shared] 1: something was freed since the last purge */
 
+/* By the count at its making: it is 0 in one that was unmade meanwhile. */
 static uint64_t *bitmap(const struct mc_arena *arena, unsigned which)
 {
-    return (uint64_t *)arena->bitmaps + which * (arena->slice_count / 64);
+    return (uint64_t *)arena->bitmaps + which * arena->words;
 }
 
 static uint64_t index_of(const struct mc_arena *arena, uint64_t address)
@@ -37,24 +38,39 @@ static struct mc_arena *arena_of(uint64_t base)
     }
 }
 
+/* Makes the arena known, in the first place that is free or whose arena was unmade. */
 static int publish(struct mc_arena *arena)
 {
     for (uint64_t i = 0; i < MC_ARENAS_MAX; i++) {
-        uint64_t none = 0;
-        if (mc_load(&mc_arenas[i]) || !mc_swap_if(&mc_arenas[i], &none, (uint64_t)arena))
+        uint64_t seen = mc_load_acquire(&mc_arenas[i]);
+        if (seen && mc_load(&((struct mc_arena *)seen)->slice_count))
             continue;
-        mc_add(&mc_root()->arena_count, 1);
+        if (!mc_swap_if(&mc_arenas[i], &seen, (uint64_t)arena))
+            continue;
+        if (!seen)
+            mc_add(&mc_root()->arena_count, 1);
         return 0;
     }
     return ENOMEM;
+}
+
+static uint64_t reserved_bytes(void)
+{
+    uint64_t bytes = 0;
+    for (uint64_t i = 0; i < MC_ARENAS_MAX && arena_at(i); i++)
+        bytes += mc_load(&arena_at(i)->slice_count) * MC_SLICE;
+    return bytes;
 }
 
 /* Reserves an arena with room for `bytes` at least; smaller ones when the kernel refuses. */
 static int make(uint64_t bytes)
 {
     uint64_t least = mc_round_up(bytes, MC_ARENA_SIZE_MIN);
-    uint64_t doublings = mc_load(&mc_root()->arena_count) / MC_ARENAS_PER_DOUBLING;
-    uint64_t size = MC_ARENA_SIZE << (doublings < MC_ARENA_DOUBLINGS ? doublings : MC_ARENA_DOUBLINGS);
+    uint64_t size = mc_round_up(reserved_bytes(), MC_ARENA_SIZE_MIN);
+    if (size < MC_ARENA_SIZE)
+        size = MC_ARENA_SIZE;
+    if (size > MC_ARENA_SIZE_MAX)
+        size = MC_ARENA_SIZE_MAX;
     if (size < least)
         size = least;
     void *start;
@@ -67,9 +83,11 @@ static int make(uint64_t bytes)
     uint64_t words = size / MC_SLICE / 64;
     struct mc_arena *arena = mc_meta_alloc(sizeof(*arena) + MC_ARENA_BITMAPS * words * 8);
     if (arena) {
+        arena->start = (uint64_t)start;
         arena->base = mc_round_up((uint64_t)start, MC_SLICE);
         arena->slice_count = size / MC_SLICE;
         arena->free_slices = arena->slice_count;
+        arena->words = words;
         arena->bitmaps = (uint64_t)(arena + 1);
     }
     if (!arena || publish(arena)) {
@@ -77,6 +95,22 @@ static int make(uint64_t bytes)
         return ENOMEM;
     }
     return 0;
+}
+
+/* Gives the address space of wholly free arenas back. Whoever has claimed every slice of one is
+ * alone with it; with no slices left, nobody finds anything in it any more. */
+void mc_arena_release_idle(void)
+{
+    for (uint64_t i = 0; i < MC_ARENAS_MAX && arena_at(i); i++) {
+        struct mc_arena *arena = arena_at(i);
+        uint64_t slices = mc_load(&arena->slice_count);
+        if (!slices || !mc_bits_claim(bitmap(arena, MC_ARENA_USED), 0, slices))
+            continue;
+        uint64_t start = arena->start;
+        mc_store(&arena->free_slices, 0);
+        mc_store_release(&arena->slice_count, 0);
+        mc_os_release((void *)start, slices * MC_SLICE + MC_SLICE);
+    }
 }
 
 /* Makes the slices accessible. A run that two threads commit at once is committed twice, which is
@@ -122,7 +156,7 @@ static int take_from(struct mc_arena *arena, uint64_t slices, uint64_t align, st
     uint64_t phase = (step - arena->base / MC_SLICE % step) % step;
     uint64_t hint = mc_load(&arena->hint) * 64;
     for (uint64_t from = hint;;) {
-        uint64_t first = mc_bits_find(used, arena->slice_count, from, slices, step, phase);
+        uint64_t first = mc_bits_find(used, mc_load(&arena->slice_count), from, slices, step, phase);
         if (first == MC_BITS_NONE && from == hint && hint) {
             hint = from = 0; /* racing stores may have left it too high */
             continue;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Arenas: address space, reserved in large pieces and cut into slices.
  *
- * Made when no other has room, never unmade. Which slices are in use is a bitmap; a run of slices
+ * Made when no other has room; unmade only when address space is short and one is
+ * wholly free. Which slices are in use is a bitmap; a run of slices
  * is taken by setting its bits, a word at a time, and undone if another thread was faster. There
  * are no locks, so neither a fork nor a signal nor a thread that dies can leave one behind; what a
  * forked child can lose is a run that another thread was just taking.
@@ -32,6 +33,9 @@ int mc_arena_take_at(uint64_t base, uint64_t slices);
 
 /* Slices of one or several adjoining runs; their contents are lost. */
 void mc_arena_give(uint64_t base, uint64_t slices);
+
+/* Gives wholly free arenas back; for when address space is short. */
+void mc_arena_release_idle(void);
 
 /* Purges what has been free since the call before; with `all`, everything free. Returns bytes. */
 uint64_t mc_arena_purge(int all);

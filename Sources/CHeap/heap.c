@@ -36,15 +36,23 @@ static void *pop(struct mc_span *span)
     return slot;
 }
 
+/* Memory and address space may be hiding in what is kept for later. */
+static void relieve(struct mc_thread *self)
+{
+    mc_refill_collect(self);
+    mc_refill_flush(self);
+    mc_threads_reap();
+    mc_arena_release_idle();
+    mc_arena_purge(1);
+}
+
 static void *alloc_small(struct mc_thread *self, unsigned class_index, int zero)
 {
     struct mc_span *span = (struct mc_span *)self->current[class_index];
     if (!span->free) {
         span = mc_refill(self, class_index);
         if (unlikely(!span)) {
-            /* Memory may be hiding in what threads keep for themselves. */
-            mc_refill_flush(self);
-            mc_threads_reap();
+            relieve(self);
             span = mc_refill(self, class_index);
         }
         if (unlikely(!span))
@@ -60,12 +68,12 @@ static void *alloc_large(struct mc_thread *self, size_t size, size_t align, int 
     mc_refill_tick(self);
     void *object = mc_large_alloc(size, align, &is_zero);
     if (unlikely(!object)) {
-        mc_refill_flush(self);
-        mc_threads_reap();
-        mc_arena_purge(1);
+        relieve(self);
         object = mc_large_alloc(size, align, &is_zero);
     }
-    if (object && zero && !is_zero)
+    if (!object || !zero || is_zero)
+        return object;
+    if (size < MC_ZERO_BY_PURGE || mc_os_purge(object, mc_round_up(size, MC_PAGE)))
         memset(object, 0, size);
     return object;
 }
@@ -117,22 +125,22 @@ static struct mc_span *span_of_live(const void *object, const char *caller)
 {
     struct mc_span *span = mc_page_map_find(object);
     if (unlikely(!span))
-        mc_panic(caller, object, "not an object of this heap, or freed before");
+        mc_panic(caller, object, "invalid pointer or double free: no object is there");
     uint8_t state = mc_load(&span->state);
     uint64_t offset = (uint64_t)object - span->base;
     if (state != MC_SPAN_CLASS) {
         if (offset)
-            mc_panic(caller, object, "inside an object, not at its start");
+            mc_panic(caller, object, "invalid pointer: inside an object, not at its start");
         return span;
     }
     unsigned __int128 product = (unsigned __int128)offset * span->reciprocal;
     if (unlikely((uint64_t)product >= span->reciprocal))
-        mc_panic(caller, object, "inside an object, not at its start");
+        mc_panic(caller, object, "invalid pointer: inside an object, not at its start");
     if (unlikely((uint64_t)(product >> 64) >= mc_load(&span->fresh)))
-        mc_panic(caller, object, "never allocated");
+        mc_panic(caller, object, "invalid pointer: never allocated");
     if (unlikely(mc_load(&((const struct mc_slot *)object)->mark) == span->mark)
         && mc_span_has_free(span, object))
-        mc_panic(caller, object, "freed before");
+        mc_panic(caller, object, "double free");
     return span;
 }
 
@@ -176,7 +184,7 @@ void mc_free_slow(void *object)
         return;
     if (unlikely(mc_os_forked()))
         mc_heap_notice_fork();
-    struct mc_span *span = span_of_live(object, "invalid pointer in free()");
+    struct mc_span *span = span_of_live(object, "free()");
     if (span->flags & MC_SPAN_TAGGED)
         take_tag(object);
     if (span->state != MC_SPAN_CLASS) {
@@ -198,7 +206,7 @@ size_t mc_usable_size(const void *object, const char *caller)
 
 void *mc_realloc_in_place(void *object, size_t size)
 {
-    struct mc_span *span = span_of_live(object, "invalid pointer in realloc()");
+    struct mc_span *span = span_of_live(object, "realloc()");
     if (size > MC_REQUEST_MAX)
         return 0;
     if (span->state != MC_SPAN_CLASS)

@@ -98,7 +98,7 @@ void mc_large_free(struct mc_span *span, void *object)
     /* Whoever makes it unused frees it; a thread that comes second finds no object here. */
     if (base != (uint64_t)object || (state != MC_SPAN_LARGE && state != MC_SPAN_HUGE)
         || !mc_swap_if(&span->state, &state, MC_SPAN_UNUSED))
-        mc_panic("double free or invalid pointer in free()", object, "no live object starts there");
+        mc_panic("free()", object, "double free");
     mc_page_map_clear(base, 1);
     mc_span_struct_give(span);
     give_memory(base, size, state);
@@ -113,7 +113,7 @@ static void *resize_huge(struct mc_span *span, uint64_t wanted)
     if ((uint64_t)moved != base) {
         mc_page_map_clear(base, 1);
         if (mc_page_map_set((uint64_t)moved, 1, span))
-            mc_panic("out of memory in realloc()", moved, "two threads moved huge objects at once");
+            mc_panic("realloc()", moved, "out of memory: two threads moved huge objects at once");
         span->base = (uint64_t)moved;
     }
     count_huge(0, (int64_t)(wanted - size));

@@ -5,8 +5,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "meta.h"
 #include "os.h"
@@ -51,7 +49,7 @@ static void hold(struct record *record)
     pthread_mutexattr_setrobust(&robust, PTHREAD_MUTEX_ROBUST);
     pthread_mutex_init(&record->alive, &robust);
     pthread_mutex_lock(&record->alive);
-    record->shared.tid = (uint32_t)syscall(SYS_gettid);
+    record->shared.tid = (uint32_t)record->alive.__data.__owner; /* gettid(2) without the call */
 }
 
 /* Whether the kernel has marked the mutex: one load, so that a search over thousands is cheap. */
@@ -101,8 +99,6 @@ static struct mc_thread *make(void)
     return thread;
 }
 
-static uint64_t known_pid; /* [shared] of the process that the structs' states speak of */
-
 struct mc_thread *mc_thread_attach(void)
 {
     if (likely(mc_self != &mc_thread_none))
@@ -115,10 +111,8 @@ struct mc_thread *mc_thread_attach(void)
         thread = make();
     if (!thread)
         return 0;
-    if (!mc_thread_next(thread)) { /* the first thread of the process */
-        mc_store(&known_pid, (uint64_t)getpid());
-        mc_os_fork_watch();
-    }
+    if (!mc_thread_next(thread))
+        mc_os_fork_watch(); /* the first thread of the process */
     hold(record_of(thread));
     mc_self = thread;
     mc_store_release(&thread->state, MC_THREAD_LIVE);
@@ -128,10 +122,9 @@ struct mc_thread *mc_thread_attach(void)
 
 void mc_threads_after_fork(void)
 {
-    int saved = errno;
-    uint64_t pid = (uint64_t)getpid(), seen = mc_load(&known_pid);
-    if (seen == pid || !mc_swap_if(&known_pid, &seen, pid))
+    if (!mc_os_fork_first())
         return;
+    int saved = errno;
     for (struct mc_thread *thread = mc_thread_first(); thread; thread = mc_thread_next(thread)) {
         if (thread != mc_self)
             mc_store(&thread->state, MC_THREAD_LOST);

@@ -6,15 +6,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "bits.h"
 #include "memctl_region.h"
+#include "syscall.h"
 
 static char path[PATH_MAX]; /* of the folder; kept to remove the file at exit */
 static pid_t maker;         /* the process that made the file */
@@ -46,59 +45,64 @@ static void default_path(void)
 
 void mc_folder_close(int descriptor)
 {
-    syscall(SYS_close, descriptor);
+    MC_SYSCALL_1(SYS_close, descriptor);
 }
 
+/* Returns a descriptor or -errno, as all open calls here do. */
 static int open_at(int folder, const char *name, int flags)
 {
-    return (int)syscall(SYS_openat, folder, name, flags | O_NOFOLLOW | O_CLOEXEC, 0600);
+    return (int)MC_SYSCALL_4(SYS_openat, folder, name, flags | O_CLOEXEC, 0600);
 }
 
 /* Our own folder must be nobody else's: a stranger's could show them what we trace. One that the
- * user named is the user's business. Returns a descriptor, or -1 with errno. */
+ * user named is the user's business. */
 static int open_folder(const char *wanted)
 {
     if (wanted) {
         size_t size = strlen(wanted);
-        if (size >= sizeof(path)) {
-            errno = ENAMETOOLONG;
-            return -1;
-        }
+        if (size >= sizeof(path))
+            return -ENAMETOOLONG;
         memcpy(path, wanted, size + 1);
-        return (int)syscall(SYS_openat, AT_FDCWD, path, O_DIRECTORY | O_CLOEXEC, 0);
+        return open_at(AT_FDCWD, path, O_DIRECTORY);
     }
     default_path();
-    int folder = open_at(AT_FDCWD, path, O_DIRECTORY);
-    if (folder < 0 && errno == ENOENT && !mkdir(path, 0700))
-        folder = open_at(AT_FDCWD, path, O_DIRECTORY);
+    int folder = open_at(AT_FDCWD, path, O_DIRECTORY | O_NOFOLLOW);
+    if (folder == -ENOENT && !MC_SYSCALL_2(SYS_mkdir, path, 0700))
+        folder = open_at(AT_FDCWD, path, O_DIRECTORY | O_NOFOLLOW);
     if (folder < 0)
-        return -1;
+        return folder;
     struct stat status;
     if (fstat(folder, &status) || status.st_uid != geteuid() || status.st_mode & 022) {
         mc_folder_close(folder);
-        errno = EPERM;
-        return -1;
+        return -EPERM;
     }
     return folder;
+}
+
+static int holds_trace(int folder, const char *name, uint64_t *pid_namespace)
+{
+    struct mc_region old;
+    int file = open_at(folder, name, O_RDONLY | O_NONBLOCK | O_NOFOLLOW);
+    if (file < 0)
+        return 0;
+    long size = MC_SYSCALL_4(SYS_pread64, file, &old, sizeof(old), 0);
+    mc_folder_close(file);
+    if (size != (long)sizeof(old) || old.magic != MC_REGION_MAGIC)
+        return 0;
+    *pid_namespace = old.pid_namespace;
+    return old.traced_since_ns != 0;
 }
 
 /* An earlier process had our pid: its trace may still be wanted, anything else not. */
 static void put_aside(int folder, const char *name)
 {
-    struct mc_region old;
-    int file = open_at(folder, name, O_RDONLY | O_NONBLOCK);
-    long size = file < 0 ? -1 : syscall(SYS_pread64, file, &old, sizeof(old), 0);
-    if (file >= 0)
-        mc_folder_close(file);
-    if (size == (long)sizeof(old) && old.magic == MC_REGION_MAGIC && old.traced_since_ns) {
-        char kept[48];
-        for (uint64_t number = 1; number < 100; number++) {
-            name_of((uint64_t)getpid(), number, kept);
-            if (!syscall(SYS_renameat2, folder, name, folder, kept, 1 /* RENAME_NOREPLACE */))
-                return;
-        }
+    uint64_t pid_namespace;
+    char kept[48];
+    for (uint64_t number = 1; number < 100 && holds_trace(folder, name, &pid_namespace); number++) {
+        name_of((uint64_t)getpid(), number, kept);
+        MC_SYSCALL_5(SYS_renameat2, folder, name, folder, kept, 1 /* RENAME_NOREPLACE */);
     }
-    unlinkat(folder, name, 0);
+    MC_SYSCALL_3(SYS_unlinkat, folder, name, 0);
 }
 
 /* Regions of processes that were killed stay behind; memctl clears those without a trace. Where
@@ -117,7 +121,7 @@ static void sweep(int folder, uint64_t pid_namespace)
     _Alignas(8) char buffer[2048];
     if (getpid() % ONE_IN || !pid_namespace)
         return;
-    long size = syscall(SYS_getdents64, folder, buffer, sizeof(buffer));
+    long size = MC_SYSCALL_3(SYS_getdents64, folder, buffer, sizeof(buffer));
     for (long at = 0; at + (long)sizeof(struct entry) < size;) {
         const struct entry *entry = (const struct entry *)(buffer + at);
         long pid = 0;
@@ -125,17 +129,10 @@ static void sweep(int folder, uint64_t pid_namespace)
         for (; *digit >= '0' && *digit <= '9' && pid < INT_MAX / 10; digit++)
             pid = pid * 10 + (*digit - '0');
         at += entry->size;
-        if (*digit || !pid || !kill((pid_t)pid, 0) || errno != ESRCH)
-            continue;
-        struct mc_region old;
-        int file = open_at(folder, entry->name, O_RDONLY | O_NONBLOCK);
-        if (file < 0)
-            continue;
-        if (syscall(SYS_pread64, file, &old, sizeof(old), 0) == (long)sizeof(old)
-            && old.magic == MC_REGION_MAGIC && !old.traced_since_ns
-            && old.pid_namespace == pid_namespace)
-            unlinkat(folder, entry->name, 0);
-        mc_folder_close(file);
+        uint64_t theirs = 0;
+        if (!*digit && pid && MC_SYSCALL_2(SYS_kill, pid, 0) == -ESRCH
+            && !holds_trace(folder, entry->name, &theirs) && theirs == pid_namespace)
+            MC_SYSCALL_3(SYS_unlinkat, folder, entry->name, 0);
     }
 }
 
@@ -151,37 +148,42 @@ static uint64_t bound_size(uint64_t size)
 static int fill(int file, const void *first, uint64_t first_size, uint64_t size, const char **failed)
 {
     *failed = "no room for the region's size (RLIMIT_FSIZE)";
-    if (size < MC_PAGE || ftruncate(file, (off_t)size))
-        return size < MC_PAGE ? EFBIG : errno;
-    *failed = "no room for the region (is the file system full?)";
-    if (syscall(SYS_fallocate, file, 0, 0L, (long)MC_PAGE) && errno != EOPNOTSUPP)
-        return errno;
-    if (syscall(SYS_pwrite64, file, first, first_size, 0L) != (long)first_size)
-        return ENOSPC;
-    return 0;
+    if (size < MC_PAGE)
+        return EFBIG;
+    long result = MC_SYSCALL_2(SYS_ftruncate, file, size);
+    if (!result) {
+        *failed = "no room for the region (is the file system full?)";
+        result = MC_SYSCALL_4(SYS_fallocate, file, 0, 0, MC_PAGE);
+    }
+    if (!result || result == -EOPNOTSUPP)
+        result = MC_SYSCALL_4(SYS_pwrite64, file, first, first_size, 0) == (long)first_size
+                     ? 0
+                     : -ENOSPC;
+    return (int)-result;
 }
 
 int mc_folder_make(const char *wanted, const void *first, uint64_t first_size, uint64_t *size,
                    int *descriptor, const char **failed)
 {
+    enum { FRESH = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW };
     char name[48];
     *failed = "the folder of regions can't be opened";
     int folder = open_folder(wanted);
     if (folder < 0)
-        return errno;
+        return -folder;
     *failed = "the region can't be made";
     name_of((uint64_t)getpid(), 0, name);
-    int file = open_at(folder, name, O_RDWR | O_CREAT | O_EXCL);
-    if (file < 0 && errno == EEXIST) {
+    int file = open_at(folder, name, FRESH);
+    if (file == -EEXIST) {
         put_aside(folder, name);
-        file = open_at(folder, name, O_RDWR | O_CREAT | O_EXCL);
+        file = open_at(folder, name, FRESH);
     }
-    int error = file < 0 ? errno : 0;
+    int error = file < 0 ? -file : 0;
     if (!error) {
         *size = bound_size(*size);
         error = fill(file, first, first_size, *size, failed);
         if (error) {
-            unlinkat(folder, name, 0);
+            MC_SYSCALL_3(SYS_unlinkat, folder, name, 0);
             mc_folder_close(file);
         }
     }
@@ -194,19 +196,14 @@ int mc_folder_make(const char *wanted, const void *first, uint64_t first_size, u
     return error;
 }
 
-static int open_own_folder(void)
-{
-    return path[0] ? (int)syscall(SYS_openat, AT_FDCWD, path, O_DIRECTORY | O_CLOEXEC, 0) : -1;
-}
-
 int mc_folder_open(void)
 {
     char name[48];
-    int folder = open_own_folder();
+    int folder = maker ? open_at(AT_FDCWD, path, O_DIRECTORY) : -1;
     if (folder < 0)
         return -1;
-    name_of((uint64_t)getpid(), 0, name);
-    int file = maker == getpid() ? open_at(folder, name, O_RDWR) : -1;
+    name_of((uint64_t)maker, 0, name);
+    int file = open_at(folder, name, O_RDWR | O_NOFOLLOW);
     mc_folder_close(folder);
     return file;
 }
@@ -214,13 +211,11 @@ int mc_folder_open(void)
 void mc_folder_remove(void)
 {
     char name[48];
-    int saved = errno;
-    int folder = maker == getpid() ? open_own_folder() : -1;
+    int folder = maker ? open_at(AT_FDCWD, path, O_DIRECTORY) : -1;
     if (folder >= 0) {
         name_of((uint64_t)maker, 0, name);
-        unlinkat(folder, name, 0);
+        MC_SYSCALL_3(SYS_unlinkat, folder, name, 0);
         mc_folder_close(folder);
     }
     maker = 0;
-    errno = saved;
 }

@@ -13,12 +13,13 @@
 int mc_folder_make(const char *folder, const void *first, uint64_t first_size, uint64_t *size,
                    int *descriptor, const char **failed);
 
-/* Opens the file again; -1 if it can't be found any more. */
+/* Opens the file again; below 0 if it can't be found any more. */
 int mc_folder_open(void);
 
 void mc_folder_close(int descriptor);
 
-/* Removes the file, if this process made it. */
+/* Removes the file that was made last. Requires that this process made it: a forked child that did
+ * not would take its parent's away. */
 void mc_folder_remove(void);
 
 #endif

@@ -8,12 +8,12 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "folder.h"
 #include "os.h"
+#include "syscall.h"
 
 _Alignas(MC_PAGE) union mc_control mc_control = {.region = {.armed = MC_ARMED_START}};
 
@@ -86,9 +86,9 @@ static void describe(struct mc_region *region, const struct mc_region_options *o
 /* Nothing is shared any more, or ever was: a private page that says so. */
 static void go_private(void)
 {
-    void *page = mmap(&mc_control, MC_PAGE, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-    if (page == MAP_FAILED)
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+    long page = MC_SYSCALL_6(SYS_mmap, &mc_control, MC_PAGE, PROT_READ | PROT_WRITE, flags, -1, 0);
+    if (mc_syscall_failed(page))
         mc_store(&mc_own_region.armed, 0);
     file_size = 0;
 }
@@ -103,9 +103,10 @@ static int map_over(const struct mc_region *made, const struct mc_region_options
     int error = mc_folder_make(options->folder, made, sizeof(*made), &size, &descriptor, failed);
     if (error)
         return error;
-    void *page = (void *)syscall(SYS_mmap, &mc_control, MC_PAGE, PROT_READ | PROT_WRITE,
-                                 MAP_SHARED | MAP_FIXED, descriptor, 0);
-    error = page == MAP_FAILED ? errno : 0;
+    int flags = MAP_SHARED | MAP_FIXED;
+    long page = MC_SYSCALL_6(SYS_mmap, &mc_control, MC_PAGE, PROT_READ | PROT_WRITE, flags,
+                             descriptor, 0);
+    error = mc_syscall_failed(page) ? (int)-page : 0;
     mc_folder_close(descriptor);
     if (error) {
         *failed = "the region can't be mapped";
@@ -131,7 +132,7 @@ int mc_region_create(const struct mc_region_options *options, const char **faile
 
 void mc_region_remove(void)
 {
-    if (mc_own_region.pid != (uint32_t)getpid())
+    if (!file_size || mc_os_forked())
         return;
     if (!keep_at_exit)
         mc_folder_remove();
@@ -185,22 +186,20 @@ static void begin_appending(void)
 
 int mc_areas_make(void)
 {
-    int saved = errno;
     enum { LEAST = 256 << 10 };
     uint64_t size = file_size;
-    void *mapped = MAP_FAILED;
+    long mapped = -ENOMEM;
     while (size >= LEAST) {
-        mapped = (void *)syscall(SYS_mremap, &mc_control, 0L, size, MREMAP_MAYMOVE, 0L);
-        if (mapped != MAP_FAILED)
+        mapped = MC_SYSCALL_4(SYS_mremap, &mc_control, 0, size, MREMAP_MAYMOVE);
+        if (!mc_syscall_failed(mapped))
             break;
         size = size / 2 & ~(uint64_t)(MC_PAGE - 1); /* RLIMIT_AS */
     }
-    errno = saved;
-    if (mapped == MAP_FAILED)
+    if (mc_syscall_failed(mapped))
         return ENOMEM;
     struct mc_region_area areas[MC_AREA_COUNT];
     lay_out(areas, size);
-    mc_areas = mapped;
+    mc_areas = (char *)mapped;
     areas_size = size;
     memset(populated, 0, sizeof(populated));
     memcpy(mc_own_region.areas, areas, sizeof(areas));
@@ -217,7 +216,7 @@ int mc_areas_make(void)
     }
     memset(mc_own_region.areas, 0, sizeof(areas));
     mc_areas = 0;
-    mc_os_release(mapped, size);
+    mc_os_release((void *)mapped, size);
     return ENOSPC;
 }
 
@@ -227,7 +226,7 @@ static int allocate_in_file(uint64_t offset, uint64_t size)
     int file = mc_folder_open();
     if (file < 0)
         return 0;
-    int good = !syscall(SYS_fallocate, file, 0, offset, size);
+    int good = !MC_SYSCALL_4(SYS_fallocate, file, 0, offset, size);
     mc_folder_close(file);
     return good;
 }
@@ -235,11 +234,9 @@ static int allocate_in_file(uint64_t offset, uint64_t size)
 static int populate(uint64_t page, uint64_t count)
 {
     enum { POPULATE_WRITE = 23 }; /* MADV_POPULATE_WRITE */
-    int saved = errno;
-    int good = !syscall(SYS_madvise, mc_areas + page * MC_PAGE, count * MC_PAGE, POPULATE_WRITE)
-               || (errno == EINVAL && allocate_in_file(page * MC_PAGE, count * MC_PAGE));
-    errno = saved;
-    return good;
+    long result =
+        MC_SYSCALL_3(SYS_madvise, mc_areas + page * MC_PAGE, count * MC_PAGE, POPULATE_WRITE);
+    return !result || (result == -EINVAL && allocate_in_file(page * MC_PAGE, count * MC_PAGE));
 }
 
 int mc_area_ensure(const void *record, uint64_t size)

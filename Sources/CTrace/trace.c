@@ -29,7 +29,7 @@ int mc_trace_ready(void)
 
 int mc_trace_has_rows(void)
 {
-    return mc_load_acquire(&state) == READY || (mc_load(&mc_own_region.armed) & MC_ARMED_TRACE);
+    return mc_load_acquire(&state) == READY;
 }
 
 void mc_trace_own_bytes(int64_t change)

@@ -10,6 +10,7 @@
 
 #include "cfi.h"
 #include "rules.h"
+#include "unwind_machine.h"
 
 enum {
     /* Steps whose caller does not lie above the callee: signal frames on an alternate stack, split
@@ -38,9 +39,31 @@ static int read_stack(void *memory, uintptr_t address, unsigned size, uintptr_t 
     return mc_stack_read(memory, address, size, value);
 }
 
-unsigned mc_unwind_guess(struct mc_stack *stack, uintptr_t *sp, uintptr_t *bp, uintptr_t *pc)
+static int is_plausible(const struct mc_stack *stack, uintptr_t pc)
+{
+    return pc >= LOWEST_CODE && !(pc >> MC_RULE_KEY_BITS) && !(pc >= stack->low && pc < stack->high);
+}
+
+/* The frame of an interrupted instruction that is first or last of its function. */
+static int guess_entry(struct mc_stack *stack, uintptr_t *sp, uintptr_t *bp, uintptr_t *pc)
+{
+    uintptr_t saved[2] = {0, 0};
+    int depth = mc_machine_entry_depth(*pc - 1);
+    size_t size = depth < 0 ? 0 : (size_t)(depth + 1) * sizeof *saved;
+    if (size == 0 || mc_stack_reach(stack, *sp, size)) return 0;
+    memcpy(saved, (const void *)*sp, size);
+    if (!is_plausible(stack, saved[depth])) return 0;
+    *sp += size;
+    *pc = saved[depth];
+    if (depth == 1) *bp = saved[0];
+    return 1;
+}
+
+unsigned mc_unwind_guess(struct mc_stack *stack, int interrupted, uintptr_t *sp, uintptr_t *bp,
+                         uintptr_t *pc)
 {
     uintptr_t frame = *bp, saved[2];
+    if (interrupted && guess_entry(stack, sp, bp, pc)) return 0;
     /* The ABI marks the outermost frame with a zero frame pointer; the loader's entry code has no
      * information at all and ends where the kernel put the stack. */
     if (frame == 0 || mc_stack_is_main_end(*sp)) return MC_UNWIND_COMPLETE;
@@ -48,9 +71,7 @@ unsigned mc_unwind_guess(struct mc_stack *stack, uintptr_t *sp, uintptr_t *bp, u
         return MC_UNWIND_STOPPED | MC_UNWIND_NO_INFO;
     memcpy(saved, (const void *)frame, sizeof saved);
     if (saved[1] == 0) return MC_UNWIND_COMPLETE;
-    if (saved[1] < LOWEST_CODE || saved[1] >> MC_RULE_KEY_BITS ||
-        (saved[1] >= stack->low && saved[1] < stack->high))
-        return MC_UNWIND_STOPPED | MC_UNWIND_NO_INFO;
+    if (!is_plausible(stack, saved[1])) return MC_UNWIND_STOPPED | MC_UNWIND_NO_INFO;
     *sp = frame + 16;
     *bp = saved[0];
     *pc = saved[1];
@@ -157,10 +178,12 @@ static unsigned step_by_guess(struct walk *walk, uintptr_t *slot)
 {
     uintptr_t *registers = walk->registers;
     if (!(walk->known >> MC_REG_BP & 1)) return MC_UNWIND_STOPPED | MC_UNWIND_NO_INFO;
-    unsigned ended = mc_unwind_guess(&walk->stack, &registers[MC_REG_SP], &registers[MC_REG_BP],
-                                     &registers[MC_REG_PC]);
+    uintptr_t pc = registers[MC_REG_PC] + (uintptr_t)walk->interrupted;
+    unsigned ended = mc_unwind_guess(&walk->stack, walk->interrupted, &registers[MC_REG_SP],
+                                     &registers[MC_REG_BP], &pc);
     walk->flags |= MC_UNWIND_GUESSED;
     if (ended) return ended;
+    registers[MC_REG_PC] = pc;
     walk->known &= (uintptr_t)1 << MC_REG_SP | (uintptr_t)1 << MC_REG_BP | (uintptr_t)1 << MC_REG_PC;
     walk->guessed = 1;
     walk->interrupted = 0;

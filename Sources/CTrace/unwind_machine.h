@@ -12,4 +12,9 @@ uintptr_t mc_machine_thread_pointer(void);
  * errno. Anything but a clear yes is a no. */
 int mc_machine_readable(uintptr_t address);
 
+/* For an instruction at `pc` interrupted in code without unwind information: where, in words above the
+ * stack pointer, the return address is, if the instruction itself tells: 0 at a function's entry, in a
+ * PLT stub or at a return; 1 where the frame pointer has just been pushed. Else -1. */
+int mc_machine_entry_depth(uintptr_t pc);
+
 #endif

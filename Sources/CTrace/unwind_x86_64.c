@@ -55,6 +55,29 @@ int mc_machine_readable(uintptr_t address)
     return __atomic_load_n(&trust, __ATOMIC_RELAXED) == 1 && probe(address) == -EINVAL;
 }
 
+int mc_machine_entry_depth(uintptr_t pc)
+{
+    static const struct {
+        unsigned char size, code[4];
+        signed char depth;
+    } known[] = {
+        {1, {0x55}, 0},                   /* push %rbp */
+        {1, {0xc3}, 0},                   /* ret */
+        {2, {0xff, 0x25}, 0},             /* jmp *x(%rip) */
+        {3, {0xf2, 0xff, 0x25}, 0},       /* bnd jmp *x(%rip) */
+        {4, {0xf3, 0x0f, 0x1e, 0xfa}, 0}, /* endbr64 */
+        {3, {0x48, 0x89, 0xe5}, 1},       /* mov %rsp, %rbp */
+        {3, {0x48, 0x8b, 0xec}, 1},       /* the same, other encoding */
+    };
+    unsigned char code[4];
+    if (!mc_machine_readable(pc & ~(uintptr_t)7) || !mc_machine_readable((pc + 3) & ~(uintptr_t)7))
+        return -1;
+    __builtin_memcpy(code, (const void *)pc, sizeof code);
+    for (unsigned i = 0; i < sizeof known / sizeof *known; i++)
+        if (memcmp(code, known[i].code, known[i].size) == 0) return known[i].depth;
+    return -1;
+}
+
 /* Is the expression exactly: the word at rbp + *offset (`deref`), or rbp + 0 itself? */
 static int is_bp_expression(const struct mc_cfi_entry *entry, int32_t expression, int deref,
                             int64_t *offset)
@@ -149,7 +172,7 @@ static __attribute__((noinline)) unsigned rare_step(struct fast *f, uint64_t rul
     case MC_RULE_NONE:
     case MC_RULE_EMPTY: {
         if (f->key == 0) return MC_UNWIND_COMPLETE;
-        unsigned ended = mc_unwind_guess(&f->stack, &f->sp, &f->bp, &f->key);
+        unsigned ended = mc_unwind_guess(&f->stack, f->interrupted, &f->sp, &f->bp, &f->key);
         f->flags |= MC_UNWIND_GUESSED;
         f->guessed = 1;
         return ended;

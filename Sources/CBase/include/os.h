@@ -4,7 +4,7 @@
  * Every call returns 0 or an errno value, and leaves errno and its out-parameters alone on
  * failure. Addresses and sizes are multiples of the page size and sizes are > 0, unless said
  * otherwise. Any thread, any time, also in a signal handler: nothing here locks or allocates.
- * Calls go by syscall(2), not by mmap(3) and its kin, which a program may have replaced. */
+ * The calls do not go through libc: see syscall.h. */
 #ifndef MC_OS_H
 #define MC_OS_H
 
@@ -21,13 +21,15 @@ int mc_os_resize(void *start, size_t size, size_t wanted, void **out); /* may mo
 /* Milliseconds since boot, in steps of a few; costs no system call. */
 uint64_t mc_os_clock_ms(void);
 
-/* 64 bits that another process can't guess; falls back to address and time when the kernel has no
- * random bytes to give. */
+/* 64 bits that another process can't guess. No system call. */
 uint64_t mc_os_random(void);
 
 /* 1 in a process that fork(2), or clone(2) without CLONE_VM, made of one where mc_os_fork_watch()
  * was called, until it calls that itself; else 0. One load. */
 int mc_os_forked(void);
 void mc_os_fork_watch(void);
+
+/* 1 on the first call in a forked process; else 0. */
+int mc_os_fork_first(void);
 
 #endif

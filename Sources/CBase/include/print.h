@@ -24,7 +24,7 @@ void mc_line_hex(struct mc_line *line, uint64_t value);     /* with 0x */
 void mc_line_decimal(struct mc_line *line, uint64_t value);
 void mc_line_write(struct mc_line *line);
 
-/* Misuse of the heap: prints "memctl: WHAT: ADDRESS (DETAIL)" and aborts. `detail` may be NULL. */
-_Noreturn void mc_panic(const char *what, const void *address, const char *detail);
+/* Misuse of the heap: prints "memctl: CALL: WHAT: ADDRESS" and aborts. */
+_Noreturn void mc_panic(const char *call, const void *address, const char *what);
 
 #endif

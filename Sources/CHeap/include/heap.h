@@ -41,7 +41,7 @@ void *mc_realloc_in_place(void *object, size_t size); /* the object, or NULL if 
 void mc_free_slow(void *object);
 
 /* Bytes the program may use at `object`. A pointer that is no live object's start is a panic that
- * names `caller`; so it is for mc_free, which calls itself "free()". */
+ * names `caller`, as "free()"; so it is for mc_free and mc_realloc_in_place. */
 size_t mc_usable_size(const void *object, const char *caller);
 
 /* A slot was freed and its span is empty now. */

@@ -90,7 +90,7 @@ _Static_assert(sizeof(struct mc_span) == 128, "two cache lines: the owner's, eve
 _Static_assert(offsetof(struct mc_span, remote) == 64, "other threads stay off the owner's line");
 
 /* An arena: address space cut into slices; the bitmaps lie behind the struct, one after the other,
- * slice_count / 64 words each, in the order of these names. A set bit means:
+ * `words` each, in the order of these names. A set bit means:
  *     used       handed out (or held by a purge)
  *     committed  readable and writable (bit i: the i-th run of MC_COMMIT_SLICES slices)
  *     dirty      may hold data: not known to read as zero
@@ -100,11 +100,13 @@ enum { MC_ARENA_USED, MC_ARENA_COMMITTED, MC_ARENA_DIRTY, MC_ARENA_AGING, MC_ARE
 
 struct mc_arena {
     uint64_t base;        /* [const] multiple of MC_SLICE */
-    uint64_t slice_count; /* [const] multiple of 64 */
+    uint64_t slice_count; /* [shared] multiple of 64; 0 once the arena is unmade */
     uint64_t free_slices; /* [shared] advisory: tells where to look */
     uint64_t hint;        /* [shared] advisory: word to start looking at */
     uint64_t bitmaps;     /* [const] address of the first bitmap */
-    uint64_t reserved[3];
+    uint64_t words;       /* [const] 64-bit words of each bitmap */
+    uint64_t start;       /* [const] of the mapping, at most a slice before base */
+    uint64_t reserved;
 };
 _Static_assert(sizeof(struct mc_arena) == 64, "heap layout is an ABI");
 

@@ -108,7 +108,7 @@ struct mc_region {
     uint8_t armed;            /* MC_ARMED_ bits; the one byte malloc tests */
     uint8_t reserved_0[7];
     uint32_t depth;           /* frames to keep a stack, 1 to 256 */
-    uint32_t reserved_1;
+    uint32_t only_pid;        /* 0: all processes that share this page; else armed for this one */
     uint64_t commands;        /* commands given so far */
     uint64_t floor;           /* stacks below this id were reset: they count as untraced */
     uint64_t reserved_2[4];

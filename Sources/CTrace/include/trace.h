@@ -43,7 +43,7 @@ struct mc_region_options {
  * and nothing is shared. *failed names the step, for a message. */
 int mc_region_create(const struct mc_region_options *options, const char **failed);
 
-/* At exit. Does nothing in a process that did not make the region (a vfork child). */
+/* At exit. Does nothing in a forked child that has no region of its own. */
 void mc_region_remove(void);
 
 /* 1 once the areas are there; tries to make them on the first call after a new region. */
@@ -67,7 +67,7 @@ int mc_region_create_forked(const struct mc_region_options *options, const char 
 void mc_trace_after_fork(int error);
 void mc_trace_recount(uint64_t tag, uint64_t usable, uint64_t requested, void *context);
 
-/* 1 if the region has rows, or will have: a forked child must not go on without its own. */
+/* 1 if the region has rows: a forked child must not go on counting in them. */
 int mc_trace_has_rows(void);
 
 /* Around dlclose(3): what was learned of addresses is not used meanwhile, and forgotten after; if a
