@@ -90,7 +90,7 @@ int main(int argc, char **argv)
     else
         printf("ok %s\n", argv[1]);
     printf("# %s: %lu stacks %lu frames, %lu differences, %lu fast/exact, %lu excused "
-           "(%lu %lu %lu %lu %lu), %lu guessed; %lu complete %lu cut %lu stopped "
+           "(low sp %lu, frame of data %lu, skipped caller %lu, late lookup %lu, ignored sp %lu), %lu guessed; %lu complete %lu cut %lu stopped "
            "(%lu %lu %lu), %lu exact, "
            "%lu signals, deepest %lu, %lu busy, %lu damaged%s\n",
            argv[1], tally->stacks, tally->frames, tally->differences, tally->unlike, tally->excused,

@@ -98,22 +98,22 @@ oracle() {
     make_program module2.so gcc -O2 -fPIC -shared -DSIZE=120 "$programs/module.c"
     wanted rust && make_program rust rustc -O -C debuginfo=0 "$programs/work.rs"
     wanted swift && make_program swift swiftc -O "$programs/work.swift"
-    local t=$((3 * scale)) cc1plus
+    local t=$((2 * scale)) cc1plus
     cc1plus=$(gcc -print-prog-name=cc1plus)
-    sample shapes 3 3000 37 "$out/shapes" "$t"
-    sample throws 3 3000 37 "$out/throws" "$t"
-    sample stacks 3 1000 997 "$out/stacks" "$t"
-    UNWIND_UNCACHED=1 sample modules 3 1000 37 "$out/modules" "$t" "$out/module1.so" "$out/module2.so"
-    sample rust 3 1000 997 "$out/rust" "$t"
-    sample swift 3 1000 997 "$out/swift" "$t"
-    sample python 3 1000 499 /usr/bin/python3 "$programs/work.py" "$t"
-    sample perl 3 1000 97 perl "$programs/work.pl" "$t"
-    sample node 4 1000 499 node "$programs/work.js" "$t"
-    sample openssl 3 1000 37 openssl speed -seconds 1 -evp aes-256-gcm
-    sample openssl_rsa 3 1000 37 openssl speed -seconds 1 rsa2048
-    sample cc1plus 3 1000 97 "$cc1plus" -quiet -O2 -o /dev/null -imultiarch x86_64-linux-gnu \
+    sample shapes 2 3000 37 "$out/shapes" "$t"
+    sample throws 2 3000 37 "$out/throws" "$t"
+    sample stacks 2 1000 997 "$out/stacks" "$t"
+    UNWIND_UNCACHED=1 sample modules 2 1000 37 "$out/modules" "$t" "$out/module1.so" "$out/module2.so"
+    sample rust 2 1000 997 "$out/rust" "$t"
+    sample swift 2 1000 997 "$out/swift" "$t"
+    sample python 2 1000 499 /usr/bin/python3 "$programs/work.py" "$t"
+    sample perl 2 1000 97 perl "$programs/work.pl" "$t"
+    sample node 2 1000 499 node "$programs/work.js" "$t"
+    sample openssl 2 1000 37 openssl speed -seconds 1 -evp aes-256-gcm
+    sample openssl_rsa 2 1000 37 openssl speed -seconds 1 rsa2048
+    sample cc1plus 2 1000 97 "$cc1plus" -quiet -O2 -o /dev/null -imultiarch x86_64-linux-gnu \
         -D_GNU_SOURCE "$programs/throws.cc"
-    sample gdb 3 1000 97 gdb -batch -ex 'info functions e' -ex 'info types s' "$out/throws"
+    sample gdb 2 1000 97 gdb -batch -ex 'info functions e' -ex 'info types s' "$out/throws"
 }
 
 ((${#only[@]} == 0)) && units

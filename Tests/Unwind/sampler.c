@@ -94,11 +94,14 @@ static int in_a_module(uintptr_t address)
     return _dl_find_object((void *)address, &module) == 0;
 }
 
-/* mov $15, %rax; syscall: what a handler returns to. libunwind's own mark of it comes a frame late. */
+/* mov $15, %rax; syscall: what a handler returns to, or its second instruction if that was interrupted.
+ * libunwind's own mark of it comes a frame late. */
 static int is_trampoline(uintptr_t pc)
 {
     static const unsigned char code[] = {0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05};
-    return in_a_module(pc) && memcmp((const void *)pc, code, sizeof code) == 0;
+    if (!in_a_module(pc) || !in_a_module(pc - 7)) return 0;
+    return memcmp((const void *)pc, code, sizeof code) == 0 ||
+           memcmp((const void *)(pc - 7), code, sizeof code) == 0;
 }
 
 /* A return address of 0 ends a stack, though libunwind steps on from there. */
@@ -174,6 +177,7 @@ static void compare(const ucontext_t *context, size_t count, unsigned flags, int
         tally->frames++;
         if (flags & MC_UNWIND_GUESSED && !in_a_module(ours[i].pc - 1)) {
             tally->guessed++; /* from here on both only guess */
+            if (getenv("UNWIND_SHOW_STOPS")) log_difference("guess", context, count, flags, i);
             return;
         }
     }

@@ -21,7 +21,7 @@ struct tally {
     uint64_t busy;  /* samples dropped because another thread was sampling */
     uint64_t mutated; /* walks from damaged registers, which must not fault */
     uint64_t deepest;
-    uint64_t excuse[8];
+    uint64_t excuse[8];   /* by the numbers of excuses.h */
 };
 
 #endif
