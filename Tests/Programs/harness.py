@@ -126,12 +126,12 @@ class Running:
 
 
 class Stage:
-    def __init__(self, program, mode, base, library, memctl, long):
+    def __init__(self, program, mode, base, regions, library, memctl, long):
         self.program, self.mode, self.long = program, mode, long
         self.library, self.memctl = library, memctl
         self.base = base
         self.work = base / "work"
-        self.regions = base / "regions"
+        self.regions = regions
         self.io = base / "io"
         self.transcript = []
         self.problems = []
@@ -235,8 +235,12 @@ class Stage:
         os.kill(running.pid, number)
         return self.finish(running)
 
-    def look(self, pid):
-        """What can be said of a long-lived process from outside while it runs."""
+    def look(self, pid, busy=True):
+        """What can be said of a long-lived process from outside while it runs.
+
+        A process that is not busy may have asked for nothing while it was traced: no rows are
+        required of it when tracing is switched.
+        """
         self.note("threads", len(os.listdir(f"/proc/{pid}/task")))
         if self.mode == "bare":
             return
@@ -248,11 +252,13 @@ class Stage:
             if target.startswith(str(self.regions)):
                 raise Failure(f"process {pid} keeps descriptor {descriptor} open on {target}")
         if self.mode in ("on", "toggle") and self.memctl:
-            self.look_at_trace(pid)
+            self.look_at_trace(pid, busy or self.mode == "on")
 
-    def look_at_trace(self, pid):
+    def look_at_trace(self, pid, rows_required):
         if self.mode == "toggle":
-            self.wait_for(lambda: self.toggler.rounds_of(pid) >= 1, 10, "its first toggle")
+            self.wait_for(lambda: self.toggler.rounds_of(pid) >= 1, 10,
+                          f"the first switch of {pid} ({command_line(pid)})",
+                          self.toggler.last_refusal)
         done = self.tool(["show", "trace", "-p", str(pid), "--format", "json"], limit=30)
         if done.status != 0:
             raise Failure(f"memctl show trace -p {pid}: status {done.status}: "
@@ -261,15 +267,15 @@ class Stage:
             document = json.loads(done.out)
         except ValueError as error:
             raise Failure(f"memctl show trace -p {pid}: {error}: {done.out[:200]!r}") from None
-        if not document_rows(document):
+        if rows_required and not document_rows(document):
             raise Failure(f"memctl show trace -p {pid}: no rows: {done.out[:300]!r}")
 
-    def wait_for(self, condition, seconds, what):
+    def wait_for(self, condition, seconds, what, more=lambda: ""):
         """Waits until `condition()` is true; used for sockets, files and the like."""
         end = time.monotonic() + seconds * LIMITS_SCALE
         while not condition():
             if time.monotonic() > end:
-                raise Hang(f"waited {seconds} s for {what}\n{stacks(self.alive())}")
+                raise Hang(f"waited {seconds} s for {what}\n{more()}{stacks(self.alive())}")
             time.sleep(0.02)
 
     # --- what the driver calls --------------------------------------------------------------
@@ -416,6 +422,9 @@ class Toggler(threading.Thread):
 
     def rounds_of(self, pid):
         return self.rounds.get(pid, 0)
+
+    def last_refusal(self):
+        return "".join(f"{texts[-1]}\n" for texts in self.refusals.values())
 
     def total(self):
         return sum(self.rounds.values())

@@ -54,6 +54,7 @@ def arguments():
     parser.add_argument("--list", action="store_true", help="print the names and stop")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--base", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--regions", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.modes = [mode for mode in options.modes.split(",") if mode]
     for mode in options.modes:
@@ -95,7 +96,8 @@ def load(name):
 
 def perform(module, name, mode, options):
     """Runs a program once. Returns (transcript, problems)."""
-    stage = harness.Stage(name, mode, options.base, options.lib, options.memctl, options.long)
+    stage = harness.Stage(name, mode, options.base, options.regions, options.lib, options.memctl,
+                          options.long)
     if mode == "toggle":
         stage.toggler = harness.Toggler(stage)
         stage.toggler.start()
@@ -208,13 +210,13 @@ def judge(module, name, mode, bare, options):
 # --- all programs, in the driver -----------------------------------------------------------------
 
 
-def dispatch(name, options, base, ceiling):
+def dispatch(name, options, base, regions, ceiling):
     """Runs the worker of one program and relays its lines. Returns how many tests failed."""
     directory = base / name
     directory.mkdir(exist_ok=True)
     os.chmod(directory, 0o755)
     command = [sys.executable, str(HERE / "run.py"), "--worker", name, "--base", str(directory),
-               "--lib", str(options.lib), "--modes", ",".join(options.modes)]
+               "--regions", str(regions / name), "--lib", str(options.lib), "--modes", ",".join(options.modes)]
     if options.memctl:
         command += ["--memctl", str(options.memctl)]
     if options.long:
@@ -237,6 +239,11 @@ def dispatch(name, options, base, ceiling):
     if not options.keep:
         harness.remove_tree(directory)
     return failed
+
+
+def memory_folder():
+    """Where regions go by default: in memory. A disk makes every fork of a traced process slow."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
 def relay(command):
@@ -272,19 +279,23 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     base = options.keep or Path(tempfile.mkdtemp(prefix="memctl-programs-"))
     base.mkdir(parents=True, exist_ok=True)
-    os.chmod(base, 0o755)
+    regions = Path(tempfile.mkdtemp(prefix="memctl-programs-", dir=memory_folder()))
+    for directory in (base, regions):
+        os.chmod(directory, 0o755)
     ceiling = (1800 if options.long else 600) * harness.LIMITS_SCALE
     # Longest first, so that the last one to end is a short one.
     weights = {name: getattr(load(name), "WEIGHT", 1) for name in names}
     names = sorted(names, key=lambda name: -weights[name])
     try:
         with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-            failed = sum(pool.map(lambda name: dispatch(name, options, base, ceiling), names))
+            failed = sum(pool.map(lambda name: dispatch(name, options, base, regions, ceiling),
+                                  names))
         if options.long and not options.only:
             failed += relay([sys.executable, str(HERE / "check_driver.py")])
     finally:
         for pid in harness.descendants(os.getpid()):
             kill_tree(pid)
+        harness.remove_tree(regions)
         if not options.keep:
             harness.remove_tree(base)
     return 1 if failed else 0

@@ -13,7 +13,7 @@ PROGRAM = r"""
 #include <sys/wait.h>
 #include <unistd.h>
 struct item { struct item *next; int value; };
-static struct item *push(struct item *list, int value)
+static struct item *push_item(struct item *list, int value)
 {
     struct item *item = malloc(sizeof *item);
     item->next = list; item->value = value;
@@ -29,7 +29,7 @@ static void *worker(void *p)
 int main(void)
 {
     struct item *list = 0; int sum = 0, letters[3];
-    for (int i = 0; i < 100; i++) list = push(list, i);
+    for (int i = 0; i < 100; i++) list = push_item(list, i);
     pthread_t threads[3];
     for (int i = 0; i < 3; i++) pthread_create(&threads[i], 0, worker, &letters[i]);
     for (int i = 0; i < 3; i++) pthread_join(threads[i], 0);
@@ -48,7 +48,7 @@ set confirm off
 set pagination off
 set debuginfod enabled off
 set width 0
-break push if value == 42
+break push_item if value == 42
 run
 bt
 print *list
@@ -73,7 +73,7 @@ continue
 CALLS = """
 set confirm off
 set debuginfod enabled off
-break push if value == 42
+break push_item if value == 42
 run
 python
 for text in ('(int)strlen("called in the program")', '(long)malloc(100) % 16',

@@ -95,7 +95,7 @@ def run(stage):
         load(stage, port, "b3.bin", 5 if stage.long else 1, reloading=True)
         stage.wait_for(lambda: not old & set(workers(server)), 20, "the old workers to leave")
         check_bodies(stage, port, files)
-        stage.look(server.pid)
+        stage.look(server.pid, busy=False)
         for pid in workers(server)[:1]:
-            stage.look(pid)
+            stage.look(pid, busy=False)
         stage.stop(server, signal.SIGQUIT)

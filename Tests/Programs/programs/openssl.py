@@ -9,6 +9,7 @@ import harness
 
 NEEDS = ["openssl"]
 WEIGHT = 5
+KILLS = True  # s_server has no other end than a signal
 
 CONFIG = """[req]
 distinguished_name=dn

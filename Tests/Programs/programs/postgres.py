@@ -77,7 +77,7 @@ def run(stage):
     for words in (["-t", "4000" if stage.long else "150"], ["-S", "-M", "prepared", "-t", "1000"],
                   ["-N", "-C", "-t", "15"]):
         pg("pgbench", "-n", "-c", "4", "-j", "2", *words, *common, keep=True, limit=300)
-    stage.look(server.pid)
+    stage.look(server.pid, busy=False)
     psql = ["psql", "-X", "-q", "-A", "-h", home, "-U", "tester", "postgres"]
     queries = QUERIES.replace("ROWS", "400000" if stage.long else "40000").encode()
     stage.run(psql, input=queries, user=user, cwd=home, limit=200)

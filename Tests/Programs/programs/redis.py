@@ -36,7 +36,8 @@ def start(stage):
     server = stage.start(
         ["redis-server", "--port", "0", "--unixsocket", sock, "--save", "", "--appendonly", "no",
          "--dir", stage.work, "--dbfilename", "d.rdb", "--io-threads", "2",
-         "--enable-debug-command", "yes", "--lazyfree-lazy-user-del", "yes", "--loglevel",
+         "--enable-debug-command", "yes", "--lazyfree-lazy-user-del", "yes", "--jemalloc-bg-thread",
+         "no", "--loglevel",
          "warning"], keep=True, scrub=ANY)
     stage.wait_for(sock.exists, 20, "the server's socket")
     return server, sock
