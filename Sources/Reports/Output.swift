@@ -30,6 +30,32 @@ package struct Output: ~Copyable {
         bytes.append(byte)
     }
 
+    /// A number, with blanks before it up to `width`.
+    mutating func write(_ number: UInt64, width: Int) {
+        let digits = Self.digits(number)
+        if digits < width {
+            bytes.append(contentsOf: repeatElement(UInt8(ascii: " "), count: width - digits))
+        }
+        bytes.append(contentsOf: repeatElement(UInt8(ascii: "0"), count: digits))
+        var rest = number
+        var position = bytes.count - 1
+        while rest > 0 {
+            bytes[position] = UInt8(ascii: "0") + UInt8(rest % 10)
+            rest /= 10
+            position -= 1
+        }
+    }
+
+    static func digits(_ number: UInt64) -> Int {
+        var digits = 1
+        var rest = number / 10
+        while rest > 0 {
+            digits += 1
+            rest /= 10
+        }
+        return digits
+    }
+
     package mutating func flush() {
         guard let receiver, !bytes.isEmpty else { return }
         receiver(bytes)

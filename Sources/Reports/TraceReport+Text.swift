@@ -37,35 +37,51 @@ extension TraceReport {
             options.isCumulative
             ? ["Bytes", "Alloc", "Free", "Live", "Module+offset"]
             : ["Bytes", "Usable", "Count", "Sample", "Traceback"]
-        let cells = rows.map { self.cells(of: $0, options) }
         let numbers = options.isCumulative ? 4 : 3
-        let widths = (0..<numbers).map { column in
-            max(cells.map { $0[column].utf8.count }.max() ?? 0, 9)
+        var widths = [Int](repeating: 9, count: numbers)
+        var largestSample: UInt64 = 0
+        for row in rows {
+            for (column, number) in numbersOf(row, options).enumerated() {
+                widths[column] = max(widths[column], Output.digits(number))
+            }
+            largestSample = max(largestSample, row.sample)
         }
-        let sampleWidth = max(cells.map { $0[3].utf8.count }.max() ?? 0, 6)
-        func line(_ cells: [String]) -> String {
-            var parts = (0..<numbers).map { Layout.right(cells[$0], widths[$0]) }
-            if !options.isCumulative { parts.append(Layout.left(cells[3], sampleWidth)) }
-            return (parts + cells[4...]).joined(separator: "  ")
+        let sampleWidth = largestSample == 0 ? 6 : hex(largestSample).utf8.count
+        let bold: [UInt8] = options.isColoured ? Array("\u{1b}[1m".utf8) : []
+        let plain: [UInt8] = options.isColoured ? Array("\u{1b}[0m".utf8) : []
+
+        output.write(bold)
+        for column in 0..<numbers {
+            output.write(Layout.right(header[column], widths[column]) + "  ")
         }
-        let (bold, plain) = options.isColoured ? ("\u{1b}[1m", "\u{1b}[0m") : ("", "")
-        output.write(line: bold + line(header) + plain)
+        if !options.isCumulative { output.write(Layout.left(header[3], sampleWidth) + "  ") }
+        output.write(header[4])
+        output.write(plain)
+        output.write("\n")
+
         let stacks = StackText(places, frameLimit: options.frameLimit)
-        for (row, cells) in zip(rows, cells) {
-            let text = line(cells)
-            output.write(line: bold + String(text.reversed().drop { $0 == " " }.reversed()) + plain)
+        for row in rows {
+            output.write(bold)
+            for (column, number) in numbersOf(row, options).enumerated() {
+                output.write(number, width: widths[column])
+                output.write("  ")
+            }
+            output.write(options.isCumulative ? site(of: row) : row.sampleText)
+            output.write(plain)
+            output.write("\n")
             stacks.write(row, to: &output)
         }
     }
 
-    private func cells(of row: Row, _ options: TextOptions) -> [String] {
+    private func numbersOf(_ row: Row, _ options: TextOptions) -> [UInt64] {
         let counts = row.counts
-        if options.isCumulative {
-            let site = row.frames.first.map { places[Int($0)].moduleOffset } ?? "-"
-            return [counts.liveBytes, counts.allocs, counts.frees, counts.live].map { "\($0)" } + [site]
-        }
-        return ["\(counts.liveBytes)", "\(counts.liveUsable)", "\(counts.live)"]
-            + [row.sample == 0 ? "-" : hex(row.sample), ""]
+        return options.isCumulative
+            ? [counts.liveBytes, counts.allocs, counts.frees, counts.live]
+            : [counts.liveBytes, counts.liveUsable, counts.live]
+    }
+
+    private func site(of row: Row) -> String {
+        row.frames.first.map { places[Int($0)].moduleOffset } ?? "-"
     }
 
     // MARK: Footer
@@ -151,54 +167,6 @@ extension TraceReport {
     }
 }
 
-/// Writes the frames of one row after the other; the text of a place is made once.
-struct StackText {
-    private let lines: [[[UInt8]]]
-    private let frameLimit: Int?
-    private static let indent = "    "
-    private static let numberWidth = 4
-
-    init(_ places: [Place], frameLimit: Int?) {
-        let prefix = Self.indent.count + Self.numberWidth + 1
-        let hanging = String(repeating: " ", count: prefix + 2)
-        lines = places.map { place in
-            place.lines(width: Layout.width - prefix, indent: hanging).map { Array($0.utf8) }
-        }
-        self.frameLimit = frameLimit
-    }
-
-    func write(_ row: TraceReport.Row, to output: inout Output) {
-        if row.isOverflow {
-            return output.write(line: Self.indent + "(stacks that found the table full)")
-        }
-        if row.frames.isEmpty { output.write(line: Self.indent + "(no frames)") }
-        var shown = 0
-        for run in Folding.runs(of: row.frames) {
-            if let frameLimit, shown >= frameLimit {
-                let rest = UInt64(row.frames.count - run.range.lowerBound)
-                return output.write(
-                    line: Self.indent + "... \(Layout.count(rest, "frame", "frames")) more")
-            }
-            for index in run.range {
-                write(place: row.frames[index], number: index, to: &output)
-            }
-            shown += run.range.count
-            if run.repeats > 1 {
-                let many = run.range.count == 1 ? "" : " (\(run.range.count) frames)"
-                output.write(line: Self.indent + "... repeated \(run.repeats) times" + many)
-            }
-        }
-        if row.isCut { output.write(line: Self.indent + "... deeper than the depth kept") }
-        if row.isStopped { output.write(line: Self.indent + "... no unwind information beyond") }
-    }
-
-    private func write(place: Int32, number: Int, to output: inout Output) {
-        let prefix = Self.indent + Layout.left("#\(number)", Self.numberWidth) + " "
-        for (index, line) in lines[Int(place)].enumerated() {
-            // Inlined functions and the one they are in share a frame, and so its number.
-            output.write(index == 0 ? prefix : String(repeating: " ", count: prefix.count))
-            output.write(line)
-            output.write("\n")
-        }
-    }
+extension TraceReport.Row {
+    fileprivate var sampleText: String { sample == 0 ? "-" : hex(sample) }
 }
