@@ -6,6 +6,8 @@
 
 #include <malloc.h>
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
 
 static const size_t slot_sizes[] = {1, 16, 24, 100, 128, 1000, 5000, 16384, 40000};
@@ -103,28 +105,54 @@ CASE_OURS(misuse_double_free_after_write, "a freed block written to and freed ag
     }
 }
 
-static void *free_in_thread(void *p)
+/* The threads exist before the first free: making one allocates, possibly where `p` was, and then
+ * the second free would be of a live block. */
+static atomic_int turn;
+static void *freed_in_turn;
+
+static void *free_at_turn(void *which)
 {
-    free(p);
+    while (atomic_load(&turn) != (int)(uintptr_t)which) sched_yield();
+    free(freed_in_turn);
+    atomic_store(&turn, 0);
+    for (;;) pause();
     return NULL;
+}
+
+/* Thread `which` frees; returns when it has. */
+static void let_free(int which)
+{
+    atomic_store(&turn, which);
+    while (atomic_load(&turn) != 0) sched_yield();
+}
+
+static void start_turns(void *p)
+{
+    pthread_t thread;
+    freed_in_turn = p;
+    for (uintptr_t i = 1; i <= 2; i++)
+        REQUIRE(pthread_create(&thread, NULL, free_at_turn, (void *)i) == 0);
 }
 
 static void free_there_and_here(void *p)
 {
-    run_thread(free_in_thread, p, 0);
+    start_turns(p);
+    let_free(1);
     free(p);
 }
 
 static void free_here_and_there(void *p)
 {
+    start_turns(p);
     free(p);
-    run_thread(free_in_thread, p, 0);
+    let_free(1);
 }
 
 static void free_there_twice(void *p)
 {
-    run_thread(free_in_thread, p, 0);
-    run_thread(free_in_thread, p, 0);
+    start_turns(p);
+    let_free(1);
+    let_free(2);
 }
 
 CASE_OURS(misuse_double_free_by_another_thread, "freed by another thread first, then by its owner")
