@@ -5,11 +5,12 @@ import CDw
 /// Finds the files debug information was moved to.
 ///
 /// They are looked for by build-id below the debug directories, then by the name a `.gnu_debuglink`
-/// section gives. Only files proven to belong together are used: by an
+/// section gives, then on the servers the user names, if any. Only files proven to belong together are used: by an
 /// equal build-id, or where there is none by the checksum in the link.
 struct DebugFileSearch {
     let root: String
     let directories: [String]
+    let servers: Debuginfod?
 
     /// Debug files of a container may be inside it or installed beside the tool.
     private var roots: [String] { root.isEmpty ? [""] : [root, ""] }
@@ -21,9 +22,25 @@ struct DebugFileSearch {
         return (file, elf)
     }
 
-    /// `.build-id/ab/cdef….debug` below one of the debug directories.
+    /// The file of a build-id, wherever it is.
     func file(buildID: [UInt8]) -> ElfFile? {
-        guard buildID.count >= 2, buildID.count <= 64 else { return nil }
+        installedFile(buildID: buildID) ?? downloadedFile(buildID: buildID)
+    }
+
+    private func downloadedFile(buildID: [UInt8]) -> ElfFile? {
+        guard Self.isUsable(buildID), let path = servers?.debugFile(buildID: buildID),
+            let (_, elf) = open(path, root: ""), elf.buildID == buildID
+        else { return nil }
+        return elf
+    }
+
+    private static func isUsable(_ buildID: [UInt8]) -> Bool {
+        buildID.count >= 2 && buildID.count <= 64
+    }
+
+    /// `.build-id/ab/cdef….debug` below one of the debug directories.
+    private func installedFile(buildID: [UInt8]) -> ElfFile? {
+        guard Self.isUsable(buildID) else { return nil }
         let digits = buildID.map { String(UInt16($0) + 0x100, radix: 16).dropFirst() }
         let name = "/.build-id/\(digits[0])/\(digits.dropFirst().joined()).debug"
         for root in roots {
@@ -38,7 +55,13 @@ struct DebugFileSearch {
 
     /// The separate debug file of `main`, which was recorded as `path`.
     func debugFile(of main: ElfFile, path: String) -> ElfFile? {
-        if let found = file(buildID: main.buildID), found.identity != main.identity { return found }
+        if let found = installedFile(buildID: main.buildID), found.identity != main.identity {
+            return found
+        }
+        return linkedFile(of: main, path: path) ?? downloadedFile(buildID: main.buildID)
+    }
+
+    private func linkedFile(of main: ElfFile, path: String) -> ElfFile? {
         guard let link = main.debugLink, !link.name.isEmpty, !link.name.contains("/") else {
             return nil
         }

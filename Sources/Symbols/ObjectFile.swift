@@ -23,13 +23,19 @@ final class ObjectFile {
 
     init(_ module: Module, _ surroundings: Surroundings, problem: (String) -> Void) {
         path = module.path
-        let main = Self.mainFile(of: module, surroundings, problem: problem)
+        var failure: String?
+        let main = Self.mainFile(of: module, surroundings, &failure)
         let search = surroundings.search
         var separate: ElfFile?
         if let main {
             if !main.hasDebugInfo { separate = search.debugFile(of: main, path: module.path) }
         } else {
             separate = search.file(buildID: module.buildID)
+        }
+        if main == nil, separate == nil, let failure {
+            problem(
+                "\(module.path): \(failure) — install the file, or the debug file, "
+                    + "of build-id \(Self.hexadecimal(module.buildID))")
         }
         for file in [main, separate].compactMap({ $0 }) {
             let shift = Self.shift(from: file, to: main)
@@ -92,7 +98,7 @@ final class ObjectFile {
 
 extension ObjectFile {
     private static func mainFile(
-        of module: Module, _ surroundings: Surroundings, problem: (String) -> Void
+        of module: Module, _ surroundings: Surroundings, _ failure: inout String?
     ) -> ElfFile? {
         if ["[vdso]", "linux-vdso.so.1", "linux-gate.so.1"].contains(module.path) {
             return vdso(buildID: module.buildID)
@@ -100,7 +106,6 @@ extension ObjectFile {
         let deleted = " (deleted)"
         let isDeleted = module.path.hasSuffix(deleted)
         let path = isDeleted ? String(module.path.dropLast(deleted.count)) : module.path
-        var failure = ""
         // A file that took the place of a deleted one is another one, unless its build-id says no.
         if !isDeleted || !module.buildID.isEmpty {
             for root in surroundings.root.isEmpty ? [""] : [surroundings.root, ""] {
@@ -115,17 +120,12 @@ extension ObjectFile {
                     if module.buildID.isEmpty || elf.buildID == module.buildID { return elf }
                     failure = "the file was replaced since it was loaded"
                 } catch {
-                    if failure.isEmpty { failure = error.reason }
+                    if failure == nil { failure = error.reason }
                 }
             }
         }
         if let held = heldFile(of: module, path: path, surroundings.processID) { return held }
-        if isDeleted, failure.isEmpty { failure = "the file was deleted" }
-        if surroundings.search.file(buildID: module.buildID) == nil {
-            problem(
-                "\(module.path): \(failure) — install the file, or the debug file, "
-                    + "of build-id \(hexadecimal(module.buildID))")
-        }
+        if isDeleted, failure == nil { failure = "the file was deleted" }
         return nil
     }
 

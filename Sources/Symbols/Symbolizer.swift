@@ -41,7 +41,8 @@ package final class Symbolizer {
         let directory = root == "/" ? "" : root
         surroundings = ObjectFile.Surroundings(
             root: directory, processID: processID ?? Self.processID(in: root),
-            search: DebugFileSearch(root: directory, directories: debugDirectories))
+            search: DebugFileSearch(
+                root: directory, directories: debugDirectories, servers: Debuginfod()))
         self.perfMap = perfMap
     }
 

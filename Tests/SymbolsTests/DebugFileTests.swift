@@ -140,4 +140,35 @@ import Testing
         let path = fixture.scratch.path("sub/program")
         #expect(try names(path: path) == ["? ?:?"])
     }
+
+    /// libdw opens the file with the entries by itself.
+    @Test func aFifoInPlaceOfASplitFileIsNotWaitedFor() throws {
+        let split = try Fixture(["-O2", "-g", "-gsplit-dwarf"])
+        try split.scratch.run(["sh", "-c", "rm -- *.dwo"])
+        #expect(mkfifo(split.scratch.path("program-shop.dwo"), 0o600) == 0)
+        let symbolizer = Symbolizer(modules: [split.module()], debugDirectories: [])
+        let found = Fixture.text(try split.locations("mark_add", symbolizer))
+        #expect(found == ["shop::visit(int) shop.cpp:6"])
+    }
+
+    /// In a process of its own, since servers are named in the environment.
+    @Test(.enabled(if: isDebuginfodThere)) func fromAServer() async {
+        await #expect(processExitsWith: .success) {
+            let test = try DebugFileTests()
+            let scratch = test.fixture.scratch
+            try test.move(to: "buildid/\(Fixture.buildIDText)", as: "debuginfo")
+            setenv("DEBUGINFOD_CACHE_PATH", scratch.path("cache"), 1)
+            unsetenv("DEBUGINFOD_URLS")
+            #expect(try test.names() == ["? ?:?"])
+            #expect(access(scratch.path("cache"), F_OK) != 0)
+            setenv("DEBUGINFOD_URLS", "file://\(scratch.path(""))", 1)
+            #expect(try test.names() == Self.inlined)
+        }
+    }
+
+    private static var isDebuginfodThere: Bool {
+        guard let library = dlopen("libdebuginfod.so.1", RTLD_NOW) else { return false }
+        dlclose(library)
+        return true
+    }
 }
