@@ -301,8 +301,8 @@ def chosen(suites, names):
 
 def clean_environment(long):
     """What a suite sees: nothing that a user's own use of memctl may have left in the environment."""
-    environment = {k: v for k, v in os.environ.items()
-                   if k != "LD_PRELOAD" and not k.startswith(("MEMCTL_", "MALLOC_"))}
+    environment = {k: v for k, v in os.environ.items() if k.startswith("MEMCTL_TEST_") or not (
+        k == "LD_PRELOAD" or k.startswith(("MEMCTL_", "MALLOC_")))}
     environment.update(LC_ALL="C.UTF-8", PYTHONDONTWRITEBYTECODE="1")
     if long:
         environment["TEST_LONG"] = "1"
