@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: MIT
+import CRegion
+import Testing
+
+@testable import HeapImage
+
+/// Memory made of a few pieces; everything else can't be read.
+struct PieceMemory: MemorySource {
+    var pieces: [UInt64: [UInt8]] = [:]
+
+    mutating func put<Value>(_ value: Value, at address: UInt64) {
+        pieces[address] = withUnsafeBytes(of: value) { Array($0) }
+    }
+
+    mutating func put<Value>(_ values: [Value], at address: UInt64) {
+        pieces[address] = values.withUnsafeBytes { Array($0) }
+    }
+
+    func read(
+        _ address: UInt64, into buffer: UnsafeMutableRawBufferPointer
+    ) throws(HeapImageError) {
+        for (start, bytes) in pieces where start <= address {
+            guard address - start <= UInt64(bytes.count) else { continue }
+            let skip = Int(address - start)
+            guard bytes.count - skip >= buffer.count else { continue }
+            buffer.copyBytes(from: bytes[skip..<(skip + buffer.count)])
+            return
+        }
+        throw .unreadable(address: address)
+    }
+}
+
+/// One arena of 64 slices, one thread, and a span of each kind.
+struct SampleHeap {
+    var memory = PieceMemory()
+    var root = mc_heap_root()
+    var spans: [mc_span]
+
+    init() {
+        var small = mc_span()
+        (small.base, small.size, small.slot_size) = (0x10000, 16384, 64)
+        (small.slot_count, small.used, small.fresh) = (256, 11, 20)
+        small.state = UInt8(MC_SPAN_CLASS)
+        small.flags = UInt8(MC_SPAN_TAGGED | MC_SPAN_CURRENT)
+        small.remote = 3 << 48 | 0x10040
+        small.tags = 0x9000
+        var large = mc_span()
+        (large.base, large.size, large.slot_size) = (0x20000, 131072, 102400)
+        (large.slot_count, large.used, large.state) = (1, 1, UInt8(MC_SPAN_LARGE))
+        large.flags = UInt8(MC_SPAN_TAGGED)
+        (large.tag, large.requested) = (mc_tag_make(3, 0, 40), 100_000)
+        var huge = mc_span()
+        (huge.base, huge.size, huge.slot_size) = (0x8000000, 64 << 20, 64 << 20)
+        (huge.slot_count, huge.used, huge.state) = (1, 1, UInt8(MC_SPAN_HUGE))
+        spans = [small, large, mc_span(), huge]
+
+        root.magic = MC_HEAP_MAGIC
+        root.version = UInt32(MC_HEAP_VERSION)
+        root.span_size = UInt32(MemoryLayout<mc_span>.size)
+        (root.arena_count, root.arenas) = (1, 0x2000)
+        (root.pool_count, root.pools) = (1, 0x3000)
+        (root.threads, root.thread_count) = (0x4000, 1)
+        root.metadata_bytes = 4096
+    }
+
+    mutating func build() -> PieceMemory {
+        memory.put(root, at: 0x1000)
+        memory.put([UInt64(0x2100)], at: 0x2000)
+        var arena = mc_arena()
+        (arena.base, arena.slice_count, arena.bitmaps) = (0x10000, 64, 0x2200)
+        memory.put(arena, at: 0x2100)
+        // used, committed, dirty, aging: 9 slices used, 2 free ones still dirty
+        memory.put([UInt64(0x1ff), 1, 0x7ff, 0], at: 0x2200)
+        memory.put([mc_heap_pool(start: 0x100000, count: UInt64(spans.count))], at: 0x3000)
+        memory.put(spans, at: 0x100000)
+        var tags = [UInt64](repeating: 0, count: 256)
+        tags[4] = mc_tag_make(2, 14, 7)
+        tags[9] = mc_tag_make(2, 0, 8)
+        memory.put(tags, at: 0x9000)
+        var thread = mc_thread()
+        thread.state = UInt32(MC_THREAD_LIVE)
+        memory.put(thread, at: 0x4000)
+        return memory
+    }
+}
+
+@Suite struct HeapWalkTests {
+    @Test func spansAreCounted() throws {
+        var sample = SampleHeap()
+        let walk = try HeapWalk(sample.build(), root: 0x1000)
+        #expect(walk.spans.map(\.kind) == [.slots, .large, .huge])
+        // 11 used, of which 3 wait on `remote` and one is the count of a current span.
+        #expect(walk.spans[0].live == 7)
+        #expect(walk.usedCount == 9)
+        #expect(walk.usedBytes == 7 * 64 + 102400 + 64 << 20)
+        #expect(walk.reservedBytes == 1 << 20 + 64 << 20)
+        #expect(walk.arenas.map(\.usedBytes) == [9 << 14])
+        #expect(walk.arenas.map(\.purgeableBytes) == [2 << 14])
+        #expect(walk.liveThreads == 1)
+        #expect(walk.metadataBytes == 4096)
+        #expect(walk.unsettled == 0)
+    }
+
+    @Test func tagsLeadToSlots() throws {
+        var sample = SampleHeap()
+        let memory = sample.build()
+        var slots: [TaggedSlot] = []
+        try HeapWalk(memory, root: 0x1000).forEachTagged(memory) {
+            slots.append($0)
+            return true
+        }
+        #expect(
+            slots == [
+                TaggedSlot(
+                    address: 0x20000, stack: 3, usable: 102400, requested: 100_000, birth: 40),
+                TaggedSlot(address: 0x10100, stack: 2, usable: 64, requested: 50, birth: 7),
+                TaggedSlot(address: 0x10240, stack: 2, usable: 64, requested: 64, birth: 8),
+            ])
+    }
+
+    @Test func samplesAreFoundByRow() throws {
+        var sample = SampleHeap()
+        let memory = sample.build()
+        let walk = try HeapWalk(memory, root: 0x1000)
+        let region = ByteArray(bytes: SampleRegion().bytes)
+        let table = try StackTable(region, region.header())
+        #expect(try walk.samples(of: table, memory) == [0x10100, 0x20000, 0])
+    }
+
+    @Test func tagsThatWentAreNone() throws {
+        var sample = SampleHeap()
+        var memory = sample.build()
+        let walk = try HeapWalk(memory, root: 0x1000)
+        memory.pieces[0x9000] = nil
+        var count = 0
+        try walk.forEachTagged(memory) { _ in
+            count += 1
+            return true
+        }
+        #expect(count == 1)
+    }
+
+    @Test func aCycleOfThreadsEnds() throws {
+        var sample = SampleHeap()
+        sample.root.thread_count = 5
+        var memory = sample.build()
+        var thread = mc_thread()
+        thread.next = 0x4000
+        thread.state = UInt32(MC_THREAD_LIVE)
+        memory.put(thread, at: 0x4000)
+        #expect(try HeapWalk(memory, root: 0x1000).liveThreads == 5)
+    }
+
+    @Test func nonsenseIsRefused() {
+        var noMagic = SampleHeap()
+        noMagic.root.magic = 1
+        var other = SampleHeap()
+        other.root.version = 9
+        var manyArenas = SampleHeap()
+        manyArenas.root.arena_count = .max
+        var manyPools = SampleHeap()
+        manyPools.root.pool_count = 1 << 40
+        for sample in [noMagic, other, manyArenas, manyPools] {
+            var sample = sample
+            let memory = sample.build()
+            #expect(throws: HeapImageError.self) { try HeapWalk(memory, root: 0x1000) }
+        }
+        #expect(throws: HeapImageError.unreadable(address: 0x5555)) {
+            try HeapWalk(PieceMemory(), root: 0x5555)
+        }
+    }
+
+    @Test func aPoolOfEndlessSpansIsRefused() {
+        var sample = SampleHeap()
+        var memory = sample.build()
+        memory.put([mc_heap_pool(start: 0x100000, count: .max)], at: 0x3000)
+        #expect(throws: HeapImageError.self) { try HeapWalk(memory, root: 0x1000) }
+    }
+
+    @Test func impossibleSpansAreLeftOut() throws {
+        var sample = SampleHeap()
+        sample.spans[0].used = 999
+        sample.spans[1].base = .max
+        sample.spans[3].state = 77
+        #expect(try HeapWalk(sample.build(), root: 0x1000).spans.isEmpty)
+    }
+
+    /// Random words in all structures: an answer or an error, in bounded time.
+    @Test func anyDamageIsSurvived() {
+        var random = SplitMix(state: 7)
+        for _ in 0..<1000 {
+            var sample = SampleHeap()
+            var memory = sample.build()
+            for _ in 0..<4 {
+                let starts = memory.pieces.keys.sorted()
+                guard let start = starts.randomElement(using: &random),
+                    var piece = memory.pieces[start]
+                else { continue }
+                let place = Int.random(in: 0..<piece.count, using: &random)
+                piece[place] = UInt8(truncatingIfNeeded: random.next())
+                memory.pieces[start] = piece
+            }
+            guard let walk = try? HeapWalk(memory, root: 0x1000) else { continue }
+            #expect(walk.spans.count <= 4)
+            try? walk.forEachTagged(memory) { _ in true }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MIT
+import CRegion
+import Testing
+
+@testable import HeapImage
+
+@Suite struct RegionTests {
+    @Test func headerIsReadAsWritten() throws {
+        let header = try ByteArray(bytes: SampleRegion().bytes).header()
+        #expect(header.pid == 12)
+        #expect(header.name == "app")
+        #expect(header.executable == "/usr/bin/app")
+        #expect(header.isArmed)
+        #expect(header.depth == 64)
+        #expect(header.stackCount == 4)
+        #expect(header.holdsTrace)
+        #expect(header.cutStacks == 1)
+    }
+
+    @Test func modulesHaveTheirNames() throws {
+        let region = ByteArray(bytes: SampleRegion().bytes)
+        let modules = try region.modules(region.header())
+        #expect(modules.map(\.path) == ["/usr/bin/app", "/usr/lib/libgrow.so"])
+        #expect(modules[0].buildID == [1, 2, 3, 4])
+        #expect(modules[1].start == 0x500000)
+        #expect(modules[1].lastEpoch == .max)
+    }
+
+    @Test func rowsAreSummedOverShardsAndMerged() throws {
+        let region = ByteArray(bytes: SampleRegion().bytes)
+        let table = try StackTable(region, region.header())
+        #expect(table.rows.map(\.stack) == [2, 3, 5])
+        // Stacks 2 and 4 read the same: the tree has their call site twice.
+        #expect(table.rowOfStack == [-1, -1, 0, 1, 0, 2])
+        #expect(table.rows[0].counts.allocs == 12)
+        #expect(table.rows[0].counts.live == 7)
+        #expect(table.rows[0].counts.liveBytes == 700)
+        #expect(table.rows[0].counts.liveUsable == 784)
+        #expect(table.rows[2].isCut)
+        #expect(table.rows[2].counts.live == 0)
+        #expect(table.total.live == 12)
+        #expect(table.moved == 0)
+    }
+
+    @Test func framesOfTheLibraryAreCut() throws {
+        let region = ByteArray(bytes: SampleRegion().bytes)
+        let table = try StackTable(region, region.header())
+        let shown = table.rows.map { row in
+            table.frames.path(from: row.frame).map { table.frames[$0].pc }
+        }
+        #expect(shown == [[0x500300, 0x400200, 0x400100], [0x400200, 0x400100], [0x400100]])
+    }
+
+    @Test func aResetHidesOlderStacks() throws {
+        var sample = SampleRegion()
+        sample.header.floor = 4
+        sample.putHeader()
+        let region = ByteArray(bytes: sample.bytes)
+        let table = try StackTable(region, region.header())
+        #expect(table.rows.map(\.stack) == [4, 5])
+        #expect(table.total.live == 1)
+        #expect(table.rowOfStack[2] == -1)
+    }
+
+    @Test func aFullTableHasOneRowForTheRest() throws {
+        var sample = SampleRegion()
+        sample.count(1, shard: 3, mc_region_counters(9, 3, bytes: 90, 30, usable: 144, 48))
+        let region = ByteArray(bytes: sample.bytes)
+        let table = try StackTable(region, region.header())
+        #expect(table.rows[0].isOverflow)
+        #expect(table.rows[0].counts.live == 6)
+        #expect(table.rows[0].frame == 0)
+    }
+
+    @Test func shardsBeyondTheEndHoldNothing() throws {
+        var sample = SampleRegion()
+        sample.bytes.removeLast(5 * SampleRegion.capacity * 48)
+        let region = ByteArray(bytes: sample.bytes)
+        #expect(try StackTable(region, region.header()).total.live == 12)
+    }
+
+    @Test func aCycleOfFramesEnds() throws {
+        var sample = SampleRegion()
+        sample.put(
+            mc_region_frame(pc: 0x400100, parent: 3, epoch: 0), at: SampleRegion.framesOffset + 16)
+        let region = ByteArray(bytes: sample.bytes)
+        let table = try StackTable(region, region.header())
+        #expect(table.frames.path(from: 3).count == FrameTree.depthLimit)
+    }
+
+    @Test func aParentThatIsNotThereEndsTheWalk() throws {
+        var sample = SampleRegion()
+        sample.put(
+            mc_region_frame(pc: 0x400200, parent: 900, epoch: 0),
+            at: SampleRegion.framesOffset + 32)
+        let region = ByteArray(bytes: sample.bytes)
+        let table = try StackTable(region, region.header())
+        #expect(table.frames.path(from: table.rows[0].frame).count == 2)
+    }
+
+    @Test func moreFreesThanAllocsIsNotNegative() throws {
+        var sample = SampleRegion()
+        sample.count(3, shard: 0, mc_region_counters(1, .max, bytes: 1, 2, usable: 0, .max))
+        let region = ByteArray(bytes: sample.bytes)
+        let table = try StackTable(region, region.header())
+        #expect(table.rows[1].counts.live == 0)
+        #expect(table.rows[1].counts.liveUsable == 0)
+    }
+
+    @Test func otherFilesAreRefused() {
+        #expect(throws: HeapImageError.notRegion(path: "array", why: "it is too short")) {
+            try ByteArray(bytes: []).header()
+        }
+        #expect(throws: HeapImageError.notRegion(path: "array", why: "it does not begin like one")) {
+            try ByteArray(bytes: [UInt8](repeating: 7, count: 8192)).header()
+        }
+    }
+
+    @Test func otherVersionsAreRefused() {
+        var sample = SampleRegion()
+        sample.header.version = 77
+        sample.putHeader()
+        #expect(throws: HeapImageError.otherVersion(found: 77, expected: RegionHeader.version)) {
+            try ByteArray(bytes: sample.bytes).header()
+        }
+    }
+
+    /// A few pages may not pretend to be gigabytes, which the reader would have to make room for.
+    @Test func aSparseFileCantClaimMuch() throws {
+        var sample = SampleRegion()
+        withUnsafeMutableBytes(of: &sample.header.areas) { bytes in
+            let areas = bytes.bindMemory(to: mc_region_area.self)
+            areas[Int(MC_AREA_STACKS)].count = 1 << 23
+            areas[Int(MC_AREA_STACKS)].capacity = 1 << 23
+        }
+        sample.putHeader()
+        struct Sparse: RegionBytes {
+            var path: String { "sparse" }
+            var start: ByteArray
+            func extent() -> (size: UInt64, allocated: UInt64) { (1 << 40, 1 << 16) }
+            func read(
+                at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer
+            ) throws(HeapImageError) -> Int {
+                buffer.initializeMemory(as: UInt8.self, repeating: 0)
+                let count = try start.read(at: offset, into: buffer)
+                return max(count, buffer.count)
+            }
+        }
+        let region = Sparse(start: ByteArray(bytes: sample.bytes))
+        let header = try region.header()
+        #expect(throws: HeapImageError.self) { try StackTable(region, header) }
+    }
+
+    /// Whatever the bytes are, reading ends with rows or an error.
+    @Test func anyDamageIsSurvived() {
+        let valid = SampleRegion().bytes
+        var random = SplitMix(state: 20_240_601)
+        var refused = 0
+        var read = 0
+        for _ in 0..<100_000 {
+            do {
+                read += try readWhole(ByteArray(bytes: mutated(valid, &random))) >= 0 ? 1 : 0
+            } catch {
+                refused += 1
+            }
+        }
+        #expect(read + refused == 100_000)
+        // Both ways are really taken.
+        #expect(read > 1000)
+        #expect(refused > 1000)
+    }
+}
