@@ -48,6 +48,8 @@ def arguments():
     parser.add_argument("--programs", action="store_true", help="real programs, not kernels")
     parser.add_argument("--env", action="append", default=[], metavar="K=V",
                         help="set in the environment of every run")
+    parser.add_argument("--metrics", default="", metavar="M,M",
+                        help="tables to print: cpu wall rss rss_ratio kept_ratio (all)")
     parser.add_argument("--json", metavar="FILE", help="write all figures")
     parser.add_argument("--svg", metavar="FILE", help="draw the CPU and RSS ratios")
     parser.add_argument("--list", action="store_true", help="list cases and allocators")
@@ -106,7 +108,8 @@ def main():
             print(f"\r{case.label:30}", end="", file=sys.stderr)
     if sys.stderr.isatty():
         print("\r" + " " * 30 + "\r", end="", file=sys.stderr)
-    print(table.render(results, [heap.name for heap in heaps], OURS))
+    metrics = options.metrics.split(",") if options.metrics else None
+    print(table.render(results, [heap.name for heap in heaps], OURS, metrics))
     print(measure.noise(results, options.runs))
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:

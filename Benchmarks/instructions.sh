@@ -10,6 +10,7 @@
 # (I(op, 2N) - I(op, N) - I(empty, 2N) + I(empty, N)) / N, so that process start and first calls
 # drop out; what stays beside the heap is the call through the loop's pointer and the PLT.
 # callgrind replaces no allocator; that the preload is the one that answers is checked first.
+# Preloads are measured as copies without debug information: valgrind cannot read all of it.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -63,6 +64,11 @@ slope() { # PRELOAD OPERATION
 }
 
 for i in "${!names[@]}"; do
+    if [ -n "${paths[i]}" ]; then
+        mkdir "$work/${names[i]}"
+        strip --strip-debug -o "$work/${names[i]}/$(basename "${paths[i]}")" "${paths[i]}"
+        paths[i]=$work/${names[i]}/$(basename "${paths[i]}")
+    fi
     LD_PRELOAD=${paths[i]} valgrind --tool=callgrind --callgrind-out-file="$work/out" \
         "$bench/which_malloc" >"$work/answer" 2>/dev/null || true
     answer=$(cat "$work/answer")

@@ -25,6 +25,7 @@ CASE("large", mc_bench_large, ONE, "objects of 5 to 25 MiB, up to 20 live")
 
 /* One operation at a time */
 CASE("pair-16", mc_bench_pair_16, MANY, "malloc(16) and free")
+CASE("pair-16-full", mc_bench_pair_16_full, MANY, "the same, all 16 bytes written between")
 CASE("pair-64", mc_bench_pair_64, MANY, "malloc(64) and free")
 CASE("pair-256", mc_bench_pair_256, MANY, "malloc(256) and free")
 CASE("pair-1k", mc_bench_pair_1k, MANY, "malloc(1024) and free")

@@ -2,8 +2,8 @@
 /* Programs that are only tables of objects: fixed shapes used by several libcs and vendors.
  *
  * simple-1600: after glibc's bench-malloc-simple: allocate 1,600 objects of one size, free them in
- * glibc-thread: after glibc's bench-malloc-thread: 1,024 objects a thread, replaced at random; sizes
- * are 8 bytes to 32 KiB, small ones exponentially more frequent.
+ * glibc-thread: after glibc's bench-malloc-thread: 1,024 objects a thread, replaced at random, of
+ * 8 bytes to 32 KiB, small ones exponentially more frequent.
  * sizes are exponentially more frequent (8 bytes to 32 KiB).
  * alloc-test: after the description of node-dcpp's alloc-test: a large table, a random cell is
  * emptied when full and filled when empty; a few cells are hit far more often than others.

@@ -81,9 +81,11 @@ def metric_lines(results, names, ours, key, title, form):
     return lines
 
 
-def render(results, names, ours):
+def render(results, names, ours, metrics=None):
     blocks = []
     for key, title, form in METRICS:
+        if metrics and key not in metrics:
+            continue
         lines = metric_lines(results, names, ours, key, title, form)
         if lines:
             blocks.append("\n".join(lines))
