@@ -5,6 +5,7 @@ import random
 
 NEEDS = ["git"]
 WEIGHT = 5
+KILLS = True  # children end with _exit
 
 
 def stream(commits):

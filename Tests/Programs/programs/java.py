@@ -3,6 +3,7 @@
 
 NEEDS = ["java"]
 WEIGHT = 8
+KILLS = True  # the JVM ends children with _exit
 
 PROGRAM = r"""
 import java.io.*; import java.nio.*; import java.security.*; import java.util.*;

@@ -13,6 +13,7 @@ import harness
 
 NEEDS = ["/usr/sbin/nginx|nginx", "wrk"]
 WEIGHT = 6
+KILLS = True  # workers give up the right to remove the regions they made
 
 CONFIG = """
 daemon off; master_process on; worker_processes 2; pid {work}/nginx.pid;

@@ -3,6 +3,7 @@
 
 NEEDS = ["node"]
 WEIGHT = 5
+KILLS = True  # it ends with _exit
 
 SCRIPT = r"""
 'use strict';

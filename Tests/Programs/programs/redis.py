@@ -6,6 +6,7 @@ import re
 
 NEEDS = ["redis-server", "redis-benchmark", "redis-cli"]
 WEIGHT = 7
+KILLS = True  # the saving child ends with _exit
 
 # What the benchmark and the server say depends on time; the exit statuses and the data do not.
 ANY = [(r"(?s).+", "")]

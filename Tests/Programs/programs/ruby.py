@@ -3,6 +3,7 @@
 
 NEEDS = ["ruby"]
 WEIGHT = 4
+KILLS = True  # exit! is _exit
 
 SCRIPT = r"""
 require 'digest'; require 'json'; require 'zlib'; require 'stringio'; require 'fiddle'
