@@ -22,7 +22,7 @@ set_demo=(libssl-dev zlib1g-dev libsqlite3-dev libxml2-dev procps)
 set_test=(python3 libpython3.11-testsuite redis-server redis-tools nginx-light wrk postgresql
     sqlite3 ruby perl git ffmpeg gdb openssl xz-utils nodejs)
 set_bench=(python3 perl ruby lua5.4 sqlite3 redis-server redis-tools valgrind
-    libjemalloc2 libmimalloc2.0 libtcmalloc-minimal4 heaptrack)
+    libjemalloc2 libmimalloc2.0 libtcmalloc-minimal4 heaptrack zstd)
 set_lint=(clang-format-14 shellcheck git)
 
 # names_of SET: the packages of a set, one per line; the sets contain each other where they must.
