@@ -187,13 +187,9 @@ static void service_finish(struct service *service)
 static void serve_one(struct service *service, uint64_t request)
 {
     switch (request % 4) {
-    case 0:
-        place_order(service);
-        break;
+    case 0: place_order(service); break;
     case 1:
-    case 2:
-        show_prices(service);
-        break;
+    case 2: show_prices(service); break;
     /* One that exists, then one that does not. */
     case 3:
         cancel_order(service, request % 8 == 3 ? service->placed - 1 : 1000000000 + request);
