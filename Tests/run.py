@@ -190,18 +190,26 @@ def end_leftovers(group):
 
 
 class Progress:
-    """What is seen while suites run: on a terminal one line that is rewritten, then one per suite."""
+    """What is seen while suites run. On a terminal a line that is rewritten every second, elsewhere
+    a line a minute; one line per suite at its end."""
 
     def __init__(self):
         self.live = sys.stdout.isatty()
+        self.next_seconds = 0
 
     def say(self, text):
         print(("\r\033[K" if self.live else "") + text, flush=True)
 
     def running(self, suite, seconds):
+        done = suite.passed + len(suite.failures) + len(suite.skips)
+        line = f"{suite.name:<13}{f'{done} so far ...':<40}{seconds:>6.0f} s"
         if self.live:
-            done = suite.passed + len(suite.failures) + len(suite.skips)
-            print(f"\r\033[K{suite.name:<13}{done:>6} so far {seconds:>13.0f} s", end="", flush=True)
+            print(f"\r\033[K{line}", end="", flush=True)
+        elif seconds < 1:
+            self.next_seconds = 60
+        elif seconds >= self.next_seconds:
+            self.next_seconds += 60
+            self.say(line)
 
     def done(self, suite):
         parts = [f"{suite.passed} passed"]
