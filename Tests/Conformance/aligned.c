@@ -4,12 +4,10 @@
 
 #include <malloc.h>
 
-static size_t page_size(void)
-{
-    return (size_t)sysconf(_SC_PAGESIZE);
-}
+static size_t page_size(void) { return (size_t)sysconf(_SC_PAGESIZE); }
 
-CASE(posix_memalign_aligns, "any power-of-two multiple of sizeof(void *), any size; posix_memalign(3)")
+CASE(posix_memalign_aligns,
+     "any power-of-two multiple of sizeof(void *), any size; posix_memalign(3)")
 {
     for (size_t alignment = 8; alignment <= (size_t)16 << 20; alignment *= 2) {
         char *kept[40];
@@ -32,8 +30,25 @@ CASE(posix_memalign_aligns, "any power-of-two multiple of sizeof(void *), any si
 CASE(posix_memalign_rejects_bad_alignment, "EINVAL is returned, *memptr and errno are left alone; "
                                            "posix_memalign(3)")
 {
-    static const size_t bad[] = {0, 1, 2, 3, 4, 5, 7, 9, 12, 20, 24, 48, 100, 4095, 4097, 3 << 20,
-                                 SIZE_MAX, SIZE_MAX - 7, SIZE_MAX / 2 + 9};
+    static const size_t bad[] = {0,
+                                 1,
+                                 2,
+                                 3,
+                                 4,
+                                 5,
+                                 7,
+                                 9,
+                                 12,
+                                 20,
+                                 24,
+                                 48,
+                                 100,
+                                 4095,
+                                 4097,
+                                 3 << 20,
+                                 SIZE_MAX,
+                                 SIZE_MAX - 7,
+                                 SIZE_MAX / 2 + 9};
     int mark;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         void *p = &mark;
@@ -42,10 +57,12 @@ CASE(posix_memalign_rejects_bad_alignment, "EINVAL is returned, *memptr and errn
     }
 }
 
-CASE(posix_memalign_reports_enomem, "ENOMEM is returned and *memptr is left alone; posix_memalign(3)")
+CASE(posix_memalign_reports_enomem,
+     "ENOMEM is returned and *memptr is left alone; posix_memalign(3)")
 {
-    static const size_t sizes[] = {SIZE_MAX, SIZE_MAX - 64, SIZE_MAX - 8192, (size_t)PTRDIFF_MAX + 1,
-                                   PTRDIFF_MAX, (size_t)1 << 48};
+    static const size_t sizes[] = {SIZE_MAX,        SIZE_MAX - 64,
+                                   SIZE_MAX - 8192, (size_t)PTRDIFF_MAX + 1,
+                                   PTRDIFF_MAX,     (size_t)1 << 48};
     int mark;
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         for (size_t alignment = 8; alignment <= (size_t)1 << 40; alignment *= 16) {
@@ -81,10 +98,10 @@ CASE(posix_memalign_success_leaves_errno, "errno is not set; posix_memalign(3)")
 CASE(memalign_rounds_alignment_up, "an alignment that is no power of two is rounded up to the next "
                                    "(glibc); 0 serves too; posix_memalign(3)")
 {
-    static const size_t alignments[][2] = {{0, 16}, {1, 16}, {2, 16}, {3, 16}, {7, 16}, {17, 32},
-                                           {24, 32}, {33, 64}, {48, 64}, {65, 128}, {100, 128},
-                                           {4095, 4096}, {4097, 8192}, {5000, 8192},
-                                           {(3 << 20) + 1, 4 << 20}};
+    static const size_t alignments[][2] = {
+        {0, 16},    {1, 16},      {2, 16},      {3, 16},      {7, 16},
+        {17, 32},   {24, 32},     {33, 64},     {48, 64},     {65, 128},
+        {100, 128}, {4095, 4096}, {4097, 8192}, {5000, 8192}, {(3 << 20) + 1, 4 << 20}};
     for (size_t i = 0; i < sizeof alignments / sizeof *alignments; i++) {
         for (size_t n = 1; n < 100000; n *= 7) {
             char *p = memalign(alignments[i][0], n), *q = aligned_alloc(alignments[i][0], n);
@@ -151,7 +168,8 @@ CASE(valloc_gives_pages, "valloc aligns to the page; valloc(0) is unique and fre
     }
 }
 
-CASE(pvalloc_rounds_to_pages, "pvalloc aligns to the page and rounds the size up to pages; pvalloc(3)")
+CASE(pvalloc_rounds_to_pages,
+     "pvalloc aligns to the page and rounds the size up to pages; pvalloc(3)")
 {
     for (size_t n = 1; n < (size_t)1 << 22; n = n * 2 + 1) {
         char *p = pvalloc(n), *q = pvalloc(n);
@@ -195,8 +213,9 @@ CASE(huge_alignments, "alignments of 1 MiB to 1 GiB are met; posix_memalign(3)")
     }
 }
 
-CASE_OURS(aligned_blocks_do_not_waste_double, "64 MiB in aligned blocks of one size and alignment stay "
-                                         "below 1.6 times that resident (glibc: double)")
+CASE_OURS(aligned_blocks_do_not_waste_double,
+          "64 MiB in aligned blocks of one size and alignment stay "
+          "below 1.6 times that resident (glibc: double)")
 {
     for (size_t alignment = 32; alignment <= (size_t)1 << 20; alignment *= 4) {
         size_t total = (size_t)64 << 20, count = total / alignment;
@@ -211,7 +230,8 @@ CASE_OURS(aligned_blocks_do_not_waste_double, "64 MiB in aligned blocks of one s
         }
         size_t after = resident_bytes();
         REQUIRE(alignment < 128 || after < before + total / 10 * 16);
-        for (size_t i = 0; i < count; i++) free(p[i]);
+        for (size_t i = 0; i < count; i++)
+            free(p[i]);
         free(p);
         malloc_trim(0);
     }

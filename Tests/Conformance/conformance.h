@@ -15,7 +15,7 @@
 #define CONFORMANCE_H
 
 #ifndef _GNU_SOURCE
-#define _GNU_SOURCE
+#    define _GNU_SOURCE
 #endif
 #include <errno.h>
 #include <stdbool.h>
@@ -43,10 +43,11 @@ struct conformance_case {
 #define CASE_ENTRY(NAME, PROMISE, ONLY_OURS)                                                       \
     static void NAME(void);                                                                        \
     static const struct conformance_case NAME##_entry = {#NAME, PROMISE, NAME, ONLY_OURS};         \
-    __attribute__((section("conformance_cases"), used))                                            \
-    static const struct conformance_case *const NAME##_pointer = &NAME##_entry;                    \
+    __attribute__((section("conformance_cases"),                                                   \
+                   used)) static const struct conformance_case *const NAME##_pointer =             \
+        &NAME##_entry;                                                                             \
     static void NAME(void)
-#define CASE(NAME, PROMISE) CASE_ENTRY(NAME, PROMISE, false)
+#define CASE(NAME, PROMISE)      CASE_ENTRY(NAME, PROMISE, false)
 #define CASE_OURS(NAME, PROMISE) CASE_ENTRY(NAME, PROMISE, true)
 
 __attribute__((noreturn)) void conformance_fail(const char *file, int line, const char *what);

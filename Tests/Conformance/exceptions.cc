@@ -26,7 +26,8 @@
 #include <unordered_map>
 #include <vector>
 
-namespace {
+namespace
+{
 
 struct Link {
     Link *next;
@@ -75,8 +76,9 @@ int throw_many(int depth)
 
 } // namespace
 
-CASE(exceptions_when_exhausted, "throwing needs memory: the emergency pool serves when malloc does not; "
-                                "libstdc++ manual, Itanium C++ ABI 2.4.2")
+CASE(exceptions_when_exhausted,
+     "throwing needs memory: the emergency pool serves when malloc does not; "
+     "libstdc++ manual, Itanium C++ ABI 2.4.2")
 {
     try {
         throw std::runtime_error("the first throw binds symbols");
@@ -101,14 +103,16 @@ CASE(exceptions_when_exhausted, "throwing needs memory: the emergency pool serve
     REQUIRE(caught == 200);
 }
 
-CASE(bad_alloc_is_recoverable, "containers throw bad_alloc when exhausted and work again; [vector.capacity]")
+CASE(bad_alloc_is_recoverable,
+     "containers throw bad_alloc when exhausted and work again; [vector.capacity]")
 {
     limit_address_space(64u << 20);
     for (int round = 0; round < 3; round++) {
         std::list<std::string> texts;
         bool caught = false;
         try {
-            for (;;) texts.emplace_back(100, 'x');
+            for (;;)
+                texts.emplace_back(100, 'x');
         } catch (const std::bad_alloc &) {
             caught = true;
         }
@@ -118,7 +122,8 @@ CASE(bad_alloc_is_recoverable, "containers throw bad_alloc when exhausted and wo
     REQUIRE(large.back() == 'y');
 }
 
-CASE(vectors_report_bad_lengths, "vector and string beyond memory throw and stay whole; [vector.cons]")
+CASE(vectors_report_bad_lengths,
+     "vector and string beyond memory throw and stay whole; [vector.cons]")
 {
     std::vector<char> small(10, 'a');
     int caught = 0;
@@ -155,7 +160,8 @@ CASE(memory_resources_work, "pool and monotonic resources over new and delete; [
     std::pmr::synchronized_pool_resource pool;
     std::pmr::monotonic_buffer_resource monotonic(&pool);
     std::pmr::vector<std::pmr::string> texts(&monotonic);
-    for (int i = 0; i < 5000; i++) texts.emplace_back(static_cast<size_t>(i % 500), 'p');
+    for (int i = 0; i < 5000; i++)
+        texts.emplace_back(static_cast<size_t>(i % 500), 'p');
     REQUIRE(texts.size() == 5000);
 }
 
@@ -168,7 +174,8 @@ CASE(futures_and_threads_work, "async, packaged tasks, exceptions that cross thr
                 if (i == 7) throw std::runtime_error(std::string(500, 'e'));
                 return std::string(static_cast<size_t>(i) * 1000, 'r');
             }));
-        for (size_t i = 0; i < 7; i++) REQUIRE(results[i].get().size() == i * 1000);
+        for (size_t i = 0; i < 7; i++)
+            REQUIRE(results[i].get().size() == i * 1000);
         bool caught = false;
         try {
             results[7].get();
@@ -179,7 +186,8 @@ CASE(futures_and_threads_work, "async, packaged tasks, exceptions that cross thr
     }
 }
 
-namespace {
+namespace
+{
 
 std::atomic<int> destructed;
 
@@ -223,7 +231,8 @@ CASE(exceptions_from_many_threads, "threads that throw, catch and rethrow at the
                 }
             }
         });
-    for (std::thread &thread : threads) thread.join();
+    for (std::thread &thread : threads)
+        thread.join();
     REQUIRE(caught == 2400);
 }
 
@@ -237,7 +246,8 @@ CASE(iostream_before_main, "streams were constructed, used and hold memory befor
     REQUIRE(std::cout.good() && std::cerr.good());
 }
 
-namespace {
+namespace
+{
 
 void end_by_terminate(void *)
 {

@@ -29,12 +29,14 @@ static void churn(unsigned rounds, uint64_t seed)
         p[r % COUNT] = malloc((r >> 20) % (rounds % 64 ? 2000 : 300000));
         REQUIRE(p[r % COUNT]);
     }
-    for (int i = 0; i < COUNT; i++) free(p[i]);
+    for (int i = 0; i < COUNT; i++)
+        free(p[i]);
 }
 
 static void *churn_until_stopped(void *seed)
 {
-    for (uint64_t round = (uintptr_t)seed; !atomic_load(&stop); round++) churn(200, round);
+    for (uint64_t round = (uintptr_t)seed; !atomic_load(&stop); round++)
+        churn(200, round);
     return NULL;
 }
 
@@ -70,7 +72,8 @@ static void start(pthread_t *threads, void *(*body)(void *))
 static void join(pthread_t *threads)
 {
     atomic_store(&stop, true);
-    for (int i = 0; i < CHURNERS; i++) REQUIRE(pthread_join(threads[i], NULL) == 0);
+    for (int i = 0; i < CHURNERS; i++)
+        REQUIRE(pthread_join(threads[i], NULL) == 0);
 }
 
 static void child_of_churn(void *unused)
@@ -85,13 +88,15 @@ CASE(fork_while_others_allocate, "the child allocates and frees the parent's blo
     pthread_t threads[CHURNERS];
     keep_some();
     start(threads, churn_until_stopped);
-    for (int i = 0; i < 100; i++) require_child(child_of_churn, NULL);
+    for (int i = 0; i < 100; i++)
+        require_child(child_of_churn, NULL);
     join(threads);
 }
 
 static void *fork_from_thread(void *unused)
 {
-    for (int i = 0; i < 25; i++) require_child(child_of_churn, unused);
+    for (int i = 0; i < 25; i++)
+        require_child(child_of_churn, unused);
     return unused;
 }
 
@@ -101,7 +106,8 @@ CASE(fork_from_several_threads, "fork from threads at the same time, while other
     keep_some();
     start(churners, churn_until_stopped);
     start(forkers, fork_from_thread);
-    for (int i = 0; i < CHURNERS; i++) REQUIRE(pthread_join(forkers[i], NULL) == 0);
+    for (int i = 0; i < CHURNERS; i++)
+        REQUIRE(pthread_join(forkers[i], NULL) == 0);
     join(churners);
 }
 
@@ -114,7 +120,8 @@ static void *use_stdio(void *seed)
         char *line = NULL;
         size_t size = 0;
         rewind(in);
-        while (getline(&line, &size, in) > 0) fprintf(out, "%s %a\n", line, 1.5);
+        while (getline(&line, &size, in) > 0)
+            fprintf(out, "%s %a\n", line, 1.5);
         free(line);
         fflush(NULL);
     }
@@ -133,19 +140,18 @@ static void child_of_stdio(void *unused)
     fclose(f);
 }
 
-CASE(fork_while_others_hold_stdio_locks, "fork takes the heap's and stdio's locks in glibc's order: "
-                                         "no deadlock (glibc bug 4737)")
+CASE(fork_while_others_hold_stdio_locks,
+     "fork takes the heap's and stdio's locks in glibc's order: "
+     "no deadlock (glibc bug 4737)")
 {
     pthread_t threads[CHURNERS];
     start(threads, use_stdio);
-    for (int i = 0; i < 120; i++) require_child(child_of_stdio, NULL);
+    for (int i = 0; i < 120; i++)
+        require_child(child_of_stdio, NULL);
     join(threads);
 }
 
-static void allocate_in_handler(void)
-{
-    churn(50, 3);
-}
+static void allocate_in_handler(void) { churn(50, 3); }
 
 CASE(atfork_handlers_allocate, "pthread_atfork handlers of all three kinds may allocate; "
                                "pthread_atfork(3)")
@@ -154,7 +160,8 @@ CASE(atfork_handlers_allocate, "pthread_atfork handlers of all three kinds may a
         REQUIRE(pthread_atfork(allocate_in_handler, allocate_in_handler, allocate_in_handler) == 0);
     pthread_t threads[CHURNERS];
     start(threads, churn_until_stopped);
-    for (int i = 0; i < 30; i++) require_child(child_of_churn, NULL);
+    for (int i = 0; i < 30; i++)
+        require_child(child_of_churn, NULL);
     join(threads);
 }
 
@@ -171,9 +178,11 @@ static void *volatile others_blocks[CHURNERS][200];
 
 static void *fill_and_wait(void *which)
 {
-    for (size_t i = 0; i < 200; i++) others_blocks[(uintptr_t)which / 1000][i] = malloc(i * i);
+    for (size_t i = 0; i < 200; i++)
+        others_blocks[(uintptr_t)which / 1000][i] = malloc(i * i);
     atomic_fetch_add(&filled, 1);
-    while (!atomic_load(&stop)) sched_yield();
+    while (!atomic_load(&stop))
+        sched_yield();
     return NULL;
 }
 
@@ -192,13 +201,16 @@ static void free_blocks_of_vanished_threads(void *unused)
     }
 }
 
-CASE(child_frees_blocks_of_vanished_threads, "threads of the parent do not exist in the child, their "
-                                             "blocks do; fork(2)")
+CASE(child_frees_blocks_of_vanished_threads,
+     "threads of the parent do not exist in the child, their "
+     "blocks do; fork(2)")
 {
     pthread_t threads[CHURNERS];
     start(threads, fill_and_wait);
-    while (atomic_load(&filled) < CHURNERS) sched_yield();
-    for (int i = 0; i < 20; i++) require_child(free_blocks_of_vanished_threads, NULL);
+    while (atomic_load(&filled) < CHURNERS)
+        sched_yield();
+    for (int i = 0; i < 20; i++)
+        require_child(free_blocks_of_vanished_threads, NULL);
     join(threads);
 }
 
@@ -216,7 +228,8 @@ static void require_raw_child(pid_t (*make)(void))
     if (child == 0) {
         alarm(20);
         churn(500, 9);
-        for (int i = 0; i < KEPT; i++) free(kept[i]);
+        for (int i = 0; i < KEPT; i++)
+            free(kept[i]);
         _exit(0);
     }
     int status;
@@ -224,15 +237,9 @@ static void require_raw_child(pid_t (*make)(void))
     REQUIRE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
-static pid_t raw_fork(void)
-{
-    return (pid_t)syscall(SYS_fork);
-}
+static pid_t raw_fork(void) { return (pid_t)syscall(SYS_fork); }
 
-static pid_t raw_clone(void)
-{
-    return (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
-}
+static pid_t raw_clone(void) { return (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0); }
 
 CASE(raw_fork_and_clone_children_allocate, "children made by the system call itself, of a process "
                                            "with one thread; clone(2)")
@@ -245,8 +252,9 @@ CASE(raw_fork_and_clone_children_allocate, "children made by the system call its
     }
 }
 
-CASE(bare_fork_children_allocate, "_Fork runs no handlers; of a process with one thread glibc's heap "
-                                  "is usable after it; POSIX.1-2024 _Fork")
+CASE(bare_fork_children_allocate,
+     "_Fork runs no handlers; of a process with one thread glibc's heap "
+     "is usable after it; POSIX.1-2024 _Fork")
 {
     keep_some();
     for (int i = 0; i < 50; i++) {
@@ -259,7 +267,8 @@ static int clone_body(void *unused)
 {
     (void)unused;
     churn(500, 4);
-    for (int i = 0; i < KEPT; i++) free(kept[i]);
+    for (int i = 0; i < KEPT; i++)
+        free(kept[i]);
     return 0;
 }
 
@@ -360,7 +369,8 @@ static void churn_under_timer(void (*handler)(int))
     struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
     sigaction(SIGALRM, &action, NULL);
     arm_timer();
-    for (uint64_t round = 0; forked < FORKS; round++) churn(1000, round);
+    for (uint64_t round = 0; forked < FORKS; round++)
+        churn(1000, round);
 }
 
 CASE(fork_in_a_handler_that_interrupted_malloc, "fork from a signal handler of a one-threaded "

@@ -58,7 +58,8 @@ CASE(getline_grows_any_block, "getline and getdelim take malloc'd buffers, resiz
 {
     FILE *f = tmpfile();
     REQUIRE(f);
-    for (int n = 1; n < 20000; n = n * 2 + 1) fprintf(f, "%0*d\n", n, 7);
+    for (int n = 1; n < 20000; n = n * 2 + 1)
+        fprintf(f, "%0*d\n", n, 7);
     for (int start = 0; start < 3; start++) {
         size_t size = start == 0 ? 0 : 10;
         char *line = start == 0 ? NULL : start == 1 ? malloc(10) : memalign(64, 10);
@@ -97,7 +98,8 @@ CASE(memory_streams_are_freeable, "open_memstream's, open_wmemstream's buffers; 
     REQUIRE(own && fputs("x", own) >= 0 && fclose(own) == 0);
 }
 
-CASE(paths_are_freeable, "realpath, getcwd(NULL), get_current_dir_name, canonicalize_file_name, tempnam")
+CASE(paths_are_freeable,
+     "realpath, getcwd(NULL), get_current_dir_name, canonicalize_file_name, tempnam")
 {
     take_back(realpath("/usr/../tmp", NULL));
     take_back(getcwd(NULL, 0));
@@ -116,7 +118,8 @@ CASE(directories_are_freeable, "scandir, opendir, glob, nftw, fts; scandir(3)")
     struct dirent **names;
     int count = scandir("/usr/bin", &names, NULL, alphasort);
     REQUIRE(count > 0);
-    for (int i = 0; i < count; i++) take_back(names[i]);
+    for (int i = 0; i < count; i++)
+        take_back(names[i]);
     take_back(names);
     DIR *directory = opendir("/proc/self");
     REQUIRE(directory && readdir(directory) && closedir(directory) == 0);
@@ -126,7 +129,8 @@ CASE(directories_are_freeable, "scandir, opendir, glob, nftw, fts; scandir(3)")
     char *roots[] = {(char *)"/etc", NULL};
     FTS *tree = fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
     REQUIRE(tree);
-    while (fts_read(tree)) continue;
+    while (fts_read(tree))
+        continue;
     REQUIRE(fts_close(tree) == 0);
 }
 
@@ -137,10 +141,7 @@ static int visit(const char *path, const struct stat *info, int type, struct FTW
     return 0;
 }
 
-CASE(tree_walks_work, "nftw; ftw(3)")
-{
-    REQUIRE(nftw("/etc", visit, 20, FTW_PHYS) == 0);
-}
+CASE(tree_walks_work, "nftw; ftw(3)") { REQUIRE(nftw("/etc", visit, 20, FTW_PHYS) == 0); }
 
 CASE(streams_work, "fopen, setvbuf, popen, fclose, freopen; many at once; fopen(3)")
 {
@@ -152,8 +153,10 @@ CASE(streams_work, "fopen, setvbuf, popen, fclose, freopen; many at once; fopen(
         REQUIRE(fprintf(f[i], "%*d", i * 50 + 1, i) > 0);
         fgetc(f[i]);
     }
-    for (int i = 0; i < 200; i += 2) REQUIRE((f[i] = freopen("/dev/zero", "r", f[i])));
-    for (int i = 0; i < 200; i++) REQUIRE(fclose(f[i]) == 0);
+    for (int i = 0; i < 200; i += 2)
+        REQUIRE((f[i] = freopen("/dev/zero", "r", f[i])));
+    for (int i = 0; i < 200; i++)
+        REQUIRE(fclose(f[i]) == 0);
     /* Wide and far precision makes printf allocate. */
     f[0] = fopen("/dev/null", "w");
     REQUIRE(f[0] && fprintf(f[0], "%.20000f %*ls %s", 1e300, 20000, L"wide", "x") > 40000);
@@ -199,21 +202,22 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void keep_number(void *number)
-{
-    (void)number;
-}
+static void keep_number(void *number) { (void)number; }
 
 CASE(searching_and_sorting_work, "qsort (allocates for large arrays), tsearch, hcreate")
 {
     static uint64_t numbers[300000];
     uint64_t state = 1;
-    for (size_t i = 0; i < 300000; i++) numbers[i] = random_next(&state);
+    for (size_t i = 0; i < 300000; i++)
+        numbers[i] = random_next(&state);
     qsort(numbers, 300000, sizeof *numbers, compare);
-    for (size_t i = 1; i < 300000; i++) REQUIRE(numbers[i - 1] <= numbers[i]);
+    for (size_t i = 1; i < 300000; i++)
+        REQUIRE(numbers[i - 1] <= numbers[i]);
     void *tree = NULL;
-    for (size_t i = 0; i < 1000; i++) REQUIRE(tsearch(&numbers[i * 7], &tree, compare));
-    for (size_t i = 0; i < 500; i++) REQUIRE(tdelete(&numbers[i * 7], &tree, compare));
+    for (size_t i = 0; i < 1000; i++)
+        REQUIRE(tsearch(&numbers[i * 7], &tree, compare));
+    for (size_t i = 0; i < 500; i++)
+        REQUIRE(tdelete(&numbers[i * 7], &tree, compare));
     tdestroy(tree, keep_number);
 }
 
@@ -262,13 +266,14 @@ CASE(names_and_addresses_work, "getaddrinfo, getifaddrs, getpwnam, getgrouplist"
     (void)getgrouplist("root", 0, groups, &count);
     for (int i = 0; i < 3; i++) {
         setpwent();
-        while (getpwent()) continue;
+        while (getpwent())
+            continue;
         endpwent();
     }
 }
 
 #define obstack_chunk_alloc malloc
-#define obstack_chunk_free free
+#define obstack_chunk_free  free
 
 CASE(obstacks_work, "obstacks over malloc and free; glibc manual 3.2.6")
 {
@@ -285,7 +290,8 @@ CASE(obstacks_work, "obstacks over malloc and free; glibc manual 3.2.6")
 
 CASE(time_zones_work, "tzset and localtime keep and free tables; tzset(3)")
 {
-    static const char *const zones[] = {"UTC", "Europe/Berlin", "CET-1CEST,M3.5.0,M10.5.0/3", ":/none"};
+    static const char *const zones[] = {"UTC", "Europe/Berlin", "CET-1CEST,M3.5.0,M10.5.0/3",
+                                        ":/none"};
     time_t now = 1700000000;
     for (int i = 0; i < 40; i++) {
         REQUIRE(setenv("TZ", zones[i % 4], 1) == 0);

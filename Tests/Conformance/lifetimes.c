@@ -11,16 +11,18 @@
 #include <pthread.h>
 #include <sys/wait.h>
 
-CASE(order_of_a_c_program, "allocation in preinit_array, ifunc resolvers, constructors, main, atexit "
-                           "handlers, key destructors, destructors and fini: all use one heap")
+CASE(order_of_a_c_program,
+     "allocation in preinit_array, ifunc resolvers, constructors, main, atexit "
+     "handlers, key destructors, destructors and fini: all use one heap")
 {
     char text[512];
     require_helper("helper_order", NULL, text, sizeof text);
     REQUIRE(strcmp(text, "preinit constructor main key atexit destructor\n") == 0);
 }
 
-CASE(order_of_a_cxx_program, "allocation by C++ statics, iostream before main, thread_local objects, "
-                             "static destructors")
+CASE(order_of_a_cxx_program,
+     "allocation by C++ statics, iostream before main, thread_local objects, "
+     "static destructors")
 {
     char text[512];
     require_helper("helper_order_cxx", NULL, text, sizeof text);
@@ -29,7 +31,8 @@ CASE(order_of_a_cxx_program, "allocation by C++ statics, iostream before main, t
 
 CASE(threads_outlive_main, "threads allocate while exit handlers and destructors run; exit(3)")
 {
-    for (int i = 0; i < 30; i++) require_helper("helper_outlive_main", NULL, NULL, 0);
+    for (int i = 0; i < 30; i++)
+        require_helper("helper_outlive_main", NULL, NULL, 0);
 }
 
 CASE(quick_exit_handlers_allocate, "at_quick_exit handlers use the heap; quick_exit(3)")
@@ -46,7 +49,9 @@ CASE(programs_with_a_malloc_of_their_own, "a program that defines malloc, calloc
 CASE(exec_of_many_kinds, "programs linked otherwise: static-pie or static ones ignore the preload")
 {
     require_helper("helper_allocate", "1", NULL, 0);
-    REQUIRE(system("ls / >/dev/null && awk 'BEGIN { exit 0 }' && sed -n 1p /etc/passwd >/dev/null") == 0);
+    REQUIRE(
+        system("ls / >/dev/null && awk 'BEGIN { exit 0 }' && sed -n 1p /etc/passwd >/dev/null") ==
+        0);
 }
 
 /* --- dlopen ---------------------------------------------------------------------------------- */
@@ -59,10 +64,7 @@ static void *open_path(const char *path)
     return library;
 }
 
-static void *open_plugin(const char *name)
-{
-    return open_path(beside(name));
-}
+static void *open_plugin(const char *name) { return open_path(beside(name)); }
 
 /* The plugin's functions: a block it made in its constructor, and one it is to free. */
 static void *block_of(void *library)
@@ -79,8 +81,9 @@ static void give_to(void *library, void *p)
     take(p);
 }
 
-CASE(plugins_allocate_when_loaded_and_unloaded, "constructors, destructors and atexit handlers of a "
-                                                "dlopened library; dlopen(3)")
+CASE(plugins_allocate_when_loaded_and_unloaded,
+     "constructors, destructors and atexit handlers of a "
+     "dlopened library; dlopen(3)")
 {
     size_t before = 0;
     for (int i = 0; i < 200; i++) {
@@ -112,7 +115,8 @@ CASE(plugin_tls_is_torn_down, "thread_local objects and dynamic TLS of a dlopene
         for (int t = 0; t < 4; t++)
             REQUIRE(pthread_create(&thread[t], NULL, use_plugin, library) == 0);
         use_plugin(library);
-        for (int t = 0; t < 4; t++) REQUIRE(pthread_join(thread[t], NULL) == 0);
+        for (int t = 0; t < 4; t++)
+            REQUIRE(pthread_join(thread[t], NULL) == 0);
         REQUIRE(dlclose(library) == 0);
     }
 }
@@ -151,7 +155,8 @@ CASE(dlerror_texts_are_freed, "error texts of the loader, read or not, at the en
                               "dlerror(3)")
 {
     fail_to_open(NULL);
-    for (int i = 0; i < 100; i++) run_thread(fail_to_open, NULL, 65536);
+    for (int i = 0; i < 100; i++)
+        run_thread(fail_to_open, NULL, 65536);
     REQUIRE(dlopen("/nowhere/last.so", RTLD_NOW) == NULL);
 }
 
@@ -165,8 +170,9 @@ static void *use_per_thread_buffers(void *unused)
     return fail_to_open(unused);
 }
 
-CASE(what_libc_keeps_per_thread_is_freed, "texts of strerror and strsignal, resolver state, dlerror: "
-                                          "freed by the same heap when the thread ends")
+CASE(what_libc_keeps_per_thread_is_freed,
+     "texts of strerror and strsignal, resolver state, dlerror: "
+     "freed by the same heap when the thread ends")
 {
     size_t before = 0;
     for (int i = 0; i < 500; i++) {
@@ -193,8 +199,10 @@ CASE(plugins_from_several_threads, "dlopen and dlclose from threads at once, oth
     pthread_t thread[3];
     for (int i = 0; i < 3; i++)
         REQUIRE(pthread_create(&thread[i], NULL, open_and_close, path) == 0);
-    for (int i = 0; i < 100000; i++) free(malloc((size_t)i % 3000));
-    for (int i = 0; i < 3; i++) REQUIRE(pthread_join(thread[i], NULL) == 0);
+    for (int i = 0; i < 100000; i++)
+        free(malloc((size_t)i % 3000));
+    for (int i = 0; i < 3; i++)
+        REQUIRE(pthread_join(thread[i], NULL) == 0);
     free(path);
 }
 
@@ -213,7 +221,8 @@ static void free_at_exit(void)
 static void end_normally(void *unused)
 {
     (void)unused;
-    for (int i = 0; i < 100; i++) REQUIRE(atexit(free_at_exit) == 0);
+    for (int i = 0; i < 100; i++)
+        REQUIRE(atexit(free_at_exit) == 0);
     exit(0);
 }
 
@@ -233,7 +242,8 @@ static void end_thread_value(void *p)
 static void *exit_from_thread(void *unused)
 {
     pthread_setspecific(key, malloc(100));
-    for (int i = 0; i < 50; i++) kept_for_exit[i] = malloc(3000);
+    for (int i = 0; i < 50; i++)
+        kept_for_exit[i] = malloc(3000);
     exit(0);
     return unused;
 }
@@ -244,12 +254,14 @@ static void end_from_a_thread(void *unused)
     atexit(free_at_exit);
     REQUIRE(pthread_key_create(&key, end_thread_value) == 0);
     REQUIRE(pthread_create(&thread, NULL, exit_from_thread, unused) == 0);
-    for (;;) free(malloc(100));
+    for (;;)
+        free(malloc(100));
 }
 
 CASE(exit_from_a_thread, "exit() in a thread while main is in malloc; exit(3)")
 {
-    for (int i = 0; i < 50; i++) require_child(end_from_a_thread, NULL);
+    for (int i = 0; i < 50; i++)
+        require_child(end_from_a_thread, NULL);
 }
 
 static void crash(void *unused)
@@ -258,7 +270,8 @@ static void crash(void *unused)
     *(volatile int *)hide(unused) = 1;
 }
 
-CASE(crashes_keep_their_signal, "a program's own SIGSEGV, SIGABRT and exit status are seen as they are")
+CASE(crashes_keep_their_signal,
+     "a program's own SIGSEGV, SIGABRT and exit status are seen as they are")
 {
     int status = in_child(crash, NULL);
     REQUIRE(WIFSIGNALED(status) && WTERMSIG(status) == 11);

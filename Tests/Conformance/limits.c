@@ -78,8 +78,9 @@ static void exhaust_data(void *size)
     exhaust(size);
 }
 
-CASE(address_space_limit_32_mib, "RLIMIT_AS: NULL and ENOMEM, at least half of what is there can be "
-                                 "had, and again after freeing; setrlimit(2)")
+CASE(address_space_limit_32_mib,
+     "RLIMIT_AS: NULL and ENOMEM, at least half of what is there can be "
+     "had, and again after freeing; setrlimit(2)")
 {
     require_child(exhaust_address_space, (void *)(32 * MIB));
 }
@@ -132,7 +133,8 @@ static atomic_bool exhausted, tried;
 
 static void *first_allocation(void *unused)
 {
-    while (!atomic_load(&exhausted)) sched_yield();
+    while (!atomic_load(&exhausted))
+        sched_yield();
     /* NULL with ENOMEM or a block: both are right. */
     errno = 0;
     void *p = malloc(100);
@@ -153,7 +155,8 @@ static void *first_allocation(void *unused)
 
 static void *first_free(void *p)
 {
-    while (!atomic_load(&tried)) sched_yield();
+    while (!atomic_load(&tried))
+        sched_yield();
     free(p);
     return NULL;
 }
@@ -207,7 +210,8 @@ static void *fill_and_release(void *size)
         REQUIRE(p[i]);
         memset(p[i], 1, (size_t)(uintptr_t)size);
     }
-    for (int i = 0; i < 40; i++) free(p[i]);
+    for (int i = 0; i < 40; i++)
+        free(p[i]);
     return NULL;
 }
 
@@ -215,13 +219,15 @@ CASE(address_space_of_ended_threads_is_reused, "200 threads one after the other,
                                                "within 160 MiB of address space")
 {
     limit_address_space(160 * MIB);
-    for (int i = 0; i < 200; i++) run_thread(fill_and_release, (void *)(uintptr_t)100000, 65536);
+    for (int i = 0; i < 200; i++)
+        run_thread(fill_and_release, (void *)(uintptr_t)100000, 65536);
     void *p = malloc(64 * MIB);
     REQUIRE(p);
     free(p);
 }
 
-CASE(address_space_changes_hands_between_sizes, "what small blocks used serves large ones when freed")
+CASE(address_space_changes_hands_between_sizes,
+     "what small blocks used serves large ones when freed")
 {
     limit_address_space(128 * MIB);
     size_t got;
@@ -291,26 +297,34 @@ CASE(mapping_count_limit, "a heap of a million blocks and 50,000 page-sized hole
 {
     enum { COUNT = 50000 };
     static char *p[COUNT];
-    for (int i = 0; i < COUNT; i++) REQUIRE(p[i] = memalign(4096, 8192));
-    for (int i = 0; i < COUNT; i++) memset(p[i], 1, 8192);
-    for (int i = 0; i < COUNT; i += 2) free(p[i]);
+    for (int i = 0; i < COUNT; i++)
+        REQUIRE(p[i] = memalign(4096, 8192));
+    for (int i = 0; i < COUNT; i++)
+        memset(p[i], 1, 8192);
+    for (int i = 0; i < COUNT; i += 2)
+        free(p[i]);
     malloc_trim(0);
     sleep_milliseconds(300);
-    for (int i = 1; i < COUNT; i += 2) REQUIRE(p[i][8191] == 1);
+    for (int i = 1; i < COUNT; i += 2)
+        REQUIRE(p[i][8191] == 1);
     for (int i = 0; i < 100; i++) {
-        void *map = mmap(NULL, 4096, i % 2 ? PROT_READ : PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        void *map =
+            mmap(NULL, 4096, i % 2 ? PROT_READ : PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         REQUIRE(map != MAP_FAILED);
     }
     FILE *maps = fopen("/proc/self/maps", "r");
     REQUIRE(maps);
     int lines = 0;
-    for (int c; (c = getc(maps)) != EOF;) lines += c == '\n';
+    for (int c; (c = getc(maps)) != EOF;)
+        lines += c == '\n';
     fclose(maps);
     REQUIRE(lines < 5000);
-    for (int i = 1; i < COUNT; i += 2) free(p[i]);
+    for (int i = 1; i < COUNT; i += 2)
+        free(p[i]);
 }
 
-CASE(overcommit_heuristic_refuses, "more than the machine has is refused or reserved, never a crash")
+CASE(overcommit_heuristic_refuses,
+     "more than the machine has is refused or reserved, never a crash")
 {
     for (size_t n = (size_t)1 << 34; n < (size_t)1 << 47; n *= 2) {
         errno = 0;
@@ -339,10 +353,12 @@ static char overcommit_mode(void)
 
 /* The setting is the whole machine's, so nobody changes it unasked. A second process puts it back
  * when the first ends, however it ends: the pipe between them closes. */
-CASE(strict_overcommit, "vm.overcommit_memory = 2 counts every private writable page: programs start "
-                        "and allocate; proc(5)")
+CASE(strict_overcommit,
+     "vm.overcommit_memory = 2 counts every private writable page: programs start "
+     "and allocate; proc(5)")
 {
-    if (!getenv("CONFORMANCE_SYSTEM")) SKIP("CONFORMANCE_SYSTEM=1 lets it change vm.overcommit_memory");
+    if (!getenv("CONFORMANCE_SYSTEM"))
+        SKIP("CONFORMANCE_SYSTEM=1 lets it change vm.overcommit_memory");
     char before[2] = {overcommit_mode(), 0}, ignored;
     int alive[2];
     REQUIRE(pipe2(alive, O_CLOEXEC) == 0);
@@ -350,7 +366,8 @@ CASE(strict_overcommit, "vm.overcommit_memory = 2 counts every private writable 
     if (guard == 0) {
         close(alive[1]);
         setsid(); /* a time limit ends the other's process group */
-        while (read(alive[0], &ignored, 1) < 0) continue;
+        while (read(alive[0], &ignored, 1) < 0)
+            continue;
         set_overcommit(before);
         _exit(0);
     }
@@ -377,8 +394,9 @@ static void memlock_limit(void)
     if (limit.rlim_max < 8 * MIB) SKIP("less than 8 MiB may be locked");
 }
 
-CASE(locked_memory_is_limited, "mlockall under RLIMIT_MEMLOCK of 8 MiB succeeds (address space counts), "
-                               "blocks can be had, then NULL and ENOMEM; mlockall(2)")
+CASE(locked_memory_is_limited,
+     "mlockall under RLIMIT_MEMLOCK of 8 MiB succeeds (address space counts), "
+     "blocks can be had, then NULL and ENOMEM; mlockall(2)")
 {
     size_t got;
     memlock_limit();
@@ -394,8 +412,9 @@ CASE(locked_memory_is_limited, "mlockall under RLIMIT_MEMLOCK of 8 MiB succeeds 
 }
 
 /* madvise(MADV_DONTNEED) fails on locked pages: purged memory is not zero then. */
-CASE(locked_memory_is_zeroed, "calloc's memory is zero after mlockall, when pages can't be dropped; "
-                              "madvise(2) EINVAL")
+CASE(locked_memory_is_zeroed,
+     "calloc's memory is zero after mlockall, when pages can't be dropped; "
+     "madvise(2) EINVAL")
 {
     memlock_limit();
     if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0) SKIP("mlockall is not permitted");
@@ -406,13 +425,15 @@ CASE(locked_memory_is_zeroed, "calloc's memory is zero after mlockall, when page
             REQUIRE(p[i] = malloc(n));
             memset(p[i], 0xA5, n);
         }
-        for (int i = 0; i < COUNT && i * n < 2 * MIB; i++) free(p[i]);
+        for (int i = 0; i < COUNT && i * n < 2 * MIB; i++)
+            free(p[i]);
         malloc_trim(0);
         sleep_milliseconds(150);
         for (int i = 0; i < COUNT && i * n < 2 * MIB; i++) {
             REQUIRE(p[i] = calloc(1, n));
             REQUIRE(all_zero(p[i], n));
         }
-        for (int i = 0; i < COUNT && i * n < 2 * MIB; i++) free(p[i]);
+        for (int i = 0; i < COUNT && i * n < 2 * MIB; i++)
+            free(p[i]);
     }
 }

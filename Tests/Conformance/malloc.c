@@ -53,15 +53,18 @@ CASE(malloc_aligned_to_16, "suitably aligned for any object, tiny ones too: "
     }
 }
 
-CASE(malloc_zero_is_unique_and_freeable, "malloc(0) returns a unique pointer free() takes; malloc(3)")
+CASE(malloc_zero_is_unique_and_freeable,
+     "malloc(0) returns a unique pointer free() takes; malloc(3)")
 {
     void *p[500];
     for (int i = 0; i < 500; i++) {
         p[i] = malloc(0);
         REQUIRE(p[i] && is_aligned(p[i], 16));
-        for (int j = 0; j < i; j++) REQUIRE(p[j] != p[i]);
+        for (int j = 0; j < i; j++)
+            REQUIRE(p[j] != p[i]);
     }
-    for (int i = 0; i < 500; i++) free(p[i]);
+    for (int i = 0; i < 500; i++)
+        free(p[i]);
     p[0] = calloc(0, 8);
     p[1] = calloc(8, 0);
     REQUIRE(p[0] && p[1] && p[0] != p[1]);
@@ -71,10 +74,17 @@ CASE(malloc_zero_is_unique_and_freeable, "malloc(0) returns a unique pointer fre
 
 CASE(malloc_too_large_is_enomem, "sizes above PTRDIFF_MAX fail with ENOMEM; malloc(3) ERRORS")
 {
-    static const size_t sizes[] = {SIZE_MAX,       SIZE_MAX - 1,      SIZE_MAX - 15,
-                                   SIZE_MAX - 16,  SIZE_MAX - 4095,   SIZE_MAX - 4096,
-                                   SIZE_MAX - 8192, SIZE_MAX / 2 + 1, (size_t)PTRDIFF_MAX + 1,
-                                   SIZE_MAX - (2 << 20), SIZE_MAX / 2 + 4096};
+    static const size_t sizes[] = {SIZE_MAX,
+                                   SIZE_MAX - 1,
+                                   SIZE_MAX - 15,
+                                   SIZE_MAX - 16,
+                                   SIZE_MAX - 4095,
+                                   SIZE_MAX - 4096,
+                                   SIZE_MAX - 8192,
+                                   SIZE_MAX / 2 + 1,
+                                   (size_t)PTRDIFF_MAX + 1,
+                                   SIZE_MAX - (2 << 20),
+                                   SIZE_MAX / 2 + 4096};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         size_t n = hide_size(sizes[i]);
         errno = 0;
@@ -90,10 +100,11 @@ CASE(malloc_too_large_is_enomem, "sizes above PTRDIFF_MAX fail with ENOMEM; mall
     }
 }
 
-CASE(malloc_unobtainable_is_enomem, "sizes the address space can't hold fail with ENOMEM; malloc(3)")
+CASE(malloc_unobtainable_is_enomem,
+     "sizes the address space can't hold fail with ENOMEM; malloc(3)")
 {
-    static const size_t sizes[] = {PTRDIFF_MAX, PTRDIFF_MAX - 4096, SIZE_MAX / 4, (size_t)1 << 48,
-                                   ((size_t)1 << 47) + 1, (size_t)1 << 47};
+    static const size_t sizes[] = {PTRDIFF_MAX,     PTRDIFF_MAX - 4096,    SIZE_MAX / 4,
+                                   (size_t)1 << 48, ((size_t)1 << 47) + 1, (size_t)1 << 47};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         size_t n = hide_size(sizes[i]);
         errno = 0;
@@ -130,7 +141,8 @@ CASE(free_leaves_errno_alone, "free() preserves errno; malloc(3), POSIX.1-2024")
     static void *p[COUNT];
     for (size_t size = 16; size <= (size_t)1 << 20; size *= 16) {
         int count = size > 100000 ? 50 : COUNT;
-        for (int i = 0; i < count; i++) REQUIRE(p[i] = malloc(size));
+        for (int i = 0; i < count; i++)
+            REQUIRE(p[i] = malloc(size));
         for (int i = 0; i < count; i++) {
             errno = i;
             free(p[i]);
@@ -146,15 +158,18 @@ CASE(free_leaves_errno_alone, "free() preserves errno; malloc(3), POSIX.1-2024")
 
 CASE(free_null_does_nothing, "free(NULL) is no operation; C17 7.22.3.3")
 {
-    for (int i = 0; i < 100; i++) free(NULL);
+    for (int i = 0; i < 100; i++)
+        free(NULL);
 }
 
 CASE(calloc_overflow_is_enomem, "calloc fails with ENOMEM when n * m does not fit; C17 7.22.3.2")
 {
-    static const size_t pairs[][2] = {{SIZE_MAX / 2 + 1, 2}, {2, SIZE_MAX / 2 + 1},
+    static const size_t pairs[][2] = {{SIZE_MAX / 2 + 1, 2},
+                                      {2, SIZE_MAX / 2 + 1},
                                       {(size_t)1 << 32, (size_t)1 << 32},
                                       {((size_t)1 << 32) + 1, ((size_t)1 << 32) - 1},
-                                      {SIZE_MAX, SIZE_MAX},  {SIZE_MAX / 16 + 2, 16},
+                                      {SIZE_MAX, SIZE_MAX},
+                                      {SIZE_MAX / 16 + 2, 16},
                                       {((size_t)1 << 33) + 7, (size_t)1 << 31}};
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
         size_t n = hide_size(pairs[i][0]), m = hide_size(pairs[i][1]);
@@ -183,7 +198,8 @@ CASE(calloc_is_zero_after_dirty_reuse, "calloc's memory is zero, reused or not; 
                 REQUIRE(p[i] && (round == 1 || all_zero(p[i], n)));
                 memset(p[i], 0xA5, malloc_usable_size(p[i]));
             }
-            for (int i = count; i-- > 0;) free(p[i]);
+            for (int i = count; i-- > 0;)
+                free(p[i]);
         }
     }
 }
@@ -205,7 +221,8 @@ CASE(calloc_is_zero_after_realloc_and_memalign, "calloc clears what other entry 
             zero[i] = calloc(1, n + n / 2);
             REQUIRE(zero[i] && all_zero(zero[i], n + n / 2));
         }
-        for (int i = 0; i < 4; i++) free(zero[i]);
+        for (int i = 0; i < 4; i++)
+            free(zero[i]);
         free(grown);
     }
 }
@@ -246,19 +263,23 @@ static void peek(const void *at, void *out, size_t size)
 
 /* A heap that marks free slots by what it writes into them must not be fooled by a program that
  * holds the same bytes: copied from a freed block, out of a core file, or by chance. */
-CASE(contents_may_look_like_a_freed_block, "a block may hold any bytes, also those the heap leaves in "
-                                           "freed ones; C17 7.22.3")
+CASE(contents_may_look_like_a_freed_block,
+     "a block may hold any bytes, also those the heap leaves in "
+     "freed ones; C17 7.22.3")
 {
     for (size_t n = 16; n <= (size_t)1 << 17; n = n * 2 + 8) {
         enum { COUNT = 40, SEEN = 64 };
         char *p[COUNT], seen[COUNT][SEEN] = {{0}};
         size_t look = n < SEEN ? n : SEEN;
         for (int round = 0; round < 20; round++) {
-            for (int i = 0; i < COUNT; i++) REQUIRE(p[i] = malloc(n));
+            for (int i = 0; i < COUNT; i++)
+                REQUIRE(p[i] = malloc(n));
             for (int i = 0; i < COUNT; i++)
                 if (round) memcpy(p[i], seen[(i + round / 2) % COUNT], look);
-            for (int i = 0; i < COUNT; i++) REQUIRE(malloc_usable_size(p[i]) >= n);
-            for (int i = 0; i < COUNT; i += 3) REQUIRE(p[i] = realloc(p[i], n));
+            for (int i = 0; i < COUNT; i++)
+                REQUIRE(malloc_usable_size(p[i]) >= n);
+            for (int i = 0; i < COUNT; i += 3)
+                REQUIRE(p[i] = realloc(p[i], n));
             for (int i = 0; i < COUNT; i++) {
                 free(p[i]);
                 peek(p[i], seen[i], look);
@@ -292,11 +313,13 @@ CASE(blocks_never_overlap, "live blocks are disjoint; C17 7.22.3")
     }
 }
 
-CASE(cfree_is_absent_or_frees, "glibc offers no cfree to new programs since 2.26; one that is found "
-                               "must be this heap's; cfree(3)")
+CASE(cfree_is_absent_or_frees,
+     "glibc offers no cfree to new programs since 2.26; one that is found "
+     "must be this heap's; cfree(3)")
 {
     void (*found)(void *) = (void (*)(void *))dlsym(RTLD_DEFAULT, "cfree");
-    for (size_t n = 1; found && n <= (size_t)1 << 20; n *= 4) found(malloc(n));
+    for (size_t n = 1; found && n <= (size_t)1 << 20; n *= 4)
+        found(malloc(n));
 }
 
 /* A program linked before 2017 asks for exactly this version. */
@@ -321,8 +344,9 @@ extern void *__libc_valloc(size_t);
 extern void *__libc_pvalloc(size_t);
 extern void __libc_free(void *);
 
-CASE(libc_prefixed_names_are_the_same_heap, "__libc_malloc and its kin, exported by glibc, mix with "
-                                            "malloc and free")
+CASE(libc_prefixed_names_are_the_same_heap,
+     "__libc_malloc and its kin, exported by glibc, mix with "
+     "malloc and free")
 {
     for (size_t n = 1; n <= (size_t)1 << 20; n *= 8) {
         free(__libc_malloc(n));

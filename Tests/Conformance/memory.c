@@ -13,8 +13,8 @@
 /* Pointers to the blocks, in a mapping of their own so that they are no part of the heap. */
 static void **table(size_t count)
 {
-    void **p = mmap(NULL, count * sizeof *p, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                    -1, 0);
+    void **p =
+        mmap(NULL, count * sizeof *p, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     REQUIRE(p != MAP_FAILED);
     memset(p, 0, count * sizeof *p);
     return p;
@@ -25,7 +25,8 @@ static void go_on_for(double seconds)
 {
     double end = seconds_now() + seconds;
     for (uint64_t state = 1; seconds_now() < end;) {
-        for (int i = 0; i < 2000; i++) free(malloc(random_next(&state) % 3000));
+        for (int i = 0; i < 2000; i++)
+            free(malloc(random_next(&state) % 3000));
         free(malloc(100000));
         sleep_milliseconds(10);
     }
@@ -51,7 +52,8 @@ static void peak_and_return(size_t smallest, size_t largest, size_t total)
         memset(p[i], 1, n);
     }
     REQUIRE(resident_bytes() > before + total / 10 * 8);
-    for (size_t i = 0; i < count; i++) free(p[i]);
+    for (size_t i = 0; i < count; i++)
+        free(p[i]);
     go_on_for(1.5);
     require_near(before);
 }
@@ -80,7 +82,8 @@ static void *peak_in_thread(void *unused)
         REQUIRE(p[i] = malloc(600));
         memset(p[i], 1, 600);
     }
-    for (int i = 0; i < COUNT; i++) free(p[i]);
+    for (int i = 0; i < COUNT; i++)
+        free(p[i]);
     munmap(p, COUNT * sizeof *p);
     return unused;
 }
@@ -89,7 +92,8 @@ CASE_OURS(memory_of_ended_threads_goes_back, "what a thread freed before it ende
 {
     free(malloc(1));
     size_t before = resident_bytes();
-    for (int i = 0; i < 5; i++) run_thread(peak_in_thread, NULL, 0);
+    for (int i = 0; i < 5; i++)
+        run_thread(peak_in_thread, NULL, 0);
     go_on_for(1.5);
     require_near(before);
 }
@@ -99,7 +103,8 @@ enum { REMOTE = 100000 };
 
 static void *free_remote(void *unused)
 {
-    for (int i = 0; i < REMOTE; i++) free(remote[i]);
+    for (int i = 0; i < REMOTE; i++)
+        free(remote[i]);
     return unused;
 }
 
@@ -131,7 +136,8 @@ CASE(scattered_memory_goes_back, "pages between 1 % of blocks that stay go back:
     go_on_for(1.0);
     /* Each block that stays pins one page or two, of 400 MB in all. */
     REQUIRE(resident_bytes() < before + 100 * MIB);
-    for (int i = 0; i < PART; i++) free(p[i * 100]);
+    for (int i = 0; i < PART; i++)
+        free(p[i * 100]);
 }
 
 /* Sizes as programs have them: mostly small, some medium, few large. */
@@ -184,10 +190,12 @@ CASE(drifting_sizes_stay_bounded, "blocks whose sizes drift from 16 B to 8 KiB: 
     }
     /* Live are at most 164 MB. */
     REQUIRE(worst < 164 * MIB * 5 / 2);
-    for (int i = 0; i < COUNT; i++) free(p[i]);
+    for (int i = 0; i < COUNT; i++)
+        free(p[i]);
 }
 
-CASE(realloc_growth_stays_bounded, "a vector grown by 1.5 to 128 MiB five times holds no old copies")
+CASE(realloc_growth_stays_bounded,
+     "a vector grown by 1.5 to 128 MiB five times holds no old copies")
 {
     size_t before = resident_bytes();
     for (int round = 0; round < 5; round++) {
@@ -213,7 +221,8 @@ CASE(small_program_stays_small, "the RSS of a process that allocates 1 MB is bel
         memset(p[i], 1, 1000);
     }
     REQUIRE(resident_bytes() < 12 * MIB);
-    for (int i = 0; i < 1000; i++) free(p[i]);
+    for (int i = 0; i < 1000; i++)
+        free(p[i]);
 }
 
 CASE(untouched_memory_is_not_resident, "malloc and calloc of 1 GiB touch next to nothing")
@@ -227,8 +236,10 @@ CASE(untouched_memory_is_not_resident, "malloc and calloc of 1 GiB touch next to
     for (size_t n = 100000; n <= 32 * MIB; n *= 2) {
         void *block[8];
         before = resident_bytes();
-        for (int i = 0; i < 8; i++) REQUIRE(block[i] = calloc(1, n));
-        for (int i = 0; i < 8; i++) free(block[i]);
+        for (int i = 0; i < 8; i++)
+            REQUIRE(block[i] = calloc(1, n));
+        for (int i = 0; i < 8; i++)
+            free(block[i]);
         REQUIRE(resident_bytes() < before + 8 * MIB);
     }
 }

@@ -14,10 +14,7 @@ static const size_t slot_sizes[] = {1, 16, 24, 100, 128, 1000, 5000, 16384, 4000
 static const size_t large_sizes[] = {(size_t)100 << 10, (size_t)1 << 20, (size_t)64 << 20};
 #define EACH(SIZES, I) (size_t I = 0; I < sizeof SIZES / sizeof *SIZES; I++)
 
-static void free_it(void *p)
-{
-    free(p);
-}
+static void free_it(void *p) { free(p); }
 
 static void free_twice(void *p)
 {
@@ -25,20 +22,11 @@ static void free_twice(void *p)
     free(p);
 }
 
-static void realloc_it(void *p)
-{
-    (void)!realloc(hide(p), 100);
-}
+static void realloc_it(void *p) { (void)!realloc(hide(p), 100); }
 
-static void realloc_it_to_zero(void *p)
-{
-    (void)!realloc(hide(p), hide_size(0));
-}
+static void realloc_it_to_zero(void *p) { (void)!realloc(hide(p), hide_size(0)); }
 
-static void usable_size_of_it(void *p)
-{
-    (void)!malloc_usable_size(hide(p));
-}
+static void usable_size_of_it(void *p) { (void)!malloc_usable_size(hide(p)); }
 
 static void *must_malloc(size_t size)
 {
@@ -50,20 +38,24 @@ static void *must_malloc(size_t size)
 
 CASE_OURS(misuse_double_free, "the same block freed twice in a row aborts")
 {
-    for EACH(slot_sizes, i) {
-        void *p = must_malloc(slot_sizes[i]);
-        require_abort(free_twice, p, "double free", p);
-        free(p);
-    }
+    for
+        EACH(slot_sizes, i)
+        {
+            void *p = must_malloc(slot_sizes[i]);
+            require_abort(free_twice, p, "double free", p);
+            free(p);
+        }
 }
 
 CASE_OURS(misuse_double_free_large, "a large or huge block freed twice aborts")
 {
-    for EACH(large_sizes, i) {
-        void *p = must_malloc(large_sizes[i]);
-        require_abort(free_twice, p, NULL, p);
-        free(p);
-    }
+    for
+        EACH(large_sizes, i)
+        {
+            void *p = must_malloc(large_sizes[i]);
+            require_abort(free_twice, p, NULL, p);
+            free(p);
+        }
 }
 
 /* The second free comes when the slot is deep in its free list. */
@@ -72,21 +64,26 @@ static void free_twice_among_others(void *p)
     enum { COUNT = 1000 };
     static void *others[COUNT];
     size_t size = malloc_usable_size(p);
-    for (int i = 0; i < COUNT; i++) others[i] = must_malloc(size);
-    for (int i = 0; i < COUNT / 2; i++) free(others[i]);
+    for (int i = 0; i < COUNT; i++)
+        others[i] = must_malloc(size);
+    for (int i = 0; i < COUNT / 2; i++)
+        free(others[i]);
     free(p);
-    for (int i = COUNT / 2; i < COUNT; i++) free(others[i]);
+    for (int i = COUNT / 2; i < COUNT; i++)
+        free(others[i]);
     free(p);
 }
 
 CASE_OURS(misuse_double_free_with_others_between, "a slot already on its free list is freed again: "
                                                   "abort")
 {
-    for EACH(slot_sizes, i) {
-        void *p = must_malloc(slot_sizes[i]);
-        require_abort(free_twice_among_others, p, "double free", p);
-        free(p);
-    }
+    for
+        EACH(slot_sizes, i)
+        {
+            void *p = must_malloc(slot_sizes[i]);
+            require_abort(free_twice_among_others, p, "double free", p);
+            free(p);
+        }
 }
 
 static void free_overwrite_free(void *p)
@@ -98,11 +95,13 @@ static void free_overwrite_free(void *p)
 
 CASE_OURS(misuse_double_free_after_write, "a freed block written to and freed again aborts")
 {
-    for EACH(slot_sizes, i) {
-        void *p = must_malloc(slot_sizes[i]);
-        require_abort(free_overwrite_free, p, NULL, p);
-        free(p);
-    }
+    for
+        EACH(slot_sizes, i)
+        {
+            void *p = must_malloc(slot_sizes[i]);
+            require_abort(free_overwrite_free, p, NULL, p);
+            free(p);
+        }
 }
 
 /* The threads exist before the first free: making one allocates, possibly where `p` was, and then
@@ -112,10 +111,12 @@ static void *freed_in_turn;
 
 static void *free_at_turn(void *which)
 {
-    while (atomic_load(&turn) != (int)(uintptr_t)which) sched_yield();
+    while (atomic_load(&turn) != (int)(uintptr_t)which)
+        sched_yield();
     free(freed_in_turn);
     atomic_store(&turn, 0);
-    for (;;) pause();
+    for (;;)
+        pause();
     return NULL;
 }
 
@@ -123,7 +124,8 @@ static void *free_at_turn(void *which)
 static void let_free(int which)
 {
     atomic_store(&turn, which);
-    while (atomic_load(&turn) != 0) sched_yield();
+    while (atomic_load(&turn) != 0)
+        sched_yield();
 }
 
 static void start_turns(void *p)
@@ -157,29 +159,35 @@ static void free_there_twice(void *p)
 
 CASE_OURS(misuse_double_free_by_another_thread, "freed by another thread first, then by its owner")
 {
-    for EACH(slot_sizes, i) {
-        void *p = must_malloc(slot_sizes[i]);
-        require_abort(free_there_and_here, p, "double free", p);
-        free(p);
-    }
+    for
+        EACH(slot_sizes, i)
+        {
+            void *p = must_malloc(slot_sizes[i]);
+            require_abort(free_there_and_here, p, "double free", p);
+            free(p);
+        }
 }
 
 CASE_OURS(misuse_double_free_owner_first, "freed by its owner first, then by another thread")
 {
-    for EACH(slot_sizes, i) {
-        void *p = must_malloc(slot_sizes[i]);
-        require_abort(free_here_and_there, p, "double free", p);
-        free(p);
-    }
+    for
+        EACH(slot_sizes, i)
+        {
+            void *p = must_malloc(slot_sizes[i]);
+            require_abort(free_here_and_there, p, "double free", p);
+            free(p);
+        }
 }
 
 CASE_OURS(misuse_double_free_by_two_threads, "freed by two other threads")
 {
-    for EACH(slot_sizes, i) {
-        void *p = must_malloc(slot_sizes[i]);
-        require_abort(free_there_twice, p, "double free", p);
-        free(p);
-    }
+    for
+        EACH(slot_sizes, i)
+        {
+            void *p = must_malloc(slot_sizes[i]);
+            require_abort(free_there_twice, p, "double free", p);
+            free(p);
+        }
 }
 
 /* Every way to hand in a pointer that is none of the heap's. */
@@ -194,25 +202,32 @@ static void require_abort_by_all(void *bad)
 CASE_OURS(misuse_pointer_inside_a_slot, "an address inside a block, not its start: abort")
 {
     static const size_t offsets[] = {1, 8, 16, 64, 4096};
-    for EACH(slot_sizes, i) {
-        char *p = must_malloc(slot_sizes[i]);
-        for EACH(offsets, j) {
-            if (offsets[j] < malloc_usable_size(p)) require_abort_by_all(p + offsets[j]);
-        }
+    for
+        EACH(slot_sizes, i)
+        {
+            char *p = must_malloc(slot_sizes[i]);
+        for
+            EACH(offsets, j)
+            {
+                if (offsets[j] < malloc_usable_size(p)) require_abort_by_all(p + offsets[j]);
+            }
         free(p);
-    }
+        }
 }
 
 CASE_OURS(misuse_pointer_inside_a_large_block, "an address inside a large or huge block: abort")
 {
     static const size_t offsets[] = {1, 16, 4096, 8192, (size_t)64 << 10};
-    for EACH(large_sizes, i) {
-        char *p = must_malloc(large_sizes[i]);
-        for EACH(offsets, j) require_abort_by_all(p + offsets[j]);
+    for
+        EACH(large_sizes, i)
+        {
+            char *p = must_malloc(large_sizes[i]);
+        for
+            EACH(offsets, j) require_abort_by_all(p + offsets[j]);
         require_abort_by_all(p + large_sizes[i] / 2);
         require_abort_by_all(p + large_sizes[i] - 1);
         free(p);
-    }
+        }
 }
 
 CASE_OURS(misuse_pointer_to_stack, "an address of the stack: abort")
@@ -247,26 +262,40 @@ CASE_OURS(misuse_pointer_to_mapping, "an address of the program's own mapping: a
 
 CASE_OURS(misuse_wild_pointer, "unmapped, kernel and non-canonical addresses: abort")
 {
-    static const uintptr_t wild[] = {1, 8, 16, 4096, 0x10000, 0x123456789000, 0x7ffffffff000,
-                                     0x800000000000, 0x8000000000000000, 0xdeadbeefdeadbee0,
-                                     0x4141414141414140, 0xffff800000000000, 0xffffffffff600000,
-                                     UINTPTR_MAX & ~(uintptr_t)15, UINTPTR_MAX};
-    for EACH(wild, i) require_abort_by_all((void *)wild[i]);
+    static const uintptr_t wild[] = {1,
+                                     8,
+                                     16,
+                                     4096,
+                                     0x10000,
+                                     0x123456789000,
+                                     0x7ffffffff000,
+                                     0x800000000000,
+                                     0x8000000000000000,
+                                     0xdeadbeefdeadbee0,
+                                     0x4141414141414140,
+                                     0xffff800000000000,
+                                     0xffffffffff600000,
+                                     UINTPTR_MAX & ~(uintptr_t)15,
+                                     UINTPTR_MAX};
+    for
+        EACH(wild, i) require_abort_by_all((void *)wild[i]);
 }
 
 CASE_OURS(misuse_pointer_past_the_blocks, "a never handed out slot of a span in use: abort")
 {
-    for EACH(slot_sizes, i) {
-        if (slot_sizes[i] > 128) break;
-        char *p = must_malloc(slot_sizes[i]), *beyond = p;
-        /* The farthest of a few blocks; twenty more slots on there is none. */
-        for (int k = 0; k < 5; k++) {
-            char *q = must_malloc(slot_sizes[i]);
-            if (q > beyond) beyond = q;
+    for
+        EACH(slot_sizes, i)
+        {
+            if (slot_sizes[i] > 128) break;
+            char *p = must_malloc(slot_sizes[i]), *beyond = p;
+            /* The farthest of a few blocks; twenty more slots on there is none. */
+            for (int k = 0; k < 5; k++) {
+                char *q = must_malloc(slot_sizes[i]);
+                if (q > beyond) beyond = q;
+            }
+            beyond += 20 * malloc_usable_size(p);
+            require_abort(free_it, beyond, NULL, beyond);
         }
-        beyond += 20 * malloc_usable_size(p);
-        require_abort(free_it, beyond, NULL, beyond);
-    }
 }
 
 static void realloc_after_free(void *p)
@@ -283,17 +312,21 @@ static void usable_size_after_free(void *p)
 
 CASE_OURS(misuse_realloc_after_free, "realloc of a freed block aborts")
 {
-    for EACH(slot_sizes, i) {
-        void *p = must_malloc(slot_sizes[i]);
-        require_abort(realloc_after_free, p, NULL, p);
-        free(p);
-    }
-    for EACH(large_sizes, i) {
-        void *p = must_malloc(large_sizes[i]);
-        require_abort(realloc_after_free, p, NULL, p);
-        require_abort(usable_size_after_free, p, NULL, p);
-        free(p);
-    }
+    for
+        EACH(slot_sizes, i)
+        {
+            void *p = must_malloc(slot_sizes[i]);
+            require_abort(realloc_after_free, p, NULL, p);
+            free(p);
+        }
+    for
+        EACH(large_sizes, i)
+        {
+            void *p = must_malloc(large_sizes[i]);
+            require_abort(realloc_after_free, p, NULL, p);
+            require_abort(usable_size_after_free, p, NULL, p);
+            free(p);
+        }
 }
 
 static void free_old_after_realloc(void *p)
@@ -307,17 +340,16 @@ static void free_old_after_realloc(void *p)
 CASE_OURS(misuse_free_of_the_old_block_after_realloc, "the block realloc moved away from is freed: "
                                                       "abort")
 {
-    for EACH(slot_sizes, i) {
-        void *p = must_malloc(slot_sizes[i]);
-        require_abort(free_old_after_realloc, p, NULL, p);
-        free(p);
-    }
+    for
+        EACH(slot_sizes, i)
+        {
+            void *p = must_malloc(slot_sizes[i]);
+            require_abort(free_old_after_realloc, p, NULL, p);
+            free(p);
+        }
 }
 
-static void free_aligned_interior(void *p)
-{
-    free((char *)p + 4096);
-}
+static void free_aligned_interior(void *p) { free((char *)p + 4096); }
 
 CASE_OURS(misuse_of_aligned_blocks, "double and interior frees of aligned blocks abort")
 {
@@ -333,7 +365,8 @@ CASE_OURS(misuse_of_aligned_blocks, "double and interior frees of aligned blocks
 /* The report must not need what a thread in a bad place lacks: a big stack, a free descriptor. */
 static void free_twice_without_descriptors(void *p)
 {
-    for (int fd = 3; fd < 256; fd++) close(fd);
+    for (int fd = 3; fd < 256; fd++)
+        close(fd);
     close(0);
     close(1);
     free_twice(p);
@@ -352,10 +385,7 @@ static void *free_twice_in_thread(void *p)
     return NULL;
 }
 
-static void free_twice_on_a_small_stack(void *p)
-{
-    run_thread(free_twice_in_thread, p, 16384);
-}
+static void free_twice_on_a_small_stack(void *p) { run_thread(free_twice_in_thread, p, 16384); }
 
 CASE_OURS(misuse_is_reported_on_a_small_stack, "the report fits a stack of 16 KiB")
 {

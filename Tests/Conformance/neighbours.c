@@ -23,7 +23,8 @@ static void churn(unsigned rounds)
         p[i % 64] = malloc(i * 97 % (i % 50 ? 3000 : 300000));
         REQUIRE(p[i % 64]);
     }
-    for (int i = 0; i < 64; i++) free(p[i]);
+    for (int i = 0; i < 64; i++)
+        free(p[i]);
 }
 
 /* --- programs and libraries that interpose --------------------------------------------------- */
@@ -34,8 +35,9 @@ CASE(programs_interpose_system_calls, "a program that defines mmap, munmap, madv
     require_helper("helper_interpose", NULL, NULL, 0);
 }
 
-CASE(cxx_programs_with_a_malloc_of_their_own, "operators new and delete go through the malloc and free "
-                                              "the program defines, as libstdc++'s do")
+CASE(cxx_programs_with_a_malloc_of_their_own,
+     "operators new and delete go through the malloc and free "
+     "the program defines, as libstdc++'s do")
 {
     require_helper("helper_own_malloc_cxx", NULL, NULL, 0);
 }
@@ -44,13 +46,16 @@ static void preload_also(const char *name, bool first)
 {
     const char *preload = getenv("LD_PRELOAD");
     char list[8192];
-    if (first) snprintf(list, sizeof list, "%s %s", beside(name), preload ? preload : "");
-    else snprintf(list, sizeof list, "%s %s", preload ? preload : "", beside(name));
+    if (first)
+        snprintf(list, sizeof list, "%s %s", beside(name), preload ? preload : "");
+    else
+        snprintf(list, sizeof list, "%s %s", preload ? preload : "", beside(name));
     REQUIRE(setenv("LD_PRELOAD", list, 1) == 0);
 }
 
-CASE(wrappers_before_the_heap, "a preloaded library in front wraps malloc and calls dlsym(RTLD_NEXT) in "
-                               "it; dlsym(3)")
+CASE(wrappers_before_the_heap,
+     "a preloaded library in front wraps malloc and calls dlsym(RTLD_NEXT) in "
+     "it; dlsym(3)")
 {
     preload_also("plugin_wrap.so", true);
     require_helper("helper_allocate", "5", NULL, 0);
@@ -75,10 +80,13 @@ CASE(audit_libraries, "LD_AUDIT: a second libc, and calls before relocation is d
 
 CASE(loader_settings, "LD_BIND_NOW, LD_BIND_NOT, GLIBC_TUNABLES and MALLOC_ variables; ld.so(8)")
 {
-    static const char *const settings[][2] = {{"LD_BIND_NOW", "1"}, {"LD_BIND_NOT", "1"},
+    static const char *const settings[][2] = {{"LD_BIND_NOW", "1"},
+                                              {"LD_BIND_NOT", "1"},
                                               {"GLIBC_TUNABLES", "glibc.malloc.check=3"},
-                                              {"MALLOC_CHECK_", "3"}, {"MALLOC_PERTURB_", "85"},
-                                              {"MALLOC_ARENA_MAX", "1"}, {"LD_DYNAMIC_WEAK", "1"}};
+                                              {"MALLOC_CHECK_", "3"},
+                                              {"MALLOC_PERTURB_", "85"},
+                                              {"MALLOC_ARENA_MAX", "1"},
+                                              {"LD_DYNAMIC_WEAK", "1"}};
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
         char text[512];
         REQUIRE(setenv(settings[i][0], settings[i][1], 1) == 0);
@@ -89,8 +97,9 @@ CASE(loader_settings, "LD_BIND_NOW, LD_BIND_NOT, GLIBC_TUNABLES and MALLOC_ vari
     }
 }
 
-CASE(plugins_opened_with_deepbind, "a library opened RTLD_DEEPBIND looks in libc first and still shares "
-                                   "the heap: blocks pass both ways; dlopen(3)")
+CASE(plugins_opened_with_deepbind,
+     "a library opened RTLD_DEEPBIND looks in libc first and still shares "
+     "the heap: blocks pass both ways; dlopen(3)")
 {
     for (int i = 0; i < 20; i++) {
         void *library = dlopen(beside("plugin_c.so"), RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
@@ -122,18 +131,21 @@ static int allocate_for_object(struct dl_phdr_info *info, size_t size, void *unu
 
 static void *walk_objects(void *unused)
 {
-    while (!atomic_load(&stop)) dl_iterate_phdr(allocate_for_object, NULL);
+    while (!atomic_load(&stop))
+        dl_iterate_phdr(allocate_for_object, NULL);
     return unused;
 }
 
 static void *churn_for_long(void *unused)
 {
-    while (!atomic_load(&stop)) churn(500);
+    while (!atomic_load(&stop))
+        churn(500);
     return unused;
 }
 
-CASE(loader_lock_and_heap, "malloc under the loader's lock while others load, fork and allocate: no "
-                           "deadlock; dl_iterate_phdr(3)")
+CASE(loader_lock_and_heap,
+     "malloc under the loader's lock while others load, fork and allocate: no "
+     "deadlock; dl_iterate_phdr(3)")
 {
     pthread_t walker, churner;
     REQUIRE(pthread_create(&walker, NULL, walk_objects, NULL) == 0);
@@ -162,7 +174,8 @@ CASE(address_space_layouts, "no randomisation, legacy (bottom-up) layout, unlimi
                             "personality(2)")
 {
     static const unsigned long kinds[] = {ADDR_NO_RANDOMIZE, ADDR_COMPAT_LAYOUT,
-                                          ADDR_NO_RANDOMIZE | ADDR_COMPAT_LAYOUT, READ_IMPLIES_EXEC};
+                                          ADDR_NO_RANDOMIZE | ADDR_COMPAT_LAYOUT,
+                                          READ_IMPLIES_EXEC};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         if (personality(kinds[i]) == -1) SKIP("personality is not permitted");
         require_helper("helper_allocate", "20", NULL, 0);
@@ -190,12 +203,14 @@ CASE(great_reservations, "a program that reserves 64 TiB, as runtimes do, leaves
 static size_t use_up_mappings(char *area, size_t pages)
 {
     size_t made = 0;
-    while (made < pages / 2 && mprotect(area + made * 2 * 4096, 4096, PROT_READ) == 0) made++;
+    while (made < pages / 2 && mprotect(area + made * 2 * 4096, 4096, PROT_READ) == 0)
+        made++;
     return made;
 }
 
-CASE(mappings_used_up, "at vm.max_map_count malloc gives memory or ENOMEM, free keeps errno and nothing "
-                       "is lost; mmap(2), glibc's tst-free-errno")
+CASE(mappings_used_up,
+     "at vm.max_map_count malloc gives memory or ENOMEM, free keeps errno and nothing "
+     "is lost; mmap(2), glibc's tst-free-errno")
 {
     enum { PAGES = 1 << 18, KEPT = 64 };
     char *kept[KEPT];
@@ -230,8 +245,9 @@ CASE(mappings_used_up, "at vm.max_map_count malloc gives memory or ENOMEM, free 
     churn(5000);
 }
 
-CASE(pages_may_be_protected, "page-aligned blocks may be made read-only or inaccessible for a while; "
-                             "mprotect(2) EXAMPLES")
+CASE(pages_may_be_protected,
+     "page-aligned blocks may be made read-only or inaccessible for a while; "
+     "mprotect(2) EXAMPLES")
 {
     enum { COUNT = 100 };
     char *p[COUNT];
@@ -252,8 +268,8 @@ CASE(pages_may_be_protected, "page-aligned blocks may be made read-only or inacc
 CASE(pages_may_be_advised, "mlock, MADV_DONTNEED, MADV_FREE, MADV_DONTFORK on a program's blocks; "
                            "madvise(2)")
 {
-    static const int advice[] = {MADV_DONTNEED, MADV_FREE, MADV_DONTFORK, MADV_DONTDUMP,
-                                 MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_RANDOM, MADV_WILLNEED};
+    static const int advice[] = {MADV_DONTNEED, MADV_FREE,       MADV_DONTFORK, MADV_DONTDUMP,
+                                 MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_RANDOM,   MADV_WILLNEED};
     for (size_t i = 0; i < sizeof advice / sizeof *advice; i++) {
         char *p = memalign(4096, 16 * 4096);
         REQUIRE(p);
@@ -299,7 +315,8 @@ static void run_coroutine(void)
 CASE(coroutines_allocate, "malloc on stacks made by the program, of 8 KiB; makecontext(3)")
 {
     size_t size = 8192;
-    char *area = mmap(NULL, size + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *area =
+        mmap(NULL, size + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     REQUIRE(area != MAP_FAILED && mprotect(area, 4096, PROT_NONE) == 0);
     /* Bound now: the loader's resolver needs more stack than this. */
     free(realloc(calloc(1, 1), 2));

@@ -18,7 +18,8 @@
 #pragma GCC diagnostic ignored "-Walloc-size-larger-than="
 #pragma GCC diagnostic ignored "-Wmismatched-new-delete"
 
-namespace {
+namespace
+{
 
 constexpr size_t huge = static_cast<size_t>(PTRDIFF_MAX) - 4096;
 
@@ -46,7 +47,8 @@ CASE(operators_new_and_delete, "new, new[], their nothrow forms; delete plain an
     }
 }
 
-CASE(operators_aligned, "all aligned forms, aligned and sized delete; [new.delete.single] (align_val_t)")
+CASE(operators_aligned,
+     "all aligned forms, aligned and sized delete; [new.delete.single] (align_val_t)")
 {
     for (size_t a = 1; a <= 2 << 20; a *= 2) {
         const std::align_val_t alignment{a};
@@ -80,17 +82,20 @@ CASE(operators_delete_null, "every form of delete takes a null pointer; [new.del
     ::operator delete[](nullptr, alignment, std::nothrow);
 }
 
-CASE(operators_new_zero_is_unique, "new of size 0 gives distinct non-null pointers; [basic.stc.dynamic]")
+CASE(operators_new_zero_is_unique,
+     "new of size 0 gives distinct non-null pointers; [basic.stc.dynamic]")
 {
     void *p[100];
     for (int i = 0; i < 100; i++) {
         p[i] = i % 2 ? ::operator new(0) : ::operator new[](0, std::nothrow);
         REQUIRE(p[i] && std::find(p, p + i, p[i]) == p + i);
     }
-    for (void *q : p) ::operator delete(q);
+    for (void *q : p)
+        ::operator delete(q);
 }
 
-CASE(operators_new_throws_bad_alloc, "without a handler new throws bad_alloc; [new.delete.single]/4")
+CASE(operators_new_throws_bad_alloc,
+     "without a handler new throws bad_alloc; [new.delete.single]/4")
 {
     /* Not SIZE_MAX: libstdc++ 12 rounds up to the alignment without looking for overflow. */
     for (size_t n : {huge, static_cast<size_t>(PTRDIFF_MAX) + 1, SIZE_MAX - 8191}) {
@@ -107,7 +112,8 @@ CASE(operators_new_throws_bad_alloc, "without a handler new throws bad_alloc; [n
             caught++;
         }
         try {
-            ::operator delete(hide(::operator new(n, std::align_val_t{64})), std::align_val_t{64});
+            ::operator delete (hide(::operator new (n, std::align_val_t{64})),
+                               std::align_val_t{64});
         } catch (const std::bad_alloc &) {
             caught++;
         }
@@ -127,14 +133,15 @@ CASE(operators_nothrow_return_null, "nothrow forms return a null pointer; [new.d
         n = hide_size(n);
         REQUIRE(::operator new(n, std::nothrow) == nullptr);
         REQUIRE(::operator new[](n, std::nothrow) == nullptr);
-        REQUIRE(::operator new(n, std::align_val_t{64}, std::nothrow) == nullptr);
+        REQUIRE(::operator new (n, std::align_val_t{64}, std::nothrow) == nullptr);
         REQUIRE(::operator new[](n, std::align_val_t{4096}, std::nothrow) == nullptr);
     }
     REQUIRE(new (std::nothrow) char[hide_size(huge)] == nullptr);
 }
 
-CASE(operators_new_array_too_long, "a new-expression whose size overflows throws bad_alloc or its child "
-                                   "bad_array_new_length; [expr.new]/9")
+CASE(operators_new_array_too_long,
+     "a new-expression whose size overflows throws bad_alloc or its child "
+     "bad_array_new_length; [expr.new]/9")
 {
     struct Large {
         char bytes[1000];
@@ -148,7 +155,8 @@ CASE(operators_new_array_too_long, "a new-expression whose size overflows throws
     REQUIRE(caught);
 }
 
-namespace {
+namespace
+{
 
 int handler_calls;
 std::vector<void *> *reserve;
@@ -187,12 +195,13 @@ template <typename Allocate> void require_handler_called(Allocate allocate)
 
 } // namespace
 
-CASE(new_handler_is_called_until_it_gives_up, "new calls the handler in a loop until it succeeds, the "
-                                              "handler throws or is removed; [new.delete.single]/4")
+CASE(new_handler_is_called_until_it_gives_up,
+     "new calls the handler in a loop until it succeeds, the "
+     "handler throws or is removed; [new.delete.single]/4")
 {
     require_handler_called([](size_t n) { return ::operator new(n); });
     require_handler_called([](size_t n) { return ::operator new[](n); });
-    require_handler_called([](size_t n) { return ::operator new(n, std::align_val_t{64}); });
+    require_handler_called([](size_t n) { return ::operator new (n, std::align_val_t{64}); });
     require_handler_called([](size_t n) { return ::operator new[](n, std::align_val_t{128}); });
 }
 
@@ -202,7 +211,7 @@ CASE(new_handler_is_called_by_nothrow_forms, "the nothrow forms call the handler
     require_handler_called([](size_t n) { return ::operator new(n, std::nothrow); });
     require_handler_called([](size_t n) { return ::operator new[](n, std::nothrow); });
     require_handler_called(
-        [](size_t n) { return ::operator new(n, std::align_val_t{64}, std::nothrow); });
+        [](size_t n) { return ::operator new (n, std::align_val_t{64}, std::nothrow); });
     require_handler_called(
         [](size_t n) { return ::operator new[](n, std::align_val_t{64}, std::nothrow); });
 }
@@ -226,7 +235,8 @@ CASE(new_handler_may_free_memory, "what the handler frees serves the request; [n
     delete reserve;
 }
 
-CASE(new_handler_may_throw_its_own, "a handler may throw a class derived from bad_alloc; [new.handler]")
+CASE(new_handler_may_throw_its_own,
+     "a handler may throw a class derived from bad_alloc; [new.handler]")
 {
     struct Exhausted : std::bad_alloc {
     };
@@ -250,12 +260,13 @@ CASE(malloc_calls_no_new_handler, "malloc, calloc, realloc and memalign do not c
     REQUIRE(handler_calls == 0);
 }
 
-CASE(operators_mix_with_malloc, "libstdc++ on glibc: operator new's blocks are malloc's; programs rely")
+CASE(operators_mix_with_malloc,
+     "libstdc++ on glibc: operator new's blocks are malloc's; programs rely")
 {
     for (size_t n = 1; n < 1 << 21; n *= 3) {
         free(::operator new(n));
         free(::operator new[](n));
-        free(::operator new(n, std::align_val_t{64}));
+        free(::operator new (n, std::align_val_t{64}));
         ::operator delete(hide(malloc(n)));
         ::operator delete[](hide(memalign(128, n)));
         void *p = realloc(::operator new(n), 2 * n);
@@ -264,14 +275,16 @@ CASE(operators_mix_with_malloc, "libstdc++ on glibc: operator new's blocks are m
     }
 }
 
-CASE(operators_delete_of_a_wrong_size, "sized delete with a wrong size works as on glibc, where the size "
-                                       "is ignored")
+CASE(operators_delete_of_a_wrong_size,
+     "sized delete with a wrong size works as on glibc, where the size "
+     "is ignored")
 {
     for (size_t n = 1; n < 1 << 21; n *= 3) {
         ::operator delete(hide(::operator new(n)), n / 2);
         ::operator delete(hide(::operator new(n)), n * 100);
         ::operator delete[](hide(::operator new[](n)), hide_size(0));
-        ::operator delete(hide(::operator new(n, std::align_val_t{64})), n + 7, std::align_val_t{64});
+        ::operator delete (hide(::operator new (n, std::align_val_t{64})), n + 7,
+                           std::align_val_t{64});
         ::operator delete(hide(::operator new(n)));
     }
     ::operator delete(hide(::operator new(10)), hide_size(SIZE_MAX));
@@ -281,10 +294,10 @@ CASE(operators_keep_errno_on_success, "new and delete leave errno alone when the
 {
     errno = 321;
     for (size_t n = 1; n < 64 << 20; n *= 2) {
-        void *p = ::operator new(n), *q = ::operator new(n, std::align_val_t{4096});
+        void *p = ::operator new(n), *q = ::operator new (n, std::align_val_t{4096});
         REQUIRE(p && q && errno == 321);
         ::operator delete(p, n);
-        ::operator delete(q, std::align_val_t{4096});
+        ::operator delete (q, std::align_val_t{4096});
         REQUIRE(errno == 321);
     }
 }
@@ -320,13 +333,15 @@ CASE(temporary_buffers, "std::get_temporary_buffer, stable_sort, inplace_merge; 
 #pragma GCC diagnostic pop
     std::vector<int> numbers(100000);
     uint64_t state = 1;
-    for (int &n : numbers) n = static_cast<int>(random_next(&state));
+    for (int &n : numbers)
+        n = static_cast<int>(random_next(&state));
     std::stable_sort(numbers.begin(), numbers.end());
     REQUIRE(std::is_sorted(numbers.begin(), numbers.end()));
 }
 
-CASE(programs_replace_operators, "a program's own operators new and delete are used, by libstdc++ too; "
-                                 "[replacement.functions]")
+CASE(programs_replace_operators,
+     "a program's own operators new and delete are used, by libstdc++ too; "
+     "[replacement.functions]")
 {
     require_helper("helper_own_new", nullptr, nullptr, 0);
 }

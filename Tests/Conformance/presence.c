@@ -27,7 +27,8 @@ static void use_the_heap(void)
         free(q);
         free(p);
     }
-    for (int i = 0; i < 10000; i++) free(malloc((size_t)i));
+    for (int i = 0; i < 10000; i++)
+        free(malloc((size_t)i));
     malloc_trim(0);
 }
 
@@ -38,7 +39,8 @@ static void *use_in_thread(void *unused)
 }
 
 /* Whoever started this program may have left descriptors open; the helper starts without. */
-CASE(no_descriptor_is_held, "only 0, 1 and 2 are open, at the start and later; open(2): lowest number")
+CASE(no_descriptor_is_held,
+     "only 0, 1 and 2 are open, at the start and later; open(2): lowest number")
 {
     close_range(3, ~0u, 0);
     require_helper("helper_descriptors", NULL, NULL, 0);
@@ -61,7 +63,8 @@ CASE(no_thread_is_added, "the process has the threads it made; /proc/self/task")
     REQUIRE(thread_count() == 1);
 }
 
-CASE(no_signal_is_touched, "every disposition, the mask and pending set are as exec left them; signal(7)")
+CASE(no_signal_is_touched,
+     "every disposition, the mask and pending set are as exec left them; signal(7)")
 {
     struct sigaction action;
     sigset_t mask;
@@ -71,7 +74,8 @@ CASE(no_signal_is_touched, "every disposition, the mask and pending set are as e
         REQUIRE(action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN);
     }
     REQUIRE(sigprocmask(SIG_SETMASK, NULL, &mask) == 0);
-    for (int number = 1; number < NSIG; number++) REQUIRE(sigismember(&mask, number) != 1);
+    for (int number = 1; number < NSIG; number++)
+        REQUIRE(sigismember(&mask, number) != 1);
     stack_t stack;
     REQUIRE(sigaltstack(NULL, &stack) == 0 && (stack.ss_flags & SS_DISABLE));
 }
@@ -104,7 +108,8 @@ CASE(process_attributes_are_kept, "umask, dumpable, name, nice and stack limit a
     REQUIRE(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 0);
 }
 
-CASE(umask_is_kept_at_start, "a program started with umask 077 has it, one with 0 has that; umask(2)")
+CASE(umask_is_kept_at_start,
+     "a program started with umask 077 has it, one with 0 has that; umask(2)")
 {
     umask(077);
     require_helper("helper_umask", "077", NULL, 0);
@@ -121,7 +126,8 @@ CASE(nothing_is_printed, "no output on stdout or stderr, from start to exit")
     REQUIRE(pclose(pipe) == 0);
 }
 
-CASE(environment_reaches_children, "LD_PRELOAD and all else is passed on, nothing is added; execve(2)")
+CASE(environment_reaches_children,
+     "LD_PRELOAD and all else is passed on, nothing is added; execve(2)")
 {
     char *preload = getenv("LD_PRELOAD");
     char want[4096], got[4096];
@@ -132,7 +138,8 @@ CASE(environment_reaches_children, "LD_PRELOAD and all else is passed on, nothin
     got[n] = 0;
     REQUIRE(pclose(pipe) == 0 && strcmp(want, got) == 0);
     for (char **variable = environ; *variable; variable++)
-        REQUIRE(strncmp(*variable, "MEMCTL_", 7) != 0 || strncmp(*variable, "MEMCTL_TRACE=", 13) == 0);
+        REQUIRE(strncmp(*variable, "MEMCTL_", 7) != 0 ||
+                strncmp(*variable, "MEMCTL_TRACE=", 13) == 0);
 }
 
 CASE(cleared_environment_is_no_trouble, "clearenv(3), unsetenv and a NULL environ")
@@ -157,11 +164,13 @@ CASE(cleared_environment_is_no_trouble, "clearenv(3), unsetenv and a NULL enviro
 static bool left_in_shared_memory(pid_t pid)
 {
     char command[128];
-    snprintf(command, sizeof command, "ls -d /dev/shm/%d* /dev/shm/*/%d* >/dev/null 2>&1", pid, pid);
+    snprintf(command, sizeof command, "ls -d /dev/shm/%d* /dev/shm/*/%d* >/dev/null 2>&1", pid,
+             pid);
     return system(command) == 0;
 }
 
-CASE(no_file_is_left, "a process that ended by exit or _exit, forked or not, leaves no file in /dev/shm")
+CASE(no_file_is_left,
+     "a process that ended by exit or _exit, forked or not, leaves no file in /dev/shm")
 {
     char helper[4096];
     snprintf(helper, sizeof helper, "%s", beside("helper_allocate"));
@@ -222,14 +231,34 @@ CASE_OURS(library_needs_libc_only, "the library pulls nothing else into the proc
 }
 
 /* What a library interposes by accident changes programs that define or look for the same name. */
-CASE_OURS(all_entry_points_are_ours, "every name of the malloc family comes from the same library: a "
-                                     "block never meets another heap")
+CASE_OURS(all_entry_points_are_ours,
+          "every name of the malloc family comes from the same library: a "
+          "block never meets another heap")
 {
-    static const char *const names[] = {
-        "malloc", "calloc", "realloc", "reallocarray", "free", "posix_memalign", "aligned_alloc",
-        "memalign", "valloc", "pvalloc", "malloc_usable_size", "malloc_trim", "mallinfo",
-        "mallinfo2", "malloc_info", "malloc_stats", "mallopt", "__libc_malloc", "__libc_calloc",
-        "__libc_realloc", "__libc_free", "__libc_memalign", "__libc_valloc", "__libc_pvalloc"};
+    static const char *const names[] = {"malloc",
+                                        "calloc",
+                                        "realloc",
+                                        "reallocarray",
+                                        "free",
+                                        "posix_memalign",
+                                        "aligned_alloc",
+                                        "memalign",
+                                        "valloc",
+                                        "pvalloc",
+                                        "malloc_usable_size",
+                                        "malloc_trim",
+                                        "mallinfo",
+                                        "mallinfo2",
+                                        "malloc_info",
+                                        "malloc_stats",
+                                        "mallopt",
+                                        "__libc_malloc",
+                                        "__libc_calloc",
+                                        "__libc_realloc",
+                                        "__libc_free",
+                                        "__libc_memalign",
+                                        "__libc_valloc",
+                                        "__libc_pvalloc"};
     Dl_info ours, info;
     REQUIRE(dladdr(dlsym(RTLD_DEFAULT, "malloc"), &ours) && !strstr(ours.dli_fname, "libc.so"));
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {

@@ -30,8 +30,10 @@ CASE(realloc_zero_frees_and_returns_null, "realloc(p, 0) is free(p), errno untou
             REQUIRE(realloc(p, hide_size(0)) == NULL && errno == 4711);
         }
     }
-    for (int i = 0; i < 300000; i++) REQUIRE(realloc(malloc(1000), hide_size(0)) == NULL);
-    for (int i = 0; i < 1000; i++) REQUIRE(reallocarray(malloc(1000), 0, 7) == NULL);
+    for (int i = 0; i < 300000; i++)
+        REQUIRE(realloc(malloc(1000), hide_size(0)) == NULL);
+    for (int i = 0; i < 1000; i++)
+        REQUIRE(reallocarray(malloc(1000), 0, 7) == NULL);
     /* Leaked, the blocks of the loop before would be 300 MB. */
     REQUIRE(resident_bytes() < before + ((size_t)100 << 20));
 }
@@ -39,9 +41,15 @@ CASE(realloc_zero_frees_and_returns_null, "realloc(p, 0) is free(p), errno untou
 /* Contents survive every change of size; `make` decides how the first block is made. */
 static void walk_sizes(void *(*make)(size_t))
 {
-    static const size_t sizes[] = {1, 15, 16, 17, 40, 64, 100, 129, 500, 1024, 1025, 4000, 4096,
-                                   5000, 9000, 16384, 33000, 65536, 70000, 131072, 200000, 262144,
-                                   1 << 20, (1 << 20) + 1, 3 << 20, 8 << 20, (20 << 20) + 123};
+    static const size_t sizes[] = {1,       15,      16,
+                                   17,      40,      64,
+                                   100,     129,     500,
+                                   1024,    1025,    4000,
+                                   4096,    5000,    9000,
+                                   16384,   33000,   65536,
+                                   70000,   131072,  200000,
+                                   262144,  1 << 20, (1 << 20) + 1,
+                                   3 << 20, 8 << 20, (20 << 20) + 123};
     enum { COUNT = sizeof sizes / sizeof *sizes };
     for (int from = 0; from < COUNT; from++) {
         for (int to = 0; to < COUNT; to++) {
@@ -107,7 +115,8 @@ CASE(realloc_huge_grows_and_shrinks, "huge blocks keep contents through many siz
         n = larger < (size_t)200 << 20 ? larger : (size_t)1 << 20;
         if (n < larger) REQUIRE(p = realloc(p, n));
     }
-    for (int i = 0; i < 64; i++) free(guards[i]);
+    for (int i = 0; i < 64; i++)
+        free(guards[i]);
     p = realloc(p, 100);
     REQUIRE(p && pattern_holds(p, 100, 9));
     free(p);
@@ -157,7 +166,8 @@ CASE(realloc_by_one_byte_to_1_mib, "growth in steps of one byte keeps contents a
         REQUIRE(p);
         p[n - 1] = (char)(n * 31);
     }
-    for (size_t n = 1; n <= (size_t)1 << 20; n++) REQUIRE(p[n - 1] == (char)(n * 31));
+    for (size_t n = 1; n <= (size_t)1 << 20; n++)
+        REQUIRE(p[n - 1] == (char)(n * 31));
     for (size_t n = (size_t)1 << 20; n > 1; n -= 37 < n - 1 ? 37 : n - 1) {
         p = realloc(p, n);
         REQUIRE(p && p[n - 1] == (char)(n * 31));
@@ -166,7 +176,8 @@ CASE(realloc_by_one_byte_to_1_mib, "growth in steps of one byte keeps contents a
     REQUIRE(seconds_now() - start < 8);
 }
 
-CASE(realloc_gives_memory_back, "a block shrunk from 64 MiB to 64 bytes does not keep 64 MiB resident")
+CASE(realloc_gives_memory_back,
+     "a block shrunk from 64 MiB to 64 bytes does not keep 64 MiB resident")
 {
     enum { COUNT = 8 };
     char *p[COUNT];
@@ -179,9 +190,11 @@ CASE(realloc_gives_memory_back, "a block shrunk from 64 MiB to 64 bytes does not
         REQUIRE(p[i]);
     }
     sleep_milliseconds(300);
-    for (int i = 0; i < 1000; i++) free(malloc(1000));
+    for (int i = 0; i < 1000; i++)
+        free(malloc(1000));
     REQUIRE(resident_bytes() < before + 3 * n);
-    for (int i = 0; i < COUNT; i++) free(p[i]);
+    for (int i = 0; i < COUNT; i++)
+        free(p[i]);
 }
 
 CASE(reallocarray_scales, "reallocarray(p, n, m) is realloc(p, n * m); malloc(3)")
@@ -191,7 +204,8 @@ CASE(reallocarray_scales, "reallocarray(p, n, m) is realloc(p, n * m); malloc(3)
         p = reallocarray(p, n, sizeof *p);
         REQUIRE(p && malloc_usable_size(p) >= n * sizeof *p);
         p[n - 1] = (int)n;
-        for (size_t at = 1; at <= n; at = at * 3 / 2 + 1) REQUIRE(p[at - 1] == (int)at);
+        for (size_t at = 1; at <= n; at = at * 3 / 2 + 1)
+            REQUIRE(p[at - 1] == (int)at);
     }
     free(p);
 }

@@ -31,7 +31,8 @@ static void use_the_heap(void)
         free(p);
         free(r);
     }
-    for (int i = 0; i < 20000; i++) free(malloc((size_t)i));
+    for (int i = 0; i < 20000; i++)
+        free(malloc((size_t)i));
     malloc_trim(0);
 }
 
@@ -42,11 +43,11 @@ static void install_filter(const int *allowed, size_t count, unsigned otherwise)
 {
     struct sock_filter program[64];
     size_t at = 0;
-    program[at++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
-                                                 offsetof(struct seccomp_data, nr));
+    program[at++] =
+        (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
     for (size_t i = 0; i < count; i++) {
-        program[at++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,
-                                                     (unsigned)allowed[i], 0, 1);
+        program[at++] =
+            (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)allowed[i], 0, 1);
         program[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
     }
     program[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, otherwise);
@@ -55,9 +56,9 @@ static void install_filter(const int *allowed, size_t count, unsigned otherwise)
     if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) != 0) SKIP("no seccomp filters here");
 }
 
-static const int needed_by_glibc[] = {
-    SYS_read, SYS_write, SYS_exit, SYS_exit_group, SYS_mmap, SYS_munmap, SYS_mremap, SYS_madvise,
-    SYS_mprotect, SYS_brk, SYS_futex, SYS_rt_sigreturn};
+static const int needed_by_glibc[] = {SYS_read,     SYS_write,  SYS_exit,   SYS_exit_group,
+                                      SYS_mmap,     SYS_munmap, SYS_mremap, SYS_madvise,
+                                      SYS_mprotect, SYS_brk,    SYS_futex,  SYS_rt_sigreturn};
 #define COUNT_OF(ARRAY) (sizeof ARRAY / sizeof *ARRAY)
 
 static void use_under_a_filter(void *otherwise)
@@ -74,8 +75,9 @@ CASE(seccomp_kill_filter, "a filter of what glibc's malloc needs kills nobody, h
 }
 
 /* glibc asks getrandom() for a key at the first call. */
-CASE_OURS(seccomp_kill_filter_before_first_use, "the same when the filter comes before any malloc, in "
-                                                "the process itself and in a child")
+CASE_OURS(seccomp_kill_filter_before_first_use,
+          "the same when the filter comes before any malloc, in "
+          "the process itself and in a child")
 {
     require_child(use_under_a_filter, (void *)(uintptr_t)SECCOMP_RET_KILL_PROCESS);
     use_under_a_filter((void *)(uintptr_t)SECCOMP_RET_KILL_PROCESS);
@@ -89,8 +91,9 @@ CASE(seccomp_enosys_filter, "other system calls answered by ENOSYS are done with
 
 static void use_without_madvise(void *unused)
 {
-    static const int fewer[] = {SYS_read, SYS_write, SYS_exit, SYS_exit_group, SYS_mmap, SYS_munmap,
-                                SYS_mremap, SYS_mprotect, SYS_brk, SYS_futex, SYS_rt_sigreturn};
+    static const int fewer[] = {SYS_read, SYS_write,  SYS_exit,        SYS_exit_group,
+                                SYS_mmap, SYS_munmap, SYS_mremap,      SYS_mprotect,
+                                SYS_brk,  SYS_futex,  SYS_rt_sigreturn};
     (void)unused;
     install_filter(fewer, COUNT_OF(fewer), SECCOMP_RET_ERRNO | EPERM);
     use_the_heap();
@@ -121,14 +124,30 @@ static void *use_in_thread(void *unused)
 
 static void use_in_threads_under_a_filter(void *unused)
 {
-    static const int threads_too[] = {
-        SYS_read, SYS_write, SYS_exit, SYS_exit_group, SYS_mmap, SYS_munmap, SYS_mremap,
-        SYS_madvise, SYS_mprotect, SYS_brk, SYS_futex, SYS_rt_sigreturn, SYS_clone, SYS_clone3,
-        SYS_set_robust_list, SYS_rseq, SYS_rt_sigprocmask, SYS_getrandom,
-        SYS_sched_getaffinity, SYS_rt_sigaction};
+    static const int threads_too[] = {SYS_read,
+                                      SYS_write,
+                                      SYS_exit,
+                                      SYS_exit_group,
+                                      SYS_mmap,
+                                      SYS_munmap,
+                                      SYS_mremap,
+                                      SYS_madvise,
+                                      SYS_mprotect,
+                                      SYS_brk,
+                                      SYS_futex,
+                                      SYS_rt_sigreturn,
+                                      SYS_clone,
+                                      SYS_clone3,
+                                      SYS_set_robust_list,
+                                      SYS_rseq,
+                                      SYS_rt_sigprocmask,
+                                      SYS_getrandom,
+                                      SYS_sched_getaffinity,
+                                      SYS_rt_sigaction};
     (void)unused;
     install_filter(threads_too, COUNT_OF(threads_too), SECCOMP_RET_KILL_PROCESS);
-    for (int i = 0; i < 5; i++) run_thread(use_in_thread, NULL, 0);
+    for (int i = 0; i < 5; i++)
+        run_thread(use_in_thread, NULL, 0);
 }
 
 /* glibc's heap opens /proc/sys/vm/overcommit_memory when a thread's arena shrinks. */
@@ -148,15 +167,19 @@ static void live_in_strict_mode(void *fd)
 {
     /* mode 1 allows read, write, exit and sigreturn: a heap that has memory can serve. */
     void *p[100];
-    for (int i = 0; i < 1000; i++) free(malloc(200));
+    for (int i = 0; i < 1000; i++)
+        free(malloc(200));
     if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT) != 0) _exit(STATUS_SKIPPED);
-    for (int i = 0; i < 100; i++) p[i] = malloc(20);
-    for (int i = 0; i < 100; i++) free(p[i]);
+    for (int i = 0; i < 100; i++)
+        p[i] = malloc(20);
+    for (int i = 0; i < 100; i++)
+        free(p[i]);
     write_a_byte(fd);
     syscall(SYS_exit, 0);
 }
 
-CASE(seccomp_strict_mode, "small blocks from memory at hand need no system call but write; seccomp(2)")
+CASE(seccomp_strict_mode,
+     "small blocks from memory at hand need no system call but write; seccomp(2)")
 {
     int fd = open("/dev/null", O_WRONLY);
     REQUIRE(fd >= 0);
@@ -235,7 +258,8 @@ CASE(shm_full, "/dev/shm without a free page: no SIGBUS, no output")
     int fd = open("/dev/shm/full", O_CREAT | O_WRONLY, 0600);
     char page[4096] = {1};
     REQUIRE(fd >= 0);
-    while (write(fd, page, sizeof page) > 0) continue;
+    while (write(fd, page, sizeof page) > 0)
+        continue;
     close(fd);
     require_normal_life();
 }
@@ -262,14 +286,16 @@ CASE(shm_missing, "no /dev/shm at all")
 {
     if (unshare(CLONE_NEWNS) != 0) SKIP("no mount namespace: unshare is not permitted");
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) SKIP("mount is not permitted");
-    if (umount2("/dev/shm", MNT_DETACH) != 0 && errno != EINVAL) SKIP("/dev/shm can't be unmounted");
+    if (umount2("/dev/shm", MNT_DETACH) != 0 && errno != EINVAL)
+        SKIP("/dev/shm can't be unmounted");
     if (mount("tmpfs", "/dev", "tmpfs", 0, "mode=755") != 0) SKIP("tmpfs can't be mounted");
     /* What a program expects of /dev, but no shm. */
     REQUIRE(mknod("/dev/null", S_IFCHR | 0666, (1 << 8) | 3) == 0);
     require_normal_life();
 }
 
-CASE(shm_of_another_user, "a directory of the expected name that belongs to somebody else or is a link")
+CASE(shm_of_another_user,
+     "a directory of the expected name that belongs to somebody else or is a link")
 {
     with_shared_memory_directory("mode=1777", 0);
     REQUIRE(mkdir("/dev/shm/memctl-0", 0777) == 0 && chown("/dev/shm/memctl-0", 65534, 65534) == 0);
@@ -336,7 +362,8 @@ CASE(no_descriptors_later, "RLIMIT_NOFILE of 3 and all closed: the heap goes on"
     run_thread(use_in_thread, NULL, 0);
 }
 
-CASE(all_descriptors_closed_before_start, "a program started with 0, 1 and 2 closed, as daemons are")
+CASE(all_descriptors_closed_before_start,
+     "a program started with 0, 1 and 2 closed, as daemons are")
 {
     char helper[4096];
     snprintf(helper, sizeof helper, "%s", beside("helper_allocate"));

@@ -77,7 +77,8 @@ static atomic_bool stop;
 
 static void *work_until_stopped(void *unused)
 {
-    while (!atomic_load(&stop)) work(500);
+    while (!atomic_load(&stop))
+        work(500);
     return unused;
 }
 
@@ -93,7 +94,8 @@ CASE(signals_storm_threads, "pthread_kill to threads in malloc; pthread_kill(3)"
         if (i % 64 == 0) sched_yield();
     }
     atomic_store(&stop, true);
-    for (int i = 0; i < COUNT; i++) REQUIRE(pthread_join(thread[i], NULL) == 0);
+    for (int i = 0; i < COUNT; i++)
+        REQUIRE(pthread_join(thread[i], NULL) == 0);
     REQUIRE(handled > 0);
 }
 
@@ -105,20 +107,23 @@ CASE(handlers_run_on_a_small_alternate_stack, "malloc interrupted by a handler o
     REQUIRE(sigaltstack(&stack, NULL) == 0);
     handle(SIGALRM, count_signal, SA_ONSTACK);
     set_timer(ITIMER_REAL, 200);
-    for (int i = 0; i < 100 || (handled < 500 && i < 5000); i++) work(1000);
+    for (int i = 0; i < 100 || (handled < 500 && i < 5000); i++)
+        work(1000);
     set_timer(ITIMER_REAL, 0);
     REQUIRE(handled > 0);
 }
 
-CASE(malloc_works_in_a_synchronous_handler, "raise() outside malloc: its handler may allocate, also on "
-                                            "an alternate stack; signal-safety(7)")
+CASE(malloc_works_in_a_synchronous_handler,
+     "raise() outside malloc: its handler may allocate, also on "
+     "an alternate stack; signal-safety(7)")
 {
     static char space[65536];
     stack_t stack = {.ss_sp = space, .ss_size = sizeof space};
     REQUIRE(sigaltstack(&stack, NULL) == 0);
     extern void allocate_in_signal(int);
     handle(SIGUSR2, allocate_in_signal, SA_ONSTACK);
-    for (int i = 0; i < 200; i++) REQUIRE(raise(SIGUSR2) == 0);
+    for (int i = 0; i < 200; i++)
+        REQUIRE(raise(SIGUSR2) == 0);
 }
 
 void allocate_in_signal(int number)
@@ -130,12 +135,10 @@ void allocate_in_signal(int number)
 static char *guarded;
 static sigjmp_buf out;
 
-static void leave(int number)
-{
-    siglongjmp(out, number);
-}
+static void leave(int number) { siglongjmp(out, number); }
 
-CASE(siglongjmp_out_of_a_fault, "a fault outside malloc left by siglongjmp harms no heap; sigsetjmp(3)")
+CASE(siglongjmp_out_of_a_fault,
+     "a fault outside malloc left by siglongjmp harms no heap; sigsetjmp(3)")
 {
     guarded = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     REQUIRE(guarded != MAP_FAILED);
@@ -168,7 +171,8 @@ CASE(timer_threads_allocate, "SIGEV_THREAD: libc makes threads with all signals 
     REQUIRE(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0);
     struct itimerspec often = {{0, 1000000}, {0, 1000000}};
     REQUIRE(timer_settime(timer, 0, &often, NULL) == 0);
-    for (int i = 0; i < 5000 && atomic_load(&timer_calls) < 50; i++) work(200);
+    for (int i = 0; i < 5000 && atomic_load(&timer_calls) < 50; i++)
+        work(200);
     timer_delete(timer);
     REQUIRE(atomic_load(&timer_calls) > 0);
 }

@@ -1,4 +1,4 @@
-/* statistics.c: cases about mallinfo, mallinfo2, malloc_info, malloc_stats, mallopt, malloc_trim. */
+/* statistics.c: cases about mallinfo(2), malloc_info, malloc_stats, mallopt, malloc_trim. */
 /* SPDX-License-Identifier: MIT */
 #include "conformance.h"
 
@@ -25,16 +25,19 @@ static void require_counted(size_t size, size_t count)
     REQUIRE(p);
     memset(p, 0, count * sizeof *p);
     size_t total = size * count, before = in_use();
-    for (size_t i = 0; i < count; i++) REQUIRE(p[i] = malloc(size));
+    for (size_t i = 0; i < count; i++)
+        REQUIRE(p[i] = malloc(size));
     size_t grown = in_use();
     REQUIRE(grown >= before + total && grown <= before + total * 2 + MIB);
-    for (size_t i = 0; i < count; i++) free(p[i]);
+    for (size_t i = 0; i < count; i++)
+        free(p[i]);
     /* A cache may hold a few. */
     REQUIRE(in_use() <= before + MIB + (total < 4 * MIB ? total / 4 : 0));
     free(p);
 }
 
-CASE(mallinfo2_counts_blocks, "uordblks and hblkhd grow and fall with what is allocated; mallinfo(3)")
+CASE(mallinfo2_counts_blocks,
+     "uordblks and hblkhd grow and fall with what is allocated; mallinfo(3)")
 {
     require_counted(40, 100000);
     require_counted(3000, 5000);
@@ -46,14 +49,17 @@ CASE(mallinfo2_counts_blocks, "uordblks and hblkhd grow and fall with what is al
 CASE(mallinfo2_adds_up, "arena = uordblks + fordblks; usmblks and fsmblks stay 0; mallinfo(3)")
 {
     void *keep[2000];
-    for (int i = 0; i < 2000; i++) keep[i] = malloc((size_t)i * 11);
-    for (int i = 0; i < 2000; i += 2) free(keep[i]);
+    for (int i = 0; i < 2000; i++)
+        keep[i] = malloc((size_t)i * 11);
+    for (int i = 0; i < 2000; i += 2)
+        free(keep[i]);
     struct mallinfo2 info = mallinfo2();
     REQUIRE(info.uordblks > 0 && info.uordblks <= info.arena);
     REQUIRE(info.arena == info.uordblks + info.fordblks);
     REQUIRE(info.usmblks == 0 && info.keepcost <= info.arena);
     REQUIRE((info.hblks == 0) == (info.hblkhd == 0));
-    for (int i = 1; i < 2000; i += 2) free(keep[i]);
+    for (int i = 1; i < 2000; i += 2)
+        free(keep[i]);
 }
 
 CASE(mallinfo2_exceeds_32_bits, "mallinfo2 counts beyond 4 GiB, mallinfo wraps; mallinfo(3)")
@@ -88,7 +94,8 @@ static bool is_well_formed(const char *text)
         const char *name = at + 1, *end = strchr(at, '>');
         if (!end) return false;
         int quotes = 0;
-        for (const char *c = at; c < end; c++) quotes += *c == '"';
+        for (const char *c = at; c < end; c++)
+            quotes += *c == '"';
         if (quotes % 2) return false;
         if (*name == '?' || *name == '!') continue;
         size_t length = strcspn(name + (*name == '/'), " />\n\t");
@@ -145,11 +152,18 @@ CASE(malloc_stats_writes_to_stderr, "malloc_stats prints on stderr only; malloc_
 
 CASE(mallopt_takes_the_known_parameters, "1 for success; mallopt(3)")
 {
-    static const int settings[][2] = {{M_MMAP_THRESHOLD, 1 << 20}, {M_MMAP_THRESHOLD, 0},
-                                      {M_TRIM_THRESHOLD, 1 << 20}, {M_TOP_PAD, 1 << 16},
-                                      {M_MMAP_MAX, 100}, {M_ARENA_MAX, 1}, {M_ARENA_TEST, 2},
-                                      {M_CHECK_ACTION, 3}, {M_MXFAST, 64}, {M_MXFAST, 0},
-                                      {M_TRIM_THRESHOLD, -1}, {M_MMAP_MAX, 0}};
+    static const int settings[][2] = {{M_MMAP_THRESHOLD, 1 << 20},
+                                      {M_MMAP_THRESHOLD, 0},
+                                      {M_TRIM_THRESHOLD, 1 << 20},
+                                      {M_TOP_PAD, 1 << 16},
+                                      {M_MMAP_MAX, 100},
+                                      {M_ARENA_MAX, 1},
+                                      {M_ARENA_TEST, 2},
+                                      {M_CHECK_ACTION, 3},
+                                      {M_MXFAST, 64},
+                                      {M_MXFAST, 0},
+                                      {M_TRIM_THRESHOLD, -1},
+                                      {M_MMAP_MAX, 0}};
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
         REQUIRE(mallopt(settings[i][0], settings[i][1]) == 1);
         for (size_t n = 1; n < 4 * MIB; n *= 4) {
@@ -196,7 +210,8 @@ CASE(malloc_trim_gives_memory_back, "freed memory goes back and 1 is returned; m
         if (i % 1000) free(p[i]);
     REQUIRE(malloc_trim(0) == 1);
     REQUIRE(resident_bytes() < before + 20 * MIB);
-    for (int i = 0; i < COUNT; i += 1000) free(p[i]);
+    for (int i = 0; i < COUNT; i += 1000)
+        free(p[i]);
 }
 
 static void *churn_until_told(void *stop)
@@ -207,12 +222,14 @@ static void *churn_until_told(void *stop)
         p[i % 64] = malloc(i * 31 % (i % 100 ? 2000 : 200000));
         REQUIRE(p[i % 64]);
     }
-    for (int i = 0; i < 64; i++) free(p[i]);
+    for (int i = 0; i < 64; i++)
+        free(p[i]);
     return NULL;
 }
 
-CASE(statistics_while_others_allocate, "mallinfo2, malloc_info, malloc_trim and mallopt are MT-Safe; "
-                                       "mallinfo(3), malloc_trim(3) ATTRIBUTES")
+CASE(statistics_while_others_allocate,
+     "mallinfo2, malloc_info, malloc_trim and mallopt are MT-Safe; "
+     "mallinfo(3), malloc_trim(3) ATTRIBUTES")
 {
     static volatile bool stop;
     pthread_t thread[3];
@@ -227,7 +244,8 @@ CASE(statistics_while_others_allocate, "mallinfo2, malloc_info, malloc_trim and 
         (void)mallopt(M_TRIM_THRESHOLD, i * 1000);
     }
     stop = true;
-    for (int i = 0; i < 3; i++) pthread_join(thread[i], NULL);
+    for (int i = 0; i < 3; i++)
+        pthread_join(thread[i], NULL);
     fclose(null);
 }
 

@@ -94,22 +94,17 @@ static size_t statm_field(int field)
     return value * (size_t)sysconf(_SC_PAGESIZE);
 }
 
-size_t address_space_bytes(void)
-{
-    return statm_field(0);
-}
+size_t address_space_bytes(void) { return statm_field(0); }
 
-size_t resident_bytes(void)
-{
-    return statm_field(1);
-}
+size_t resident_bytes(void) { return statm_field(1); }
 
 int thread_count(void)
 {
     DIR *tasks = opendir("/proc/self/task");
     REQUIRE(tasks);
     int count = 0;
-    for (struct dirent *entry; (entry = readdir(tasks));) count += entry->d_name[0] != '.';
+    for (struct dirent *entry; (entry = readdir(tasks));)
+        count += entry->d_name[0] != '.';
     closedir(tasks);
     return count;
 }
@@ -124,13 +119,15 @@ double seconds_now(void)
 void sleep_milliseconds(unsigned ms)
 {
     struct timespec left = {ms / 1000, (long)(ms % 1000) * 1000000};
-    while (nanosleep(&left, &left) != 0 && errno == EINTR) continue;
+    while (nanosleep(&left, &left) != 0 && errno == EINTR)
+        continue;
 }
 
 static int wait_for(pid_t child)
 {
     int status;
-    while (waitpid(child, &status, 0) < 0) REQUIRE(errno == EINTR);
+    while (waitpid(child, &status, 0) < 0)
+        REQUIRE(errno == EINTR);
     return status;
 }
 
@@ -160,7 +157,8 @@ static size_t read_all(int fd, char *text, size_t size)
     char spill[256];
     for (;;) {
         bool full = length == size - 1;
-        ssize_t n = full ? read(fd, spill, sizeof spill) : read(fd, text + length, size - 1 - length);
+        ssize_t n =
+            full ? read(fd, spill, sizeof spill) : read(fd, text + length, size - 1 - length);
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0) break;
         if (!full) length += (size_t)n;
@@ -234,8 +232,10 @@ void require_helper(const char *name, const char *argument, char *output, size_t
     close(out[0]);
     int status = wait_for(child);
     if (WIFEXITED(status) && WEXITSTATUS(status) == STATUS_SKIPPED) _exit(STATUS_SKIPPED);
-    if (WIFSIGNALED(status)) report("%s died by signal %d\n", name, WTERMSIG(status));
-    else if (WEXITSTATUS(status) != 0) report("%s ended with %d\n", name, WEXITSTATUS(status));
+    if (WIFSIGNALED(status))
+        report("%s died by signal %d\n", name, WTERMSIG(status));
+    else if (WEXITSTATUS(status) != 0)
+        report("%s ended with %d\n", name, WEXITSTATUS(status));
     REQUIRE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 

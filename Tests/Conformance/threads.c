@@ -50,8 +50,10 @@ CASE(threads_free_each_others_blocks, "a block may be freed by any thread; mallo
     pthread_t thread[TRADERS];
     for (uintptr_t i = 0; i < TRADERS; i++)
         REQUIRE(pthread_create(&thread[i], NULL, trade, (void *)(i + 1)) == 0);
-    for (int i = 0; i < TRADERS; i++) pthread_join(thread[i], NULL);
-    for (int i = 0; i < BOARD; i++) check_and_free(board[i]);
+    for (int i = 0; i < TRADERS; i++)
+        pthread_join(thread[i], NULL);
+    for (int i = 0; i < BOARD; i++)
+        check_and_free(board[i]);
 }
 
 enum { QUEUE = 1024, SENT = 400000 };
@@ -61,7 +63,8 @@ static void *consume(void *unused)
 {
     for (int i = 0; i < SENT; i++) {
         char *p;
-        while (!(p = atomic_exchange(&queue[i % QUEUE], NULL))) sched_yield();
+        while (!(p = atomic_exchange(&queue[i % QUEUE], NULL)))
+            sched_yield();
         check_and_free(p);
     }
     return unused;
@@ -140,8 +143,9 @@ static void *empty_basket(void *unused)
     return unused;
 }
 
-CASE(threads_end_while_others_free_their_blocks, "the end of a thread and frees of its blocks at the "
-                                                 "same time")
+CASE(threads_end_while_others_free_their_blocks,
+     "the end of a thread and frees of its blocks at the "
+     "same time")
 {
     pthread_t freeing[2], filling[3];
     for (int i = 0; i < 2; i++)
@@ -149,11 +153,14 @@ CASE(threads_end_while_others_free_their_blocks, "the end of a thread and frees 
     for (uintptr_t round = 0; round < 200; round++) {
         for (uintptr_t i = 0; i < 3; i++)
             REQUIRE(pthread_create(&filling[i], NULL, fill_basket, (void *)(round * 3 + i)) == 0);
-        for (int i = 0; i < 3; i++) pthread_join(filling[i], NULL);
+        for (int i = 0; i < 3; i++)
+            pthread_join(filling[i], NULL);
     }
     atomic_store(&basket_done, true);
-    for (int i = 0; i < 2; i++) pthread_join(freeing[i], NULL);
-    for (int i = 0; i < 1024; i++) check_and_free(basket[i]);
+    for (int i = 0; i < 2; i++)
+        pthread_join(freeing[i], NULL);
+    for (int i = 0; i < 1024; i++)
+        check_and_free(basket[i]);
 }
 
 /* --- many threads ---------------------------------------------------------------------------- */
@@ -166,11 +173,13 @@ static void *allocate_some(void *unused)
         REQUIRE(p[i]);
         memset(p[i], 1, i * 37 + 1);
     }
-    for (size_t i = 0; i < 100; i++) free(p[i]);
+    for (size_t i = 0; i < 100; i++)
+        free(p[i]);
     return unused;
 }
 
-CASE(short_threads_leave_nothing, "10,000 threads one after the other: RSS and address space are flat")
+CASE(short_threads_leave_nothing,
+     "10,000 threads one after the other: RSS and address space are flat")
 {
     size_t resident = 0, space = 0;
     for (int i = 0; i < 10000; i++) {
@@ -188,7 +197,8 @@ static pthread_barrier_t barrier;
 static void *allocate_together(void *unused)
 {
     pthread_barrier_wait(&barrier);
-    for (int i = 0; i < 20; i++) allocate_some(NULL);
+    for (int i = 0; i < 20; i++)
+        allocate_some(NULL);
     pthread_barrier_wait(&barrier);
     return unused;
 }
@@ -200,11 +210,13 @@ CASE(many_threads_at_once, "200 threads allocate at the same time")
     REQUIRE(pthread_barrier_init(&barrier, NULL, COUNT) == 0);
     for (int i = 0; i < COUNT; i++)
         REQUIRE(pthread_create(&thread[i], NULL, allocate_together, NULL) == 0);
-    for (int i = 0; i < COUNT; i++) REQUIRE(pthread_join(thread[i], NULL) == 0);
+    for (int i = 0; i < COUNT; i++)
+        REQUIRE(pthread_join(thread[i], NULL) == 0);
 }
 
-CASE(idle_threads_cost_little, "200 idle threads that had 185 KB at their peak and freed it hold under "
-                               "400 KiB each")
+CASE(idle_threads_cost_little,
+     "200 idle threads that had 185 KB at their peak and freed it hold under "
+     "400 KiB each")
 {
     enum { COUNT = 200 };
     pthread_t thread[COUNT];
@@ -217,7 +229,8 @@ CASE(idle_threads_cost_little, "200 idle threads that had 185 KB at their peak a
     free(malloc(1000));
     size_t peak = resident_bytes();
     pthread_barrier_wait(&barrier);
-    for (int i = 0; i < COUNT; i++) pthread_join(thread[i], NULL);
+    for (int i = 0; i < COUNT; i++)
+        pthread_join(thread[i], NULL);
     if (peak >= before + COUNT * ((size_t)400 << 10))
         dprintf(2, "%zu KiB for each thread;", (peak - before) / COUNT / 1024);
     REQUIRE(peak < before + COUNT * ((size_t)400 << 10));
@@ -280,9 +293,11 @@ CASE(detached_threads_allocate, "threads nobody joins; pthread_detach(3)")
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     for (int i = 0; i < 500; i++) {
         pthread_t thread;
-        while (pthread_create(&thread, &attributes, run_detached, malloc(99)) != 0) sched_yield();
+        while (pthread_create(&thread, &attributes, run_detached, malloc(99)) != 0)
+            sched_yield();
     }
-    while (atomic_load(&detached_done) < 500) sched_yield();
+    while (atomic_load(&detached_done) < 500)
+        sched_yield();
 }
 
 /* --- ends of threads ------------------------------------------------------------------------- */
@@ -303,7 +318,8 @@ static void *exit_with_cleanup(void *unused)
 
 CASE(pthread_exit_runs_cleanup_with_a_heap, "cleanup handlers allocate and free; pthread_exit(3)")
 {
-    for (int i = 0; i < 300; i++) free(run_thread(exit_with_cleanup, NULL, 0));
+    for (int i = 0; i < 300; i++)
+        free(run_thread(exit_with_cleanup, NULL, 0));
 }
 
 static atomic_int canceled_started;
@@ -314,8 +330,10 @@ static void *churn_until_canceled(void *unused)
     atomic_store(&canceled_started, 1);
     for (;;) {
         void *p[10];
-        for (size_t i = 0; i < 10; i++) p[i] = malloc(i * 999);
-        for (int i = 0; i < 10; i++) free(p[i]);
+        for (size_t i = 0; i < 10; i++)
+            p[i] = malloc(i * 999);
+        for (int i = 0; i < 10; i++)
+            free(p[i]);
         pthread_testcancel();
     }
     pthread_cleanup_pop(1);
@@ -330,7 +348,8 @@ CASE(canceled_threads_leave_the_heap_whole, "threads ended by pthread_cancel in 
         void *result;
         atomic_store(&canceled_started, 0);
         REQUIRE(pthread_create(&thread, NULL, churn_until_canceled, NULL) == 0);
-        while (!atomic_load(&canceled_started)) sched_yield();
+        while (!atomic_load(&canceled_started))
+            sched_yield();
         REQUIRE(pthread_cancel(thread) == 0 && pthread_join(thread, &result) == 0);
         REQUIRE(result == PTHREAD_CANCELED);
         allocate_some(NULL);
@@ -352,7 +371,8 @@ static void *allocate_while_canceled(void *unused)
         p[count] = realloc(malloc(n), 2 * n);
         count++;
     }
-    while (count > 0) free(p[--count]);
+    while (count > 0)
+        free(p[--count]);
     malloc_trim(0);
     (void)mallinfo2();
     atomic_store(&passed_malloc, 1);
@@ -372,8 +392,10 @@ CASE(malloc_is_no_cancellation_point, "not on the list of pthreads(7); cancellat
 static void *go_on_without_main(void *main_thread)
 {
     REQUIRE(pthread_join(*(pthread_t *)main_thread, NULL) == 0);
-    for (int i = 0; i < 200; i++) allocate_some(NULL);
-    for (int i = 0; i < 2000; i++) free(handed[i]);
+    for (int i = 0; i < 200; i++)
+        allocate_some(NULL);
+    for (int i = 0; i < 2000; i++)
+        free(handed[i]);
     exit(0);
 }
 
@@ -390,106 +412,29 @@ static void main_exits_first(void *unused)
 
 CASE(main_thread_may_exit_first, "the others go on after pthread_exit in main; pthread_exit(3)")
 {
-    for (int i = 0; i < 20; i++) require_child(main_exits_first, NULL);
+    for (int i = 0; i < 20; i++)
+        require_child(main_exits_first, NULL);
 }
 
 static void *churn_for_good(void *unused)
 {
-    for (;;) allocate_some(NULL);
+    for (;;)
+        allocate_some(NULL);
     return unused;
 }
 
 static void return_while_others_run(void *unused)
 {
     pthread_t thread;
-    for (int i = 0; i < 3; i++) REQUIRE(pthread_create(&thread, NULL, churn_for_good, unused) == 0);
+    for (int i = 0; i < 3; i++)
+        REQUIRE(pthread_create(&thread, NULL, churn_for_good, unused) == 0);
     sleep_milliseconds(5);
     exit(0);
 }
 
-CASE(exit_while_others_allocate, "exit() with threads in malloc ends with the status given; exit(3)")
+CASE(exit_while_others_allocate,
+     "exit() with threads in malloc ends with the status given; exit(3)")
 {
-    for (int i = 0; i < 40; i++) require_child(return_while_others_run, NULL);
-}
-
-/* --- keys ------------------------------------------------------------------------------------ */
-
-static atomic_int key_destructions;
-
-static void key_destructor(void *p)
-{
-    free(p);
-    free(malloc(300));
-    atomic_fetch_add(&key_destructions, 1);
-}
-
-static int key_count;
-static pthread_key_t keys[PTHREAD_KEYS_MAX];
-
-static void *set_all_keys(void *unused)
-{
-    for (int i = 0; i < key_count; i++) REQUIRE(pthread_setspecific(keys[i], malloc(20)) == 0);
-    return unused;
-}
-
-CASE(all_thread_keys_are_the_programs, "PTHREAD_KEYS_MAX keys can be made; their destructors use the "
-                                       "heap; pthread_key_create(3)")
-{
-    free(malloc(1));
-    while (key_count < PTHREAD_KEYS_MAX &&
-           pthread_key_create(&keys[key_count], key_destructor) == 0)
-        key_count++;
-    REQUIRE(key_count == PTHREAD_KEYS_MAX);
-    for (int i = 0; i < 20; i++) run_thread(set_all_keys, NULL, 0);
-    REQUIRE(atomic_load(&key_destructions) == 20 * key_count);
-}
-
-static pthread_key_t late_key;
-
-/* Sets itself again: runs in every round, PTHREAD_DESTRUCTOR_ITERATIONS times. */
-static void late_destructor(void *p)
-{
-    free(p);
-    pthread_setspecific(late_key, malloc(500));
-    atomic_fetch_add(&key_destructions, 1);
-}
-
-static void *set_late_key(void *unused)
-{
-    pthread_setspecific(late_key, malloc(500));
-    return unused;
-}
-
-CASE(key_destructors_of_all_rounds_allocate, "also in the last round of destructors; "
-                                             "pthread_key_create(3)")
-{
-    REQUIRE(pthread_key_create(&late_key, late_destructor) == 0);
-    size_t before = 0;
-    for (int i = 0; i < 3000; i++) {
-        run_thread(set_late_key, NULL, 65536);
-        if (i == 300) before = resident_bytes();
-    }
-    /* One block of 500 bytes is lost for each thread: 1.4 MB. */
-    REQUIRE(resident_bytes() < before + 8 * MIB);
-    REQUIRE(atomic_load(&key_destructions) == 3000 * PTHREAD_DESTRUCTOR_ITERATIONS);
-}
-
-static tss_t c11_key;
-
-static int set_c11_key(void *unused)
-{
-    (void)unused;
-    return tss_set(c11_key, malloc(77)) == thrd_success ? 0 : 1;
-}
-
-CASE(c11_key_destructors_allocate, "tss_create's destructors; C17 7.26.6.1")
-{
-    REQUIRE(tss_create(&c11_key, key_destructor) == thrd_success);
-    for (int i = 0; i < 100; i++) {
-        thrd_t thread;
-        int result = 1;
-        REQUIRE(thrd_create(&thread, set_c11_key, NULL) == thrd_success);
-        REQUIRE(thrd_join(thread, &result) == thrd_success && result == 0);
-    }
-    REQUIRE(atomic_load(&key_destructions) == 100);
+    for (int i = 0; i < 40; i++)
+        require_child(return_while_others_run, NULL);
 }

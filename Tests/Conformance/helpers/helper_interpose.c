@@ -123,8 +123,10 @@ static void *churn(void *unused)
         p[i % 100] = malloc(i % 1000 ? i % 3000 : i * 30u);
         if (!p[i % 100]) _exit(1);
     }
-    for (int i = 0; i < 100; i++) free(p[i]);
-    for (size_t n = 100000; n < 100u << 20; n *= 3) free(realloc(malloc(n), 2 * n));
+    for (int i = 0; i < 100; i++)
+        free(p[i]);
+    for (size_t n = 100000; n < 100u << 20; n *= 3)
+        free(realloc(malloc(n), 2 * n));
     malloc_trim(0);
     return unused;
 }
@@ -135,6 +137,7 @@ int main(void)
     for (int i = 0; i < 3; i++)
         if (pthread_create(&thread[i], NULL, churn, NULL) != 0) return 2;
     churn(NULL);
-    for (int i = 0; i < 3; i++) pthread_join(thread[i], NULL);
+    for (int i = 0; i < 3; i++)
+        pthread_join(thread[i], NULL);
     return 0;
 }

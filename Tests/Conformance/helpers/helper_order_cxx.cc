@@ -8,12 +8,10 @@
 #include <thread>
 #include <vector>
 
-namespace {
-
-void say(const char *word)
+namespace
 {
-    std::cout << word << std::flush;
-}
+
+void say(const char *word) { std::cout << word << std::flush; }
 
 struct Owner {
     std::map<std::string, std::vector<int>> table;
@@ -21,7 +19,8 @@ struct Owner {
 
     Owner(const char *begin, const char *end_word) : end(end_word)
     {
-        for (int i = 0; i < 500; i++) table["name " + std::to_string(i)].resize(static_cast<size_t>(i));
+        for (int i = 0; i < 500; i++)
+            table["name " + std::to_string(i)].resize(static_cast<size_t>(i));
         say(begin);
     }
     ~Owner()

@@ -1,4 +1,4 @@
-/* helper_outlive_main: a constructor and main start threads; main returns while threads allocate and free, and goes on allocating in
+/* helper_outlive_main: threads started before and in main; main returns while threads allocate and free, and goes on allocating in
  * exit handlers and destructors. */
 /* SPDX-License-Identifier: MIT */
 #include <pthread.h>
@@ -20,7 +20,8 @@ static void *churn(void *unused)
 
 static void use_the_heap(void)
 {
-    for (unsigned i = 0; i < 3000; i++) free(malloc(i));
+    for (unsigned i = 0; i < 3000; i++)
+        free(malloc(i));
 }
 
 /* A thread that runs while the loader still constructs others. */
@@ -31,10 +32,7 @@ __attribute__((constructor)) static void construct(void)
     use_the_heap();
 }
 
-__attribute__((destructor)) static void destruct(void)
-{
-    use_the_heap();
-}
+__attribute__((destructor)) static void destruct(void) { use_the_heap(); }
 
 int main(void)
 {

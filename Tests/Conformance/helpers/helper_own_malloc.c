@@ -36,10 +36,7 @@ void free(void *p)
     if (p) (void)size_of(p);
 }
 
-void *calloc(size_t count, size_t size)
-{
-    return malloc(count * size);
-}
+void *calloc(size_t count, size_t size) { return malloc(count * size); }
 
 void *realloc(void *p, size_t size)
 {
@@ -60,7 +57,8 @@ int main(void)
     size_t size = 0;
     FILE *f = fopen("/proc/self/maps", "r");
     if (!f) return 1;
-    while (getline(&line, &size, f) > 0) continue;
+    while (getline(&line, &size, f) > 0)
+        continue;
     (void)size_of(line);
     free(line);
     fclose(f);

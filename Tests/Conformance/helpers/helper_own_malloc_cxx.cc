@@ -15,7 +15,8 @@
 #pragma GCC diagnostic ignored "-Wunknown-warning-option"
 #pragma GCC diagnostic ignored "-Wmismatched-new-delete"
 
-namespace {
+namespace
+{
 
 constexpr std::size_t pool_size = 64 << 20;
 alignas(4096) char pool[pool_size];
@@ -45,20 +46,14 @@ std::size_t size_of(void *p)
 
 extern "C" {
 
-void *malloc(std::size_t size)
-{
-    return take(16, size);
-}
+void *malloc(std::size_t size) { return take(16, size); }
 
 void free(void *p)
 {
     if (p) (void)size_of(p);
 }
 
-void *calloc(std::size_t count, std::size_t size)
-{
-    return take(16, count * size);
-}
+void *calloc(std::size_t count, std::size_t size) { return take(16, count * size); }
 
 void *realloc(void *p, std::size_t size)
 {
@@ -67,15 +62,9 @@ void *realloc(void *p, std::size_t size)
     return moved;
 }
 
-void *memalign(std::size_t alignment, std::size_t size)
-{
-    return take(alignment, size);
-}
+void *memalign(std::size_t alignment, std::size_t size) { return take(alignment, size); }
 
-void *aligned_alloc(std::size_t alignment, std::size_t size)
-{
-    return take(alignment, size);
-}
+void *aligned_alloc(std::size_t alignment, std::size_t size) { return take(alignment, size); }
 
 int posix_memalign(void **out, std::size_t alignment, std::size_t size)
 {
@@ -83,10 +72,7 @@ int posix_memalign(void **out, std::size_t alignment, std::size_t size)
     return *out ? 0 : ENOMEM;
 }
 
-std::size_t malloc_usable_size(void *p)
-{
-    return p ? size_of(p) : 0;
-}
+std::size_t malloc_usable_size(void *p) { return p ? size_of(p) : 0; }
 
 } // extern "C"
 
@@ -101,7 +87,7 @@ int main()
         sink = ::operator new[](n, std::nothrow);
         (void)size_of(sink);
         free(sink);
-        sink = ::operator new(n, std::align_val_t{128});
+        sink = ::operator new (n, std::align_val_t{128});
         (void)size_of(sink);
         free(sink);
         sink = malloc(n);
@@ -109,7 +95,7 @@ int main()
         sink = malloc(n);
         ::operator delete[](sink, n);
         sink = malloc(n);
-        ::operator delete(sink, std::align_val_t{64});
+        ::operator delete (sink, std::align_val_t{64});
     }
     // libstdc++.so allocates in its own code.
     std::string text(1000, 'x');

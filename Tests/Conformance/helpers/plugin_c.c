@@ -25,7 +25,8 @@ __attribute__((constructor)) static void construct(void)
 
 __attribute__((destructor)) static void destruct(void)
 {
-    for (int i = 0; i < taken_count; i++) free(taken[i]);
+    for (int i = 0; i < taken_count; i++)
+        free(taken[i]);
     free(own);
     own = NULL; /* the exit handler may come after */
     free(calloc(100, 100));
@@ -53,6 +54,8 @@ void plugin_take(void *p)
 void plugin_self_test(void)
 {
     void *p[200];
-    for (size_t i = 0; i < 200; i++) p[i] = malloc(i * 50);
-    for (int i = 0; i < 200; i++) free(realloc(p[i], 300));
+    for (size_t i = 0; i < 200; i++)
+        p[i] = malloc(i * 50);
+    for (int i = 0; i < 200; i++)
+        free(realloc(p[i], 300));
 }
