@@ -11,8 +11,8 @@
  *   cc -O2 -fno-builtin -I Sources/CTrace Benchmarks/Trace/unwind_cost.c \
  *      Sources/CTrace/unwind*.c Sources/CTrace/cfi*.c Sources/CTrace/rules.c -lunwind
  *
- * Each figure is the least of many rounds shorter than a time slice: what else the machine does only
- * ever adds. */
+ * Each figure is the least of many rounds shorter than a time slice: what else the machine does
+ * only ever adds. */
 #define _GNU_SOURCE
 #define UNW_LOCAL_ONLY
 #include <alloca.h>

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* Finding and parsing .eh_frame entries (contract in cfi.h).
  *
- * _dl_find_object (glibc 2.35) answers "which module holds this address" without a lock. It lives in
- * the loader; a weak reference finds it there at run time without making the loader a NEEDED of
+ * _dl_find_object (glibc 2.35) answers "which module holds this address" without a lock. It lives
+ * in the loader; a weak reference finds it there at run time without making the loader a NEEDED of
  * the library. Without it there is no information, and the unwinder falls back to frame pointers.
  *
- * The section itself is mapped and does not change while code of its module is on the stack. What may
- * be read of it is bounded by the PT_LOAD segment it lies in, taken from the module's own program
- * headers, since a module's address range may have holes between segments, with anything in them. */
+ * The section itself is mapped and does not change while code of its module is on the stack. What
+ * may be read of it is bounded by the PT_LOAD segment it lies in, taken from the module's own
+ * program headers, since a module's address range may have holes between segments, with anything
+ * in them. */
 #ifndef _GNU_SOURCE
 #    define _GNU_SOURCE
 #endif
@@ -48,9 +49,9 @@ static int take_headers(struct module *module, uintptr_t header_address)
     return 1;
 }
 
-/* Where the loader answers with all of a module, its ELF header is in front. Where segments have other
- * mappings between them the answer is one segment only: then the header is at the load bias (shared
- * objects are linked at 0), and the main program's headers are known from the kernel. */
+/* Where the loader answers with all of a module, its ELF header is in front. Where segments have
+ * other mappings between them the answer is one segment only: then the header is at the load bias
+ * (shared objects are linked at 0), and the main program's headers are known from the kernel. */
 static void open_module(struct module *module, const struct dl_find_object *found)
 {
     module->start = (uintptr_t)found->dlfo_map_start;
@@ -115,8 +116,8 @@ static int scan(struct mc_cfi_bytes bytes, uintptr_t section, uintptr_t pc,
         uint64_t size = mc_cfi_take(&cursor, 4);
         if (size == 0xffffffff) size = mc_cfi_take(&cursor, 8);
         if (cursor.bad || size == 0) return ENOENT;
-        if (mc_cfi_parse(bytes, record, entry) == 0 && pc - entry->begin < entry->end - entry->begin)
-            return 0;
+        int is_fde = mc_cfi_parse(bytes, record, entry) == 0;
+        if (is_fde && pc - entry->begin < entry->end - entry->begin) return 0;
         mc_cfi_skip(&cursor, size);
     }
     return ENOENT;
@@ -161,6 +162,9 @@ int mc_cfi_find(uintptr_t pc, struct mc_cfi_entry *entry)
     if (!_dl_find_object || _dl_find_object((void *)pc, &found) != 0) return ESRCH;
     if (!found.dlfo_eh_frame) return ENOENT;
     open_module(&module, &found);
+    entry->module_first = module.start;
+    entry->module_last = module.end;
+    entry->module_header = (uintptr_t)found.dlfo_eh_frame;
     return find_in(&module, found.dlfo_eh_frame, pc, entry);
 }
 
@@ -187,7 +191,7 @@ static int parse_augmentation(struct mc_cfi_cursor *cursor, const char *letters,
                               struct mc_cfi_entry *entry)
 {
     if (*letters == '\0') return 0;
-    if (*letters != 'z') return EINVAL; /* nothing since gcc 3 lacks it; without it the rest is lost */
+    if (*letters != 'z') return EINVAL; /* nothing since gcc 3 lacks it; the rest would be lost */
     uint64_t size = mc_cfi_take_uleb(cursor);
     if (cursor->bad || size > (uint64_t)(cursor->end - cursor->at)) return EINVAL;
     struct mc_cfi_cursor data = {cursor->at, cursor->at + size, 0};
@@ -204,7 +208,7 @@ static int parse_augmentation(struct mc_cfi_cursor *cursor, const char *letters,
             mc_cfi_take_encoded(&data, encoding & 0x0f, 0);
             break;
         }
-        default: return data.bad ? EINVAL : 0; /* the data is in letter order: stop at the unknown */
+        default: return data.bad ? EINVAL : 0; /* data is in letter order: the rest is unknown */
         }
     }
     return data.bad ? EINVAL : 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Call frame information: what .eh_frame says about an address.
  *
- *   mc_cfi_find        address -> entry (an FDE joined with its CIE), through the loader's lock-free
- *                      _dl_find_object and the binary search table of .eh_frame_hdr
+ *   mc_cfi_find        address -> entry (an FDE joined with its CIE), through the loader's
+ *                      lock-free _dl_find_object and the binary search table of .eh_frame_hdr
  *   mc_cfi_parse       the entry at a given place of a given section
  *   mc_cfi_row_at      entry, address -> row: how to find the CFA and each register of the caller
  *   mc_cfi_evaluate    a DWARF expression
@@ -25,6 +25,8 @@ struct mc_cfi_bytes {
 
 struct mc_cfi_entry {
     struct mc_cfi_bytes bytes;
+    uintptr_t module_first, module_last; /* as the loader answers; set by mc_cfi_find only */
+    uintptr_t module_header;             /* its .eh_frame_hdr */
     uintptr_t begin, end; /* the code it describes */
     const uint8_t *initial, *initial_end; /* the CIE's program */
     const uint8_t *program, *program_end; /* the FDE's */
@@ -60,16 +62,16 @@ typedef int mc_cfi_read(void *memory, uintptr_t address, unsigned size, uintptr_
 
 int mc_cfi_find(uintptr_t pc, struct mc_cfi_entry *entry);
 
-/* Asked when nothing describes `pc` - 1: is `pc` the first instruction of a function? Then no call put
- * it on the stack as a return address, but whoever made the stack: makecontext does so. It is the
- * outermost frame. */
+/* Asked when nothing describes `pc` - 1: is `pc` the first instruction of a function? Then no call
+ * put it on the stack as a return address, but whoever made the stack: makecontext does so. It is
+ * the outermost frame. */
 int mc_cfi_is_start(uintptr_t pc);
 
 int mc_cfi_parse(struct mc_cfi_bytes bytes, const uint8_t *fde, struct mc_cfi_entry *entry);
 int mc_cfi_row_at(const struct mc_cfi_entry *entry, uintptr_t pc, struct mc_cfi_row *row);
 
-/* `registers` holds MC_REG_COUNT words, of which bit i of `known` says whether i is valid. `push_cfa`
- * starts the expression's stack with *result. */
+/* `registers` holds MC_REG_COUNT words, of which bit i of `known` says whether i is valid.
+ * `push_cfa` starts the expression's stack with *result. */
 int mc_cfi_evaluate(struct mc_cfi_bytes bytes, int32_t expression, const uintptr_t *registers,
                     uintptr_t known, int push_cfa, mc_cfi_read *read, void *memory,
                     uintptr_t *result);

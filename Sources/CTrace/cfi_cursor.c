@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The bounded reader under everything that parses .eh_frame (contract in cfi.h).
  *
- * Invariants: 1. at <= end, always. 2. Once `bad` is set every take returns 0 and reads nothing, so a
- * parser may read a whole record and test `bad` once. */
+ * Invariants: 1. at <= end, always. 2. Once `bad` is set every take returns 0 and reads nothing,
+ * so a parser may read a whole record and test `bad` once. */
 #include "cfi.h"
 
 #include <string.h>

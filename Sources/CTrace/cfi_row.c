@@ -5,9 +5,9 @@
  * entry, the FDE's program edits it while the location advances, and stops before the first row
  * beyond the address asked for. DW_CFA_remember_state nests; compilers go two deep.
  *
- * Registers the walk has no use for (vector and segment registers, MC_REG_COUNT and up) are read and
- * passed over. An instruction that is unknown makes the whole row invalid: its operands' size is
- * unknown, so nothing behind it can be trusted. */
+ * Registers the walk has no use for (vector and segment registers, MC_REG_COUNT and up) are read
+ * and passed over. An instruction that is unknown makes the whole row invalid: its operands' size
+ * is unknown, so nothing behind it can be trusted. */
 #include "cfi.h"
 
 #include <errno.h>
@@ -51,7 +51,7 @@ struct machine {
     const struct mc_cfi_entry *entry;
     struct mc_cfi_cursor code;
     struct mc_cfi_row *row;
-    const struct mc_cfi_row *initial; /* what DW_CFA_restore goes back to; NULL in the CIE's program */
+    const struct mc_cfi_row *initial; /* what DW_CFA_restore goes back to; NULL in the CIE */
     uintptr_t location;
     unsigned depth;
     struct mc_cfi_row remembered[ROW_STACK];
@@ -224,7 +224,7 @@ static int run(struct machine *m, const uint8_t *first, const uint8_t *last, uin
     while (m->code.at < m->code.end) {
         step(m);
         if (m->code.bad) return EINVAL;
-        if (m->location > pc) return 0; /* only an advance moves it, and that leaves the row alone */
+        if (m->location > pc) return 0; /* only an advance moves it and leaves the row alone */
     }
     return 0;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The shared table of rules, and epochs (contract in rules.h and unwind.h).
  *
- * Entering a rule is: claim, compute, fill. The claim replaces what is there by EMPTY of the current
- * epoch, the fill replaces exactly that by the rule, both by compare-and-swap. The end of an epoch
- * increases the epoch and then makes every entry EMPTY of the new one. So:
+ * Entering a rule is: claim, compute, fill. The claim replaces what is there by EMPTY of the
+ * current epoch, the fill replaces exactly that by the rule, both by compare-and-swap. The end of
+ * an epoch increases the epoch and then makes every entry EMPTY of the new one. So:
  *   1. A fill that succeeds proves that no epoch ended between claim and fill: an EMPTY of an epoch
  *      comes back only after 2^28 more epochs.
  *   2. A rule computed before or while a module is unloaded is therefore either never entered or
@@ -12,13 +12,18 @@
  *      the unloading reads rules of modules on its own stack only, which nobody may unload.
  * Two threads that claim the same entry: one fills it, the other's rule is used once and dropped.
  *
+ * Modules that go without an epoch: libc unloads character set converters by itself. So for each
+ * module met the loader's answer is kept, and another module at the same addresses ends the epoch,
+ * when first a rule of it is missing.
+ *
  * Guessed addresses (from a frame pointer in code without information) break 3: their module need
- * not be in use. Looking them up is bracketed, and an unloading by another thread waits for the brackets
- * to close. */
+ * not be in use. Looking them up is bracketed, and an unloading by another thread waits for the
+ * brackets to close. */
 #include "rules.h"
 
 #include <sched.h>
 
+#include "cfi.h"
 #include "unwind.h"
 
 uint64_t mc_rule_table[MC_RULE_COUNT] __attribute__((aligned(64)));
@@ -28,10 +33,17 @@ static _Thread_local unsigned own_unloading /* [owner] this thread's part of mc_
 static unsigned guessing;    /* [shared] walks inside enter_guess .. leave_guess */
 static uint64_t epoch = 1;   /* [shared] only grows; 0 is what untouched memory says */
 
+/* [shared] The modules rules came from, by their first page; written without care: a torn entry,
+ * as an overwritten one, costs a needless wipe or a missed one of those that are only a second
+ * net. */
+static struct {
+    uintptr_t first, last, header;
+} modules[256];
+
 enum {
-    /* How long an unloading waits for guesses: a thread may have been preempted inside one, or it is
-     * our own, interrupted by a signal whose handler unloads. Then it goes on: the remaining risk
-     * needs a guess that is wrong, preempted, and names the very module that goes. */
+    /* How long an unloading waits for guesses: a thread may have been preempted inside one, or it
+     * is our own, interrupted by a signal whose handler unloads. Then it goes on: the remaining
+     * risk needs a guess that is wrong, preempted, and names the very module that goes. */
     WAITS = 1000,
 };
 
@@ -43,8 +55,8 @@ static uint64_t empty_of(uint64_t number)
 int mc_rule_enter_guess(void)
 {
     __atomic_add_fetch(&guessing, 1, __ATOMIC_SEQ_CST);
-    /* Sequentially consistent with begin's increment: one of the two sees the other. What this thread
-     * itself unloads (destructors of the module run then) does not go while it is walking. */
+    /* Sequentially consistent with begin's increment: one of the two sees the other. What this
+     * thread itself unloads (its destructors run then) does not go while it is walking. */
     if (__atomic_load_n(&mc_rule_unloading, __ATOMIC_SEQ_CST) == own_unloading) return 1;
     mc_rule_leave_guess();
     return 0;
@@ -55,8 +67,8 @@ void mc_rule_leave_guess(void)
     __atomic_sub_fetch(&guessing, 1, __ATOMIC_RELEASE);
 }
 
-/* Which of the two ways a new rule takes: an empty one if there is, else by a bit of the key, so that
- * two addresses that alternate do not both want the same. */
+/* Which of the two ways a new rule takes: an empty one if there is, else by a bit of the key, so
+ * that two addresses that alternate do not both want the same. */
 static uint64_t *choose(uintptr_t key)
 {
     uint64_t *first = &mc_rule_table[mc_rule_place(key)];
@@ -66,8 +78,29 @@ static uint64_t *choose(uintptr_t key)
     return key >> (MC_RULE_INDEX_BITS + 4) & 1 ? other : first;
 }
 
+static void wipe(void);
+
+static uintptr_t exchange(uintptr_t *word, uintptr_t value)
+{
+    uintptr_t old = __atomic_load_n(word, __ATOMIC_RELAXED);
+    if (old != value) __atomic_store_n(word, value, __ATOMIC_RELAXED);
+    return old;
+}
+
+/* Is there another module now where an earlier one was? */
+static int is_successor(const struct mc_cfi_entry *entry)
+{
+    size_t place = (entry->module_first >> 12) % (sizeof modules / sizeof *modules);
+    uintptr_t first = exchange(&modules[place].first, entry->module_first);
+    uintptr_t last = exchange(&modules[place].last, entry->module_last);
+    uintptr_t header = exchange(&modules[place].header, entry->module_header);
+    int overlap = first < entry->module_last && entry->module_first < last;
+    return overlap && (last != entry->module_last || header != entry->module_header);
+}
+
 static uint64_t compute_and_enter(uintptr_t key)
 {
+    struct mc_cfi_entry from;
     uint64_t number = __atomic_load_n(&epoch, __ATOMIC_ACQUIRE); /* pairs with end's increment */
     uint64_t *entry = choose(key);
     uint64_t there = __atomic_load_n(entry, __ATOMIC_RELAXED);
@@ -75,11 +108,13 @@ static uint64_t compute_and_enter(uintptr_t key)
     if (there != claim) {
         if (!__atomic_compare_exchange_n(entry, &there, claim, 0, __ATOMIC_ACQ_REL,
                                          __ATOMIC_RELAXED))
-            return mc_rule_compute(key);
+            return mc_rule_compute(key, &from);
     }
-    uint64_t rule = mc_rule_compute(key) | mc_rule_tag(key);
+    from.module_first = 0;
+    uint64_t rule = mc_rule_compute(key, &from) | mc_rule_tag(key);
     /* Code outside all modules may become a module's at the next dlopen, which starts no epoch. */
     if (mc_rule_kind(rule) == MC_RULE_EMPTY) return rule;
+    if (from.module_first && is_successor(&from)) wipe(); /* after which the claim is void */
     __atomic_compare_exchange_n(entry, &claim, rule, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
     return rule;
 }
@@ -90,17 +125,25 @@ uint64_t mc_rule_miss(uintptr_t key, int guessed)
                                     __ATOMIC_RELAXED);
     if (mc_rule_is_for(rule, key)) return rule;
     if (guessed && !mc_rule_enter_guess()) return MC_RULE_EMPTY;
-    rule = key >> MC_RULE_KEY_BITS ? mc_rule_compute(key) : compute_and_enter(key);
+    struct mc_cfi_entry unused;
+    rule = key >> MC_RULE_KEY_BITS ? mc_rule_compute(key, &unused) : compute_and_enter(key);
     if (guessed) mc_rule_leave_guess();
     return rule;
 }
 
 void mc_unwind_epoch_begin(void)
 {
-    own_unloading++; /* before the shared count: a handler in between sees too much, not too little */
+    own_unloading++; /* first: a handler in between then refuses guesses, for which it need not */
     __atomic_add_fetch(&mc_rule_unloading, 1, __ATOMIC_SEQ_CST);
     for (unsigned i = 0; i < WAITS && __atomic_load_n(&guessing, __ATOMIC_SEQ_CST) != 0; i++)
         sched_yield();
+}
+
+static void forget_modules(void)
+{
+    for (size_t i = 0; i < sizeof modules / sizeof *modules; i++)
+        __atomic_store_n(&modules[i].first, 0, __ATOMIC_RELAXED),
+            __atomic_store_n(&modules[i].last, 0, __ATOMIC_RELAXED);
 }
 
 static void wipe(void)
@@ -115,6 +158,7 @@ static void wipe(void)
 
 void mc_unwind_epoch_end(void)
 {
+    forget_modules();
     wipe();
     __atomic_sub_fetch(&mc_rule_unloading, 1, __ATOMIC_SEQ_CST);
     own_unloading--;

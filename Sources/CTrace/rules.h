@@ -10,8 +10,8 @@
  *     cfa, signed   | saved bp | kind     | tag of its key
  * where `cfa` is what to add to the base register and `saved bp` how far below the CFA the caller's
  * frame pointer is (0: still in the register), both in words of 8 bytes. The return address is
- * always the word below the CFA. What does not fit is MC_RULE_EXACT. The layout keeps the chain from one
- * return address to the next short: mask, load, shift, add.
+ * always the word below the CFA. What does not fit is MC_RULE_EXACT. The layout keeps the chain
+ * from one return address to the next short: mask, load, shift, add.
  *
  * The table is one array of such words, two ways, shared by all threads without locks: an entry is
  * one aligned 64-bit word, so it is read and written whole, and it names its key exactly: the tag
@@ -42,8 +42,9 @@ enum {
     MC_RULE_CFA_LIMIT = 8 << (63 - MC_RULE_CFA_SHIFT), /* 4 MiB */
     MC_RULE_BP_LIMIT = 8 << 8,
 
-    /* 2^15 entries, 256 KiB of .bss, of which only touched pages exist. The largest programs measured
-     * (a C++ compiler, a JavaScript engine) show under 8,000 different return addresses. */
+    /* 2^15 entries, 256 KiB of .bss, of which only touched pages exist. The program with the most
+     * return addresses on its way to malloc that was measured, a C++ compiler, has 9,700; one in
+     * eight of them then is in its second way. */
     MC_RULE_INDEX_BITS = 15,
     MC_RULE_COUNT = 1 << MC_RULE_INDEX_BITS,
     MC_RULE_OTHER_WAY = MC_RULE_COUNT / 2,
@@ -57,7 +58,8 @@ enum {
 _Static_assert(MC_RULE_TAG_BITS == MC_RULE_KEY_BITS - (MC_RULE_INDEX_BITS - 1), "tag bits");
 
 extern uint64_t mc_rule_table[MC_RULE_COUNT] __attribute__((visibility("hidden")));
-extern unsigned mc_rule_unloading __attribute__((visibility("hidden"))); /* unfinished epoch begins */
+/* Unfinished epoch begins. */
+extern unsigned mc_rule_unloading __attribute__((visibility("hidden")));
 
 static inline unsigned mc_rule_kind(uint64_t rule)
 {
@@ -87,7 +89,8 @@ static inline uint64_t mc_rule_make(enum mc_rule_kind kind, intptr_t cfa, intptr
            (uint64_t)kind << MC_RULE_KIND_SHIFT;
 }
 
-/* The low bits as they are: return addresses differ there, and every operation more is paid per frame. */
+/* The low bits as they are: return addresses differ there, and every operation more is paid per
+ * frame. */
 static inline size_t mc_rule_place(uintptr_t key)
 {
     return key & (MC_RULE_COUNT - 1);
@@ -119,7 +122,10 @@ static inline uint64_t mc_rule_find(uintptr_t key, int guessed)
 int mc_rule_enter_guess(void);
 void mc_rule_leave_guess(void);
 
-/* The compact form of what .eh_frame says for the code at key - 1; the architecture's part. */
-uint64_t mc_rule_compute(uintptr_t key);
+struct mc_cfi_entry;
+
+/* The compact form of what .eh_frame says for the code at key - 1; the architecture's part. Unless
+ * the kind is EMPTY, NONE or START the entry it comes from is left in *entry. */
+uint64_t mc_rule_compute(uintptr_t key, struct mc_cfi_entry *entry);
 
 #endif

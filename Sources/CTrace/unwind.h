@@ -7,7 +7,7 @@
  *   mc_unwind_epoch_*    to be called around anything that unloads modules
  *
  * May be called by any thread, at any point, in signal handlers too. Takes no lock, allocates
- * nothing, changes neither errno nor any state of the process, needs about 4 KiB of stack. It never
+ * nothing, changes neither errno nor any state of the process, needs about 2 KiB of stack. It never
  * faults: every stack word it reads is known to be readable first (unwind_stack.h).
  *
  * Cost: one lookup in a shared table and two or three loads a frame once the program's return

@@ -41,7 +41,8 @@ static int read_stack(void *memory, uintptr_t address, unsigned size, uintptr_t 
 
 static int is_plausible(const struct mc_stack *stack, uintptr_t pc)
 {
-    return pc >= LOWEST_CODE && !(pc >> MC_RULE_KEY_BITS) && !(pc >= stack->low && pc < stack->high);
+    int on_stack = pc >= stack->low && pc < stack->high;
+    return pc >= LOWEST_CODE && !(pc >> MC_RULE_KEY_BITS) && !on_stack;
 }
 
 /* The frame of an interrupted instruction that is first or last of its function. */
@@ -184,7 +185,7 @@ static unsigned step_by_guess(struct walk *walk, uintptr_t *slot)
     walk->flags |= MC_UNWIND_GUESSED;
     if (ended) return ended;
     registers[MC_REG_PC] = pc;
-    walk->known &= (uintptr_t)1 << MC_REG_SP | (uintptr_t)1 << MC_REG_BP | (uintptr_t)1 << MC_REG_PC;
+    walk->known &= 1 << MC_REG_SP | 1 << MC_REG_BP | 1 << MC_REG_PC;
     walk->guessed = 1;
     walk->interrupted = 0;
     *slot = registers[MC_REG_SP] - sizeof(uintptr_t);

@@ -8,13 +8,13 @@
 
 uintptr_t mc_machine_thread_pointer(void);
 
-/* Can the eight bytes at `address`, a multiple of 8, be read? Asks the kernel, changes nothing, keeps
- * errno. Anything but a clear yes is a no. */
+/* Can the eight bytes at `address`, a multiple of 8, be read? Asks the kernel, changes nothing,
+ * keeps errno. Anything but a clear yes is a no. */
 int mc_machine_readable(uintptr_t address);
 
-/* For an instruction at `pc` interrupted in code without unwind information: where, in words above the
- * stack pointer, the return address is, if the instruction itself tells: 0 at a function's entry, in a
- * PLT stub or at a return; 1 where the frame pointer has just been pushed. Else -1. */
+/* For an instruction at `pc` interrupted in code without unwind information: where, in words above
+ * the stack pointer, the return address is, if the instruction itself tells: 0 at a function's
+ * entry, in a PLT stub or at a return; 1 where the frame pointer has just been pushed. Else -1. */
 int mc_machine_entry_depth(uintptr_t pc);
 
 #endif

@@ -10,11 +10,12 @@
 
 enum {
     PAGE = 4096,
-    /* The kernel leaves at least this much below the top of the main stack to it alone (the gap that
-     * mmap_base() keeps). Deeper stack pointers are treated as another stack. */
+    /* The kernel leaves at least this much below the top of the main stack to it alone (the gap
+     * that mmap_base() keeps). Deeper stack pointers are treated as another stack. */
     MAIN_ROOM = 128 << 20,
-    /* New pages of the thread's own stack that one walk may probe: 1 MiB of stack, about 20 us, once.
-     * A walk that starts deeper treats the stack as another one, and the next walk goes on. */
+    /* New pages of the thread's own stack that one walk may probe: 1 MiB of stack, about 20 us,
+     * once. A walk that starts deeper treats the stack as another one, and the next walk goes
+     * on. */
     PROBES_DOWN = 256,
     /* Pages one walk probes upwards on another stack. Bounds a walk led astray, not real ones. */
     PROBES_UP = 4096,
@@ -25,11 +26,12 @@ enum {
 extern void *__libc_stack_end __attribute__((weak));
 
 /* [owner] Lowest page of this thread's own stack known to be readable up to the thread pointer; 0:
- * nothing known. A signal handler may update it in the middle of an update: both values are true. */
+ * nothing known. A signal handler may update it in the middle of an update: both values are
+ * true. */
 static _Thread_local uintptr_t own_low __attribute__((tls_model("initial-exec")));
 
-/* [const] Thread pointer of the thread that loaded this library, the main thread for a preload: below its
- * own thread pointer there is no stack, but mappings that come and go. */
+/* [const] Thread pointer of the thread that loaded this library, the main thread for a preload:
+ * below its own thread pointer there is no stack, but mappings that come and go. */
 static uintptr_t main_thread;
 
 __attribute__((constructor)) static void remember_main_thread(void)

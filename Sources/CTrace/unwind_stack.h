@@ -13,11 +13,11 @@
  *   other    coroutines, alternate signal stacks: only the page of `sp` is taken for granted, the
  *            pages above are probed, each time anew, because such a stack may be unmapped between
  *            two walks and nobody would tell
- * The probe asks the kernel to read eight bytes: rt_sigprocmask with an invalid `how` copies the new
- * mask, then fails with EFAULT or EINVAL and changes nothing. It was chosen over process_vm_readv,
- * mincore and madvise because a seccomp filter that allows threads allows it, where those are often
- * refused and sometimes deadly. Under a filter that refuses it with an errno value everything
- * unknown counts as unreadable: walks stop early on such stacks, nothing else.
+ * The probe asks the kernel to read eight bytes: rt_sigprocmask with an invalid `how` copies the
+ * new mask, then fails with EFAULT or EINVAL and changes nothing. It was chosen over
+ * process_vm_readv, mincore and madvise because a seccomp filter that allows threads allows it,
+ * where those are often refused and sometimes deadly. Under a filter that refuses it with an errno
+ * value everything unknown counts as unreadable: walks stop early on such stacks, nothing else.
  *
  * Any thread, signal handlers; no locks. errno is not touched. */
 #ifndef MC_UNWIND_STACK_H

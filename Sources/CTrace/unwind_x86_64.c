@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* The x86-64 part of the unwinder: the fast walk, compact rules from rows, signal contexts, and what
- * is asked of processor and kernel.
+/* The x86-64 part of the unwinder: the fast walk, compact rules from rows, signal contexts, and
+ * what is asked of processor and kernel.
  *
- * The fast walk knows three registers: pc, sp, bp. A frame whose rule needs another, or whose memory
- * is not where the rule says, makes the whole walk start again, exactly: at the start all
- * registers are known, here they are not. Each frame costs one chain of dependent loads: return address
- * -> rule -> next return address; all checks hang off that chain and are predicted. */
+ * The fast walk knows three registers: pc, sp, bp. A frame whose rule needs another, or whose
+ * memory is not where the rule says, makes the whole walk start again, exactly: at the start all
+ * registers are known, here they are not. Each frame costs one chain of dependent loads: return
+ * address -> rule -> next return address; all checks hang off that chain and are predicted. */
 #ifndef _GNU_SOURCE
 #    define _GNU_SOURCE
 #endif
@@ -116,7 +116,8 @@ static uint64_t rule_of_row(const struct mc_cfi_entry *entry, const struct mc_cf
         row->value[MC_REG_PC] != -8 || row->how[MC_REG_SP] != MC_CFI_SAME)
         return bare(MC_RULE_EXACT);
     if (row->cfa_is_expression) return realigned_rule(entry, row);
-    if (row->cfa_register != MC_REG_SP && row->cfa_register != MC_REG_BP) return bare(MC_RULE_EXACT);
+    if (row->cfa_register != MC_REG_SP && row->cfa_register != MC_REG_BP)
+        return bare(MC_RULE_EXACT);
     intptr_t bp = 0;
     if (row->how[MC_REG_BP] == MC_CFI_AT_CFA && row->value[MC_REG_BP] <= -16)
         bp = -(intptr_t)row->value[MC_REG_BP];
@@ -127,18 +128,17 @@ static uint64_t rule_of_row(const struct mc_cfi_entry *entry, const struct mc_cf
                         bp);
 }
 
-uint64_t mc_rule_compute(uintptr_t key)
+uint64_t mc_rule_compute(uintptr_t key, struct mc_cfi_entry *entry)
 {
-    struct mc_cfi_entry entry;
     struct mc_cfi_row row;
-    switch (mc_cfi_find(key - 1, &entry)) {
+    switch (mc_cfi_find(key - 1, entry)) {
     case 0: break;
     case ESRCH: return bare(MC_RULE_EMPTY);
     case ENOENT: return bare(mc_cfi_is_start(key) ? MC_RULE_START : MC_RULE_NONE);
     default: return bare(MC_RULE_EXACT); /* whose walk says what is wrong with it */
     }
-    if (mc_cfi_row_at(&entry, key - 1, &row)) return bare(MC_RULE_EXACT);
-    return rule_of_row(&entry, &row);
+    if (mc_cfi_row_at(entry, key - 1, &row)) return bare(MC_RULE_EXACT);
+    return rule_of_row(entry, &row);
 }
 
 /* What the fast walk knows of the frame it is at. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Known errors of the oracle, libunwind 1.6.2, each by its exact circumstances; docs/unwinding.md argues
- * each. excuse() returns the number of the one that explains the first difference, at frame `at`.
- * Included by sampler.c only. */
+/* Known errors of the oracle, libunwind 1.6.2, each by its exact circumstances; docs/unwinding.md
+ * argues each. excuse() returns the number of the one that explains the first difference, at frame
+ * `at`. Included by sampler.c only. */
 #include "cfi.h"
+#include "unwind_machine.h"
 
 enum { NO_EXCUSE, LOW_SP, FRAME_OF_DATA, SKIPPED_CALLER, LATE_LOOKUP, IGNORED_SP };
 
@@ -18,15 +19,15 @@ static int has_information(size_t i)
     return has_information_at(ours[i].pc - 1);
 }
 
-/* LOW_SP: stepping by frame pointer out of code without information libunwind finds the right return
- * address but then takes rsp to be its old value plus 16, whatever the frame's size. */
+/* LOW_SP: stepping by frame pointer out of code without information libunwind finds the right
+ * return address but then takes rsp to be its old value plus 16, whatever the frame's size. */
 static int is_low_sp(size_t at)
 {
     return theirs.pc[at] == ours[at].pc && theirs.cfa[at] == theirs.cfa[at - 1] + 16;
 }
 
-/* FRAME_OF_DATA: our walk ends at the first byte of a function, a return address that makecontext pushed
- * and that nothing describes; libunwind guesses on and makes a frame out of data. */
+/* FRAME_OF_DATA: our walk ends at the first byte of a function, a return address that makecontext
+ * pushed and that nothing describes; libunwind guesses on and makes a frame out of data. */
 static int is_frame_of_data(size_t count, unsigned flags, size_t at)
 {
     return at == count && flags & MC_UNWIND_COMPLETE && mc_cfi_is_start(ours[at - 1].pc) &&
@@ -37,16 +38,17 @@ static int is_frame_of_data(size_t count, unsigned flags, size_t at)
 static int is_after_call(uintptr_t pc)
 {
     const unsigned char *code = (const unsigned char *)pc;
-    if (!in_a_module(pc - 7)) return 0;
+    if (!mc_machine_readable((pc - 7) & ~7ul) || !mc_machine_readable((pc - 1) & ~7ul)) return 0;
     if (code[-5] == 0xe8) return 1;
     for (int size = 2; size <= 7; size++)
         if (code[-size] == 0xff && (code[1 - size] >> 3 & 7) == 2) return 1;
     return 0;
 }
 
-/* SKIPPED_CALLER: interrupted at the first or last instruction of a function without information, whose
- * return address is still on top of the stack, behind a call; libunwind follows the frame pointer,
- * which is the caller's or a caller's further out, and so leaves frames out, or finds none. */
+/* SKIPPED_CALLER: interrupted at the first or last instruction of a function without information,
+ * whose return address is still on top of the stack, behind a call; libunwind follows the frame
+ * pointer, which is the caller's or a caller's further out, and so leaves frames out, or finds
+ * none. */
 static int is_skipped_caller(const ucontext_t *context, size_t count, size_t at)
 {
     if (!context || at != 1 || count < 2 || !is_after_call(ours[1].pc)) return 0;
@@ -79,9 +81,9 @@ static int excuse(const ucontext_t *context, size_t count, unsigned flags, size_
     if (!(flags & MC_UNWIND_GUESSED)) return NO_EXCUSE;
     if (both && !has_information(at - 1) && is_low_sp(at)) return LOW_SP;
     if (!has_information(0) && is_skipped_caller(context, count, at)) return SKIPPED_CALLER;
-    /* LATE_LOOKUP: after its special step out of a PLT stub without information libunwind looks up the
-     * return address, not the call; a call at a function's end then has no information for it, and
-     * LOW_SP follows. */
+    /* LATE_LOOKUP: after its special step out of a PLT stub without information libunwind looks up
+     * the return address, not the call; a call at a function's end then has no information for it,
+     * and LOW_SP follows. */
     if (context && both && at == 2 && !has_information(0) && has_information(1) &&
         !has_information_at(ours[1].pc) && is_low_sp(at))
         return LATE_LOOKUP;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* On a libc without _dl_find_object there is no unwind information: frame pointers, plainly marked as
- * guesses, are what is left. Built with -fno-omit-frame-pointer and cfi.c made to ask for a
+/* On a libc without _dl_find_object there is no unwind information: frame pointers, plainly marked
+ * as guesses, are what is left. Built with -fno-omit-frame-pointer and cfi.c made to ask for a
  * symbol that nobody has. */
 #include "check.h"
 #include "unwind.h"

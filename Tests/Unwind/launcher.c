@@ -3,9 +3,9 @@
  *
  *   launcher NAME LOG SECONDS LEAST PERIOD_US MALLOC_EVERY SAMPLER -- COMMAND...
  *
- * The command is stopped after SECONDS; that is no failure: programs under test may run for ever. Fails
- * when a difference was seen, when the program died of a signal other than ours, or when fewer than
- * LEAST stacks were compared. The log of differences is left at LOG. */
+ * The command is stopped after SECONDS; that is no failure: programs under test may run for ever.
+ * Fails when a difference was seen, when the program died of a signal other than ours, or when
+ * fewer than LEAST stacks were compared. The log of differences is left at LOG. */
 #define _GNU_SOURCE
 #include "sampler.h"
 
@@ -59,6 +59,18 @@ static pid_t start(char **argv, const char *tally_path)
     _exit(127);
 }
 
+static void print_tally(const char *name, const struct tally *t, int late)
+{
+    printf("# %s: %lu stacks %lu frames, %lu differences, %lu fast/exact, %lu excused (low sp %lu, "
+           "frame of data %lu, skipped caller %lu, late lookup %lu, ignored sp %lu), ",
+           name, t->stacks, t->frames, t->differences, t->unlike, t->excused, t->excuse[1],
+           t->excuse[2], t->excuse[3], t->excuse[4], t->excuse[5]);
+    printf("%lu guessed; %lu complete %lu cut %lu stopped (%lu %lu %lu), %lu exact, %lu signals, "
+           "deepest %lu, %lu busy, %lu damaged%s\n",
+           t->guessed, t->complete, t->cut, t->stopped, t->why[0], t->why[1], t->why[2], t->exact,
+           t->signals, t->deepest, t->busy, t->mutated, late ? ", stopped at the time limit" : "");
+}
+
 int main(int argc, char **argv)
 {
     char tally_path[4096];
@@ -89,16 +101,7 @@ int main(int argc, char **argv)
         printf("not ok %s: %s, log in %s\n", argv[1], reason, argv[2]);
     else
         printf("ok %s\n", argv[1]);
-    printf("# %s: %lu stacks %lu frames, %lu differences, %lu fast/exact, %lu excused "
-           "(low sp %lu, frame of data %lu, skipped caller %lu, late lookup %lu, ignored sp %lu), %lu guessed; %lu complete %lu cut %lu stopped "
-           "(%lu %lu %lu), %lu exact, "
-           "%lu signals, deepest %lu, %lu busy, %lu damaged%s\n",
-           argv[1], tally->stacks, tally->frames, tally->differences, tally->unlike, tally->excused,
-           tally->excuse[1], tally->excuse[2], tally->excuse[3], tally->excuse[4],
-           tally->excuse[5], tally->guessed, tally->complete, tally->cut, tally->stopped,
-           tally->why[0], tally->why[1], tally->why[2],
-           tally->exact, tally->signals, tally->deepest, tally->busy, tally->mutated,
-           late ? ", stopped at the time limit" : "");
+    print_tally(argv[1], tally, late);
     unlink(tally_path);
     return reason != NULL;
 }

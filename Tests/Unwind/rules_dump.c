@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* rules_dump MODULE: for each address (hexadecimal, as in the file) on standard input prints the row
- * and the compact rule for it, one line each:
+/* rules_dump MODULE: for each address (hexadecimal, as in the file) on standard input prints the
+ * row and the compact rule for it, one line each:
  *     ADDRESS cfa=REG+N|exp ra=WHERE rbx=WHERE ... | KIND CFA BP
  * WHERE is u (unchanged), U (undefined), c-N (at CFA - N), v+N, rN, exp, vexp. */
 #define _GNU_SOURCE
@@ -32,7 +32,8 @@ static void print_row(uintptr_t address, uintptr_t pc)
     static const struct {
         const char *name;
         unsigned reg;
-    } shown[] = {{"ra", 16}, {"rbx", 3}, {"rbp", 6}, {"r12", 12}, {"r13", 13}, {"r14", 14}, {"r15", 15}};
+    } shown[] = {{"ra", 16},  {"rbx", 3},  {"rbp", 6}, {"r12", 12},
+                 {"r13", 13}, {"r14", 14}, {"r15", 15}};
     struct mc_cfi_entry entry;
     struct mc_cfi_row row;
     int error = mc_cfi_find(pc, &entry);
@@ -48,7 +49,7 @@ static void print_row(uintptr_t address, uintptr_t pc)
         printf("%d%+d", row.cfa_register, row.cfa_value);
     for (size_t i = 0; i < sizeof shown / sizeof *shown; i++)
         print_where(shown[i].name, &row, shown[i].reg);
-    uint64_t rule = mc_rule_compute(pc + 1);
+    uint64_t rule = mc_rule_compute(pc + 1, &entry);
     printf(" | %u %td %td\n", mc_rule_kind(rule), mc_rule_cfa(rule), (intptr_t)mc_rule_bp(rule));
 }
 

@@ -3,7 +3,7 @@
 """Rows and compact rules against readelf's independent reading of the same .eh_frame.
 
 rules_test.py RULES_DUMP SCALE: takes every row of every function of the system's most used
-libraries (of every 4th, 2nd .. function in a quick run), asks rules_dump at its first and last
+libraries (of every 8th function in a quick run), asks rules_dump at its first and last
 address, and compares CFA, return address and callee-saved registers; then checks that the
 compact rule says the same as the row.
 """
@@ -120,9 +120,9 @@ def main():
         if not path:
             print("skip %s: no %s here" % (name, library))
             continue
-        rows, exact, complaints = compare(dump, path, 1 if scale > 1 else 4)
-        for c in complaints[:60] if os.environ.get("RULES_ALL") else []:
-            print("#   " + c)
+        rows, exact, complaints = compare(dump, path, 1 if scale > 1 else 8)
+        for complaint in complaints[:60] if os.environ.get("RULES_ALL") else []:
+            print("#   " + complaint)
         if complaints or rows < 10:
             failed = 1
             print("not ok %s: %d complaints, first: %s" %

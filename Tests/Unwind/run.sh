@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Builds and runs all unwinder tests: unit tests, rules against readelf, and the oracle over programs.
-#   run.sh            quick: under a minute
-#   run.sh --long     ten times as many stacks
+# Builds and runs all unwinder tests: unit tests, rules against readelf, and the oracle over
+#   programs. run.sh            quick: under a minute
+#   run.sh --long     ten to twenty times as many stacks
 #   run.sh NAME...    only the oracle programs so named
-# CC chooses the compiler of the unwinder. The logs of differences stay in $OUT (default: a directory
-# under ${TMPDIR:-/tmp}, removed when all is well).
+# CC chooses the compiler of the unwinder. The logs of differences stay in $OUT (default: a
+# directory under ${TMPDIR:-/tmp}, removed when all is well).
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 trace=$(cd "$here/../../Sources/CTrace" && pwd)
@@ -21,7 +21,8 @@ out=${OUT:-$(mktemp -d "${TMPDIR:-/tmp}/unwind.XXXXXX")}
 mkdir -p "$out"
 failed=0
 warnings=(-std=gnu17 -g -O2 -Wall -Wextra)
-unwinder=("$trace"/unwind*.c "$trace"/cfi*.c "$trace"/rules.c)
+sources=("$trace"/unwind*.c "$trace"/cfi*.c "$trace"/rules.c)
+unwinder=() # their objects
 
 # build NAME ARGUMENT...: $cc makes $out/NAME; failing is a failed test.
 build() {
@@ -48,9 +49,10 @@ wanted() {
     return 1
 }
 
-# sample NAME SECONDS LEAST EVERY COMMAND...: the oracle over one program. SECONDS is for the quick run.
+# sample NAME SECONDS LEAST EVERY COMMAND...: the oracle over one program. SECONDS is for the quick
+# run.
 sample() {
-    local name=$1 seconds=$(($2 * scale)) least=$(($3 * scale)) every=$4
+    local name=$1 seconds=$((scale > 1 ? $2 * 2 * scale : $2)) least=$3 every=$4
     shift 4
     wanted "$name" || return 0
     if ! command -v "$1" >/dev/null; then
@@ -70,12 +72,23 @@ make_program() {
     "$@" -o "$out/$name" >"$out/$name.err" 2>&1 || echo "skip $name: $(head -n 1 "$out/$name.err")"
 }
 
+# Compiled once, as for the library: all programs and the sampler link the same objects.
+compile_unwinder() {
+    local source object
+    for source in "${sources[@]}"; do
+        object=$out/$(basename "$source" .c).o
+        "$cc" "${warnings[@]}" -fPIC -fno-builtin -ftls-model=initial-exec -fno-plt -c "$source" \
+            -o "$object" || return 1
+        unwinder+=("$object")
+    done
+}
+
 units() {
     build cfi_test "$here/cfi_test.c" "${unwinder[@]}" && unit cfi_test
-    build unwind_test -fno-optimize-sibling-calls "$here/unwind_test.c" "${unwinder[@]}" -lpthread &&
-        unit unwind_test
+    build unwind_test -fno-optimize-sibling-calls "$here/unwind_test.c" "${unwinder[@]}" \
+        -lpthread && unit unwind_test
     build fallback_test -fno-optimize-sibling-calls -fno-omit-frame-pointer \
-        -D_dl_find_object=mc_no_such_symbol "$here/fallback_test.c" "${unwinder[@]}" &&
+        -D_dl_find_object=mc_no_such_symbol "$here/fallback_test.c" "${sources[@]}" &&
         unit fallback_test
     build rules_dump "$here/rules_dump.c" "${unwinder[@]}" -ldl &&
         { "$here/rules_test.py" "$out/rules_dump" "$scale" || failed=1; }
@@ -98,24 +111,29 @@ oracle() {
     make_program module2.so gcc -O2 -fPIC -shared -DSIZE=120 "$programs/module.c"
     wanted rust && make_program rust rustc -O -C debuginfo=0 "$programs/work.rs"
     wanted swift && make_program swift swiftc -O "$programs/work.swift"
-    local t=$((2 * scale)) cc1plus
+    local t=$((scale > 1 ? 2 * scale : 1)) cc1plus
     cc1plus=$(gcc -print-prog-name=cc1plus)
-    sample shapes 2 3000 37 "$out/shapes" "$t"
-    sample throws 2 3000 37 "$out/throws" "$t"
-    sample stacks 2 1000 997 "$out/stacks" "$t"
-    UNWIND_UNCACHED=1 sample modules 2 1000 37 "$out/modules" "$t" "$out/module1.so" "$out/module2.so"
-    sample rust 2 1000 997 "$out/rust" "$t"
-    sample swift 2 1000 997 "$out/swift" "$t"
-    sample python 2 1000 499 /usr/bin/python3 "$programs/work.py" "$t"
-    sample perl 2 1000 97 perl "$programs/work.pl" "$t"
-    sample node 2 1000 499 node "$programs/work.js" "$t"
-    sample openssl 2 1000 37 openssl speed -seconds 1 -evp aes-256-gcm
-    sample openssl_rsa 2 1000 37 openssl speed -seconds 1 rsa2048
-    sample cc1plus 2 1000 97 "$cc1plus" -quiet -O2 -o /dev/null -imultiarch x86_64-linux-gnu \
+    sample shapes 1 1000 37 "$out/shapes" "$t"
+    sample throws 1 1000 37 "$out/throws" "$t"
+    sample stacks 1 333 997 "$out/stacks" "$t"
+    UNWIND_UNCACHED=1 sample modules 1 333 37 "$out/modules" "$t" "$out/module1.so" \
+        "$out/module2.so"
+    sample rust 1 333 997 "$out/rust" "$t"
+    sample swift 1 333 997 "$out/swift" "$t"
+    sample python 1 333 499 /usr/bin/python3 "$programs/work.py" "$t"
+    sample perl 1 333 97 perl "$programs/work.pl" "$t"
+    sample node 2 333 499 node "$programs/work.js" "$t"
+    sample openssl 1 333 37 openssl speed -seconds "$t" -evp aes-256-gcm
+    sample openssl_rsa 1 333 37 openssl speed -seconds "$t" rsa2048
+    sample cc1plus 2 333 97 "$cc1plus" -quiet -O2 -o /dev/null -imultiarch x86_64-linux-gnu \
         -D_GNU_SOURCE "$programs/throws.cc"
-    sample gdb 2 1000 97 gdb -batch -ex 'info functions e' -ex 'info types s' "$out/throws"
+    sample gdb 2 333 97 gdb -batch -ex 'info functions e' -ex 'info types s' "$out/throws"
 }
 
+if ! compile_unwinder; then
+    echo "not ok build unwinder"
+    exit 1
+fi
 ((${#only[@]} == 0)) && units
 oracle
 if ((failed == 0)) && [[ -z $kept ]]; then rm -rf "$out"; else echo "# logs in $out"; fi

@@ -3,15 +3,16 @@
  * malloc, and compares our backtrace with libunwind's, frame by frame: return address and CFA.
  *
  * Each sample makes four walks: ours fast, ours exact, libunwind's, and one of ours from registers
- * with one of them damaged, whose only promise is not to fault. One thread samples at a time: libunwind
- * takes the loader's lock, which another interrupted thread may hold.
+ * with one of them damaged, whose only promise is not to fault. One thread samples at a time:
+ * libunwind takes the loader's lock, which another interrupted thread may hold.
  *
- * A difference is written to the log with both stacks and the memory map. Differences that are known
- * errors of libunwind are recognised in excuse(), each by the exact circumstances that
+ * A difference is written to the log with both stacks and the memory map. Differences that are
+ * known errors of libunwind are recognised in excuse(), each by the exact circumstances that
  * docs/unwinding.md argues; everything else counts.
  *
- * Environment: UNWIND_TALLY the shared counters, UNWIND_LOG where differences go, UNWIND_PERIOD_US the
- * time between two interruptions of a thread, UNWIND_MALLOC_EVERY one in how many malloc calls. */
+ * Environment: UNWIND_TALLY the shared counters, UNWIND_LOG where differences go, UNWIND_PERIOD_US
+ * the time between two interruptions of a thread, UNWIND_MALLOC_EVERY one in how many malloc
+ * calls. */
 #define _GNU_SOURCE
 #define UNW_LOCAL_ONLY
 #include "sampler.h"
@@ -94,8 +95,8 @@ static int in_a_module(uintptr_t address)
     return _dl_find_object((void *)address, &module) == 0;
 }
 
-/* mov $15, %rax; syscall: what a handler returns to, or its second instruction if that was interrupted.
- * libunwind's own mark of it comes a frame late. */
+/* mov $15, %rax; syscall: what a handler returns to, or its second instruction if that was
+ * interrupted. libunwind's own mark of it comes a frame late. */
 static int is_trampoline(uintptr_t pc)
 {
     static const unsigned char code[] = {0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05};
@@ -411,7 +412,7 @@ __attribute__((constructor)) static void start(void)
     if (!path || !log || !open_oracle()) return;
     int fd = open(path, O_RDWR | O_CLOEXEC);
     int low = open(log, O_WRONLY | O_APPEND | O_CLOEXEC);
-    log_fd = fcntl(low, F_DUPFD_CLOEXEC, 600); /* out of the way of programs that count descriptors */
+    log_fd = fcntl(low, F_DUPFD_CLOEXEC, 600); /* out of the program's way */
     if (log_fd < 0) log_fd = low; else close(low);
     void *shared = mmap(NULL, sizeof *tally, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     close(fd);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Promises of unwind.h and unwind_stack.h that the oracle can't see: flags, slots, limits, epochs, no
- * system call where none is needed, no fault where memory is missing. */
+/* Promises of unwind.h and unwind_stack.h that the oracle can't see: flags, slots, limits, epochs,
+ * no system call where none is needed, no fault where memory is missing. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -183,8 +183,8 @@ static void in_coroutine(void)
     deep(coroutine_depth, capture, DEPTH);
 }
 
-/* `size` bytes between two unreadable pages; the coroutine has all of them, or all but a part at the
- * top, where its outermost frame would have lain. */
+/* `size` bytes between two unreadable pages; the coroutine has all of them, or all but a part at
+ * the top, where its outermost frame would have lain. */
 static void run_coroutine(size_t size, unsigned depth)
 {
     char *map = mmap(NULL, size + 8192, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -275,7 +275,8 @@ static void survives_wrong_registers(void)
     mprotect((void *)hole, 4096, PROT_NONE);
     const uintptr_t values[] = {0,         1,           8,           hole - 8, hole - 16, hole,
                                 hole + 1,  hole - 3,    hole + 4096, -16ul,    -8ul,      -1ul,
-                                1ul << 47, 1ul << 63, (uintptr_t)map, (uintptr_t)survives_wrong_registers};
+                                1ul << 47, 1ul << 63,   (uintptr_t)map,
+                                (uintptr_t)survives_wrong_registers};
     enum { VALUES = sizeof values / sizeof *values };
     struct mc_unwind_start start;
     ucontext_t context;
@@ -313,7 +314,8 @@ static void forgets_at_the_end_of_an_epoch(void)
     capture(DEPTH);
     CHECK(flags & MC_UNWIND_EXACT); /* the outer one is not over */
     mc_unwind_epoch_end();
-    for (size_t i = 0; i < MC_RULE_COUNT; i++) CHECK(mc_rule_kind(mc_rule_table[i]) == MC_RULE_EMPTY);
+    for (size_t i = 0; i < MC_RULE_COUNT; i++)
+        CHECK(mc_rule_kind(mc_rule_table[i]) == MC_RULE_EMPTY);
     capture(DEPTH);
     CHECK(flags == MC_UNWIND_COMPLETE && count == before);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Built twice, with different SIZE: same functions at the same offsets, frames of different size. */
+/* Built twice, with different SIZE: same functions at the same offsets, frames of different
+ * size. */
 #include <stdlib.h>
 
 static __attribute__((noinline)) unsigned inner(unsigned i)

@@ -60,8 +60,8 @@ static __attribute__((noinline)) void realigned(unsigned i)
     sink += (unsigned char)lanes[i % 192] + (unsigned char)text[0];
 }
 
-static __attribute__((noinline)) void realigned_many(int a, int b, int c, int d, int e, int f, int g,
-                                                     unsigned i)
+static __attribute__((noinline)) void realigned_many(int a, int b, int c, int d, int e, int f,
+                                                     int g, unsigned i)
 {
     _Alignas(128) volatile int lanes[32];
     for (int k = 0; k < 32; k++) lanes[k] = a + b + c + d + e + f + g + k;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Other stacks: coroutines on mapped, heap and static memory, handlers on an alternate stack (nested
- * too, also while a coroutine runs), threads with small and with their own stacks. */
+/* Other stacks: coroutines on mapped, heap and static memory, handlers on an alternate stack
+ * (nested too, also while a coroutine runs), threads with small and with their own stacks. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>

@@ -8,7 +8,8 @@ fn recurse(depth: u32, words: &mut Vec<String>) -> usize {
     if depth == 0 {
         return words.iter().map(|w| w.len()).sum();
     }
-    let boxed: Box<dyn FnOnce(&mut Vec<String>) -> usize> = Box::new(move |w| recurse(depth - 1, w));
+    let boxed: Box<dyn FnOnce(&mut Vec<String>) -> usize> =
+        Box::new(move |w| recurse(depth - 1, w));
     boxed(words)
 }
 

@@ -24,7 +24,9 @@ final class Tree {
 func work(_ i: Int) -> Int {
     let tree = Tree(5, "t\(i)")
     var counts: [String: Int] = [:]
-    for name in tree.visit({ $0.name + String($0.name.reversed()) }) { counts[name, default: 0] += 1 }
+    for name in tree.visit({ $0.name + String($0.name.reversed()) }) {
+        counts[name, default: 0] += 1
+    }
     let failed = try? tree.visit { node -> Int in
         if node.name.count == 7 && i % 2 == 0 { throw Failure(number: i) }
         return node.name.count
