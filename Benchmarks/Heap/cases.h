@@ -47,3 +47,4 @@ CASE("fragment", mc_bench_fragment, ONE, "random sizes and lifetimes in phases: 
 CASE("footprint-16", mc_bench_footprint_16, ONE, "64 MiB of 16-byte objects: RSS over live")
 CASE("footprint-mix", mc_bench_footprint_mix, ONE, "128 MiB of 24 to 2,000 bytes: RSS over live")
 CASE("giveback", mc_bench_giveback, ONE, "256 MiB freed, then light work: what stays resident")
+CASE("giveback-mixed", mc_bench_giveback_mixed, ONE, "the same, with buffers of 16 to 256 KiB")

@@ -160,19 +160,19 @@ static double seconds(void)
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-/* A second of a nearly idle program: a few allocations every millisecond. */
-static uint64_t idle_on(uint64_t *seed)
+/* A second of a nearly idle program: a few small allocations every millisecond, and in some
+ * programs a buffer of up to 256 KiB beside them. */
+static void idle_on(uint64_t *seed, bool buffers)
 {
-    uint64_t sum = 0;
     for (double until = seconds() + 1; seconds() < until;) {
         for (unsigned i = 0; i < 10; i++)
             mc_object_end(mc_object_new(mc_between(seed, 16, 2000), i));
+        if (buffers) mc_object_end(mc_object_new(mc_between(seed, 16 << 10, 256 << 10), 0));
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }
-    return sum;
 }
 
-uint64_t mc_bench_giveback(struct mc_bench *bench)
+static uint64_t giveback(struct mc_bench *bench, bool buffers)
 {
     uint64_t total = mc_scaled(bench, 256 * MIB), seed = mc_seed(0), sum = 0, live = 0;
     size_t capacity = (size_t)(total / 500) + 1, count = 0;
@@ -189,7 +189,7 @@ uint64_t mc_bench_giveback(struct mc_bench *bench)
     uint64_t peak = mc_resident() - before;
     for (size_t i = 0; i < count; i++)
         if (i % 1000) sum += mc_object_end(objects[i]);
-    idle_on(&seed);
+    idle_on(&seed, buffers);
     uint64_t after = mc_resident();
     bench->kept_ratio = (double)(after > before ? after - before : 0) / (double)peak;
     for (size_t i = 0; i < count; i += 1000)
@@ -198,6 +198,10 @@ uint64_t mc_bench_giveback(struct mc_bench *bench)
     bench->ops = count;
     return sum;
 }
+
+uint64_t mc_bench_giveback(struct mc_bench *bench) { return giveback(bench, false); }
+
+uint64_t mc_bench_giveback_mixed(struct mc_bench *bench) { return giveback(bench, true); }
 
 uint64_t mc_bench_large(struct mc_bench *bench)
 {

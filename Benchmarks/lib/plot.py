@@ -7,7 +7,7 @@ import table
 
 COLORS = ["#7f7f7f", "#d95f02", "#7570b3", "#1b9e77", "#e7298a", "#66a61e", "#a6761d", "#1f78b4"]
 OURS_COLOR = "#c00000"
-ROW, LEFT, PANEL, GAP, TOP = 17, 150, 330, 36, 74
+ROW, LEFT, PANEL, GAP, TOP = 17, 150, 330, 60, 74
 LIMITS = (0.5, 8.0)
 
 
