@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / "build" / "test-logs"
 TOTAL_MINUTES, TOTAL_MINUTES_LONG = 39, 240
 PR_SET_CHILD_SUBREAPER = 36
-LINE = re.compile(r"(ok|not ok|skip) (.*\S)")
+LINE = re.compile(r"(ok|not ok|skip) (.+)")
 
 
 class Suite:
@@ -230,7 +230,7 @@ def run_command(suite, limit, environment, progress):
         def read():
             for raw in process.stdout:
                 log.write(raw)
-                line = raw.decode(errors="replace").rstrip("\r\n")
+                line = raw.decode(errors="replace").rstrip()
                 if suite.take_line(line):
                     progress.say(f"  {suite.name}: {line}")
 

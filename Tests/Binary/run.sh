@@ -39,7 +39,7 @@ check() {
         echo "ok binary/$name"
     else
         failed=1
-        echo "not ok binary/$name: $(tr '\n' ';' <<<"$reason" | cut -c 1-600)"
+        echo "not ok binary/$name: $(tr '\n' ';' <<<"$reason" | cut -c 1-600 | sed 's, *$,,')"
     fi
 }
 # expect_empty TEXT WHAT: fails and shows the text when there is some.
