@@ -13,8 +13,8 @@
  * Two threads that claim the same entry: one fills it, the other's rule is used once and dropped.
  *
  * Modules that go without an epoch: libc unloads character set converters by itself. So for each
- * module met the loader's answer is kept, and another module at the same addresses ends the epoch,
- * when first a rule of it is missing.
+ * module met its extent is kept, and a module of another extent at the same addresses ends the
+ * epoch when first a rule of it is missing.
  *
  * Guessed addresses (from a frame pointer in code without information) break 3: their module need
  * not be in use. Looking them up is bracketed, and an unloading by another thread waits for the

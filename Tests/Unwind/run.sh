@@ -107,8 +107,8 @@ oracle() {
     make_program throws g++ -g -O2 "$programs/throws.cc"
     make_program stacks gcc -g -O2 "$programs/stacks.c" -lpthread
     make_program modules gcc -g -O2 "$programs/modules.c" -ldl
-    make_program module1.so gcc -O2 -fPIC -shared -DSIZE=100 "$programs/module.c"
-    make_program module2.so gcc -O2 -fPIC -shared -DSIZE=120 "$programs/module.c"
+    make_program module1.so gcc -O2 -fPIC -shared -DSIZE=1000 "$programs/module.c"
+    make_program module2.so gcc -O2 -fPIC -shared -DSIZE=1400 "$programs/module.c"
     wanted rust && make_program rust rustc -O -C debuginfo=0 "$programs/work.rs"
     wanted swift && make_program swift swiftc -O "$programs/work.swift"
     local t=$((scale > 1 ? 2 * scale : 1)) cc1plus

@@ -32,7 +32,7 @@ static struct mc_frame_site frames[DEPTH];
 static unsigned flags;
 static size_t count;
 static int sound;
-static volatile unsigned sink;
+static _Thread_local volatile unsigned sink;
 
 /* To be asked while the frames are there: slots hold what was found in them, and go outwards. */
 static int slots_are_sound(void)
@@ -452,7 +452,7 @@ static void coroutine_filtered(void)
 {
     if (filter()) _exit(77);
     deep(150, capture, DEPTH); /* crosses a page that may not be probed any more */
-    _exit((flags & MC_UNWIND_COMPLETE) || count == 0 ? 3 : 0);
+    _exit((flags & MC_UNWIND_STOPPED) && !(flags & MC_UNWIND_COMPLETE) ? 0 : 3);
 }
 
 static void filtered_coroutine(void)
