@@ -37,11 +37,11 @@ extension MemoryReport {
             ? "not known: nothing is traced"
             : untraced > 0 ? "of traced slots; not known of \(untraced) untraced bytes" : ""
         return [
-            ["\(reserved)", "reserved", "address space for slots, \(arenas) arenas"],
+            ["\(reserved)", "reserved", "address space for slots, \(Layout.count(UInt64(arenas), "arena", "arenas"))"],
             ["\(populatedBytes.map { "\($0)" } ?? "-")", "populated", "pages with memory behind them"],
-            ["\(used)", "used", "\(usedCount) live slots"],
+            ["\(used)", "used", Layout.count(usedCount, "live slot", "live slots")],
             [slack, "slack", slackNote],
-            ["\(cached)", "cached", "free slots in the spans of \(threads) threads"],
+            ["\(cached)", "cached", "free slots in the spans of \(Layout.count(UInt64(threads), "thread", "threads"))"],
             ["\(kept)", "kept", "of these in empty spans"],
             ["\(free)", "free", "slices of no span"],
             ["\(purgeable)", "purgeable", "of these not yet given back"],

@@ -21,6 +21,10 @@ struct Names {
         symbolizer.locations(ofReturnAddress: pc, epoch: epoch)
     }
 
-    /// Files whose names are missing, and why.
-    var problems: [String] { symbolizer.problems }
+    /// Says which files gave no names, beside the report.
+    func noteProblems() {
+        let problems = symbolizer.problems
+        for problem in problems.prefix(5) { Terminal.note(problem) }
+        if problems.count > 5 { Terminal.note("and \(problems.count - 5) more like these") }
+    }
 }

@@ -27,6 +27,7 @@ struct ShowTrace: ParsableCommand {
             case .vppJSON: report.writeVPPJSON(to: &text)
             }
         }
+        names.noteProblems()
     }
 }
 
