@@ -1,0 +1,497 @@
+/* SPDX-License-Identifier: MIT */
+/* The heap's parts, each alone: size classes, bitmaps, pools, page map, arenas. */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "arena.h"
+#include "bitmap.h"
+#include "class.h"
+#include "meta.h"
+#include "os.h"
+#include "pagemap.h"
+#include "root.h"
+#include "span.h"
+#include "test.h"
+
+/* -- classes ------------------------------------------------------------------------------- */
+
+static void classes(void)
+{
+    for (unsigned index = 0; index < MC_CLASS_COUNT; index++) {
+        uint64_t slot = mc_class_slot_size(index);
+        REQUIRE_EQUAL(mc_class_for(slot), index);
+        REQUIRE_EQUAL(slot % MC_QUANTUM, 0);
+        REQUIRE(!index || slot > mc_class_slot_size(index - 1));
+        if (index + 1 < MC_CLASS_COUNT)
+            REQUIRE_EQUAL(mc_class_for(slot + 1), index + 1);
+    }
+    REQUIRE_EQUAL(mc_class_slot_size(MC_CLASS_COUNT - 1), MC_SMALL_MAX);
+    for (size_t size = 0; size <= MC_SMALL_MAX; size++) {
+        unsigned index = mc_class_for(size);
+        uint64_t slot = mc_class_slot_size(index);
+        REQUIRE(index < MC_CLASS_COUNT && slot >= size);
+        REQUIRE(!index || mc_class_slot_size(index - 1) < size); /* the smallest that will do */
+        if (size > 128)
+            REQUIRE((slot - size) * 8 <= slot);
+        else
+            REQUIRE(slot - size < MC_QUANTUM || !size);
+    }
+}
+
+static void class_spans(void)
+{
+    for (unsigned index = 0; index < MC_CLASS_COUNT; index++) {
+        uint64_t slot = mc_class_slot_size(index);
+        uint64_t bytes = mc_class_span_slices(index) * (uint64_t)MC_SLICE, slots = bytes / slot;
+        REQUIRE(slots >= MC_SPAN_SLOTS_MIN);
+        REQUIRE(slots < 1u << 15); /* `remote` counts in 16 bits */
+        REQUIRE(bytes <= 32 * MC_SLICE);
+        REQUIRE((bytes - slots * slot) * 16 <= bytes); /* slots of 7680 bytes are the worst */
+    }
+}
+
+/* mc_free() divides by a multiplication: right for every offset a span can have. */
+static void reciprocals(void)
+{
+    for (unsigned index = 0; index < MC_CLASS_COUNT; index++) {
+        uint64_t slot = mc_class_slot_size(index), reciprocal = UINT64_MAX / slot + 1;
+        uint64_t bytes = mc_class_span_slices(index) * (uint64_t)MC_SLICE;
+        for (uint64_t offset = 0; offset < bytes; offset++) {
+            unsigned __int128 product = (unsigned __int128)offset * reciprocal;
+            REQUIRE_EQUAL((uint64_t)(product >> 64), offset / slot);
+            REQUIRE_EQUAL((uint64_t)product < reciprocal, offset % slot == 0);
+        }
+    }
+}
+
+/* -- bitmaps ------------------------------------------------------------------------------- */
+
+enum { BITS = 512 };
+
+static void compare_bits(const uint64_t *words, const unsigned char *model)
+{
+    for (unsigned i = 0; i < BITS; i++)
+        REQUIRE_EQUAL(words[i / 64] >> i % 64 & 1, model[i]);
+}
+
+static uint64_t model_find(const unsigned char *model, uint64_t from, uint64_t count, uint64_t step,
+                           uint64_t phase)
+{
+    for (uint64_t bit = from; bit + count <= BITS; bit++) {
+        if (bit % step == phase && !memchr(model + bit, 1, count))
+            return bit;
+    }
+    return MC_BITS_NONE;
+}
+
+/* A run of random place and length, long ones rare; `words` is touched over the whole bitmap. */
+static uint64_t random_run(struct random *random, uint64_t *count)
+{
+    uint64_t most = random_below(random, 4) ? 8 : BITS;
+    *count = 1 + random_below(random, most);
+    return random_below(random, BITS - *count + 1);
+}
+
+static void bitmaps(void)
+{
+    struct random random = test_random(1);
+    uint64_t words[BITS / 64] = {0}, count;
+    unsigned char model[BITS] = {0};
+    for (uint64_t i = 0; i < test_scale(400000); i++) {
+        uint64_t first = random_run(&random, &count);
+        switch (random_below(&random, 5)) {
+        case 0:
+            mc_bits_clear(words, first, count);
+            memset(model + first, 0, count);
+            break;
+        case 1:
+            REQUIRE_EQUAL(mc_bits_set(words, first, count), memchr(model + first, 1, count) != 0);
+            memset(model + first, 1, count);
+            break;
+        case 2: {
+            int free = !memchr(model + first, 1, count);
+            REQUIRE_EQUAL(mc_bits_claim(words, first, count), free);
+            if (free)
+                memset(model + first, 1, count);
+            break;
+        }
+        default: {
+            uint64_t step = 1ull << random_below(&random, 7), phase = random_below(&random, step);
+            REQUIRE_EQUAL(mc_bits_find(words, BITS, first, count, step, phase),
+                          model_find(model, first, count, step, phase));
+        }
+        }
+        if (i % 64 == 0)
+            compare_bits(words, model);
+    }
+}
+
+struct claimers {
+    uint64_t words[BITS / 64];
+    uint32_t owner[BITS]; /* plain on purpose: a bit owned twice is a data race too */
+    uint64_t rounds;
+};
+
+static void *claim_runs(void *argument)
+{
+    static uint32_t next_number;
+    struct claimers *shared = argument;
+    uint32_t number = __atomic_add_fetch(&next_number, 1, __ATOMIC_RELAXED);
+    struct random random = test_random(100 + number);
+    for (uint64_t i = 0; i < shared->rounds; i++) {
+        uint64_t count = 1 + random_below(&random, 100);
+        uint64_t from = random_below(&random, BITS - count);
+        uint64_t first = mc_bits_find(shared->words, BITS, from, count, 1, 0);
+        if (first == MC_BITS_NONE || !mc_bits_claim(shared->words, first, count))
+            continue;
+        for (uint64_t bit = first; bit < first + count; bit++) {
+            REQUIRE_EQUAL(shared->owner[bit], 0);
+            shared->owner[bit] = number;
+        }
+        for (uint64_t bit = first; bit < first + count; bit++) {
+            REQUIRE_EQUAL(shared->owner[bit], number);
+            shared->owner[bit] = 0;
+        }
+        mc_bits_clear(shared->words, first, count);
+    }
+    return 0;
+}
+
+enum { THREADS = 4 };
+
+static void together(void *(*function)(void *), void *argument)
+{
+    pthread_t threads[THREADS];
+    for (unsigned i = 0; i < THREADS; i++)
+        REQUIRE(!pthread_create(&threads[i], 0, function, argument));
+    for (unsigned i = 0; i < THREADS; i++)
+        REQUIRE(!pthread_join(threads[i], 0));
+}
+
+static void bitmap_threads(void)
+{
+    static struct claimers shared;
+    shared.rounds = test_scale(200000);
+    together(claim_runs, &shared);
+    for (unsigned i = 0; i < BITS / 64; i++)
+        REQUIRE_EQUAL(shared.words[i], 0);
+}
+
+/* -- metadata and pools -------------------------------------------------------------------- */
+
+static void metadata(void)
+{
+    enum { COUNT = 2000 };
+    static char *items[COUNT];
+    static size_t sizes[COUNT];
+    struct random random = test_random(2);
+    for (unsigned i = 0; i < COUNT; i++) {
+        sizes[i] = 1 + random_below(&random, random_below(&random, 10) ? 500 : 40000);
+        items[i] = mc_meta_alloc(sizes[i]);
+        REQUIRE(items[i] && (uint64_t)items[i] % MC_CACHE_LINE == 0);
+        for (size_t at = 0; at < sizes[i]; at++)
+            REQUIRE_EQUAL(items[i][at], 0);
+        memset(items[i], (int)i, sizes[i]);
+    }
+    for (unsigned i = 0; i < COUNT; i++) {
+        for (size_t at = 0; at < sizes[i]; at++)
+            REQUIRE_EQUAL(items[i][at], (char)i);
+    }
+}
+
+struct item {
+    uint64_t next;
+    uint64_t owner;
+};
+
+static struct mc_pool pool;
+static uint64_t pool_rounds;
+
+static void *take_and_give(void *argument)
+{
+    uint64_t number = (uint64_t)&number; /* another one each thread */
+    (void)argument;
+    struct random random = test_random(number);
+    struct item *held[8] = {0};
+    for (uint64_t i = 0; i < pool_rounds; i++) {
+        struct item **place = &held[random_below(&random, 8)];
+        if (*place) {
+            REQUIRE_EQUAL(__atomic_exchange_n(&(*place)->owner, 0, __ATOMIC_RELAXED), number);
+            mc_pool_give(&pool, *place);
+            *place = 0;
+        } else if ((*place = mc_pool_take(&pool))) {
+            REQUIRE_EQUAL(__atomic_load_n(&(*place)->next, __ATOMIC_RELAXED), 0);
+            REQUIRE_EQUAL(__atomic_exchange_n(&(*place)->owner, number, __ATOMIC_RELAXED), 0);
+        }
+    }
+    for (unsigned i = 0; i < 8; i++) {
+        if (held[i]) {
+            held[i]->owner = 0;
+            mc_pool_give(&pool, held[i]);
+        }
+    }
+    return 0;
+}
+
+/* Few items and many takers: the case where one that left comes back at once. */
+static void pool_threads(void)
+{
+    enum { ITEMS = 12 };
+    pool_rounds = test_scale(400000);
+    for (unsigned i = 0; i < ITEMS; i++)
+        mc_pool_give(&pool, mc_meta_alloc(sizeof(struct item)));
+    together(take_and_give, 0);
+    unsigned left = 0;
+    while (mc_pool_take(&pool))
+        left++;
+    REQUIRE_EQUAL(left, ITEMS);
+}
+
+/* -- page map ------------------------------------------------------------------------------ */
+
+static void page_map(void)
+{
+    static struct mc_span a, b;
+    uint64_t leaf = 1ull << MC_LEAF_SHIFT;
+    uint64_t places[] = {16 * leaf - 3 * MC_SLICE, 7 * leaf, (1ull << 47) - 8 * MC_SLICE, MC_SLICE};
+    for (unsigned i = 0; i < sizeof(places) / sizeof(*places); i++) {
+        uint64_t base = places[i], end = base + 6 * MC_SLICE;
+        REQUIRE(!mc_page_map_find((void *)base));
+        REQUIRE_EQUAL(mc_page_map_set(base, 6, &a), 0);
+        for (uint64_t at = base; at < end; at += MC_PAGE)
+            REQUIRE(mc_page_map_find((void *)at) == &a && mc_page_map_find((void *)(at + 4095)) == &a);
+        REQUIRE(!mc_page_map_find((void *)(base - 1)) && !mc_page_map_find((void *)end));
+        REQUIRE_EQUAL(mc_page_map_set(end, 1, &b), 0);
+        mc_page_map_clear(base, 6);
+        for (uint64_t at = base; at < end; at += MC_SLICE)
+            REQUIRE(!mc_page_map_find((void *)at));
+        REQUIRE(mc_page_map_find((void *)end) == &b);
+        mc_page_map_clear(end, 1);
+    }
+    /* Addresses that no program has. */
+    static const uint64_t wild[] = {0, 1, 1ull << 47, (1ull << 47) + 5, 1ull << 48, 1ull << 63,
+                                    0xffff800000000000, UINT64_MAX, UINT64_MAX - MC_SLICE};
+    for (unsigned i = 0; i < sizeof(wild) / sizeof(*wild); i++)
+        REQUIRE(!mc_page_map_find((void *)wild[i]));
+    REQUIRE(mc_page_map_set((1ull << 47) - MC_SLICE, 2, &a) != 0);
+    REQUIRE(!mc_page_map_find((void *)((1ull << 47) - MC_SLICE)));
+}
+
+static void *set_leaves(void *argument)
+{
+    struct mc_span *mine = (struct mc_span *)(uint64_t)(0x1000 + 128 * (uint64_t)&argument);
+    for (uint64_t i = 0; i < 64; i++) {
+        uint64_t number = __atomic_fetch_add((uint64_t *)argument, 1, __ATOMIC_RELAXED);
+        uint64_t base = (100 + number / 8) * (1ull << MC_LEAF_SHIFT) + number % 8 * MC_SLICE;
+        REQUIRE_EQUAL(mc_page_map_set(base, 1, mine), 0);
+        REQUIRE(mc_page_map_find((void *)base) == mine);
+    }
+    return 0;
+}
+
+/* Leaves that several threads make at once are made once; what each stored is there. */
+static void page_map_threads(void)
+{
+    static uint64_t next;
+    together(set_leaves, &next);
+    for (uint64_t number = 0; number < next; number++) {
+        uint64_t base = (100 + number / 8) * (1ull << MC_LEAF_SHIFT) + number % 8 * MC_SLICE;
+        REQUIRE(mc_page_map_find((void *)base) != 0);
+    }
+    /* And no more than that was kept: 512 KiB a leaf, and perhaps one put by. */
+    uint64_t leaves = (next + 7) / 8;
+    REQUIRE(mc_root()->metadata_bytes <= (leaves + 1) * (MC_LEAF_COUNT * 8));
+}
+
+/* -- arenas -------------------------------------------------------------------------------- */
+
+enum { RUNS = 400 };
+
+static void fill_run(const struct mc_run *run, uint64_t value)
+{
+    for (uint64_t at = 0; at < run->slices * MC_SLICE; at += 1024)
+        *(uint64_t *)(run->base + at) = value;
+}
+
+static void check_run(const struct mc_run *run, uint64_t value)
+{
+    for (uint64_t at = 0; at < run->slices * MC_SLICE; at += 1024)
+        REQUIRE_EQUAL(*(uint64_t *)(run->base + at), value);
+}
+
+static int by_base(const void *a, const void *b)
+{
+    const struct mc_run *left = a, *right = b;
+    return left->base < right->base ? -1 : left->base > right->base;
+}
+
+static void check_apart(const struct mc_run *runs)
+{
+    struct mc_run sorted[RUNS];
+    memcpy(sorted, runs, sizeof(sorted));
+    qsort(sorted, RUNS, sizeof(*sorted), by_base);
+    for (unsigned i = 1; i < RUNS; i++)
+        REQUIRE(sorted[i - 1].base + sorted[i - 1].slices * MC_SLICE <= sorted[i].base);
+    mc_arena_check();
+}
+
+static void take_run(struct random *random, struct mc_run *run, uint64_t value)
+{
+    uint64_t slices = 1 + random_below(random, random_below(random, 3) ? 6 : 200);
+    uint64_t align = MC_SLICE << (random_below(random, 3) ? 0 : random_below(random, 8));
+    REQUIRE_EQUAL(mc_arena_take(slices, align, run), 0);
+    REQUIRE(run->base % align == 0 && run->slices == slices);
+    if (run->zero)
+        check_run(run, 0);
+    fill_run(run, value);
+}
+
+/* Grows into what follows, if that is free; or gives the end back. */
+static void change_run(struct random *random, struct mc_run *run, uint64_t value)
+{
+    uint64_t slices = 1 + random_below(random, 4);
+    if (random_below(random, 2) && run->slices > slices) {
+        run->slices -= slices;
+        mc_arena_give(run->base + run->slices * MC_SLICE, slices);
+    } else if (!mc_arena_take_at(run->base + run->slices * MC_SLICE, slices)) {
+        run->slices += slices;
+        fill_run(run, value);
+    }
+}
+
+static void arenas(void)
+{
+    struct random random = test_random(3);
+    static struct mc_run runs[RUNS];
+    for (uint64_t i = 0; i < test_scale(20000); i++) {
+        uint64_t number = random_below(&random, RUNS);
+        struct mc_run *run = &runs[number];
+        if (!run->base) {
+            take_run(&random, run, number + 1);
+        } else if (random_below(&random, 4) == 0) {
+            change_run(&random, run, number + 1);
+        } else {
+            check_run(run, number + 1);
+            mc_arena_give(run->base, run->slices);
+            *run = (struct mc_run){0};
+        }
+        if (i % 64 == 0)
+            mc_arena_purge(random_below(&random, 4) == 0);
+        if (i % 512 == 0)
+            mc_arena_release_idle();
+        if (i % 256 == 0)
+            check_apart(runs);
+    }
+    uint64_t purged = mc_root()->purged_bytes;
+    for (unsigned i = 0; i < RUNS; i++) {
+        if (runs[i].base)
+            mc_arena_give(runs[i].base, runs[i].slices);
+    }
+    mc_arena_purge(1);
+    REQUIRE(mc_root()->purged_bytes > purged && !mc_arena_purgeable());
+    mc_arena_check();
+}
+
+static int is_mapped(uint64_t address)
+{
+    unsigned char resident;
+    return !mincore((void *)address, MC_PAGE, &resident);
+}
+
+/* Address space goes back when a whole arena is free, and what comes after works. */
+static void arena_release(void)
+{
+    struct mc_run run, other;
+    REQUIRE_EQUAL(mc_arena_take(100, MC_SLICE, &run), 0);
+    fill_run(&run, 7);
+    mc_arena_release_idle();
+    REQUIRE(is_mapped(run.base));
+    check_run(&run, 7);
+    mc_arena_give(run.base, run.slices);
+    mc_arena_release_idle();
+    REQUIRE(!is_mapped(run.base));
+    mc_arena_check();
+    REQUIRE_EQUAL(mc_arena_purge(1), 0);
+    REQUIRE_EQUAL(mc_arena_take(100, MC_SLICE, &other), 0);
+    check_run(&other, 0);
+    mc_arena_check();
+}
+
+/* Arenas that come and go leave nothing behind that adds up. */
+static void arena_cycles(void)
+{
+    struct mc_run run;
+    uint64_t after_first = 0;
+    for (unsigned i = 0; i < 5000; i++) {
+        REQUIRE_EQUAL(mc_arena_take(10, MC_SLICE, &run), 0);
+        mc_arena_give(run.base, run.slices);
+        mc_arena_release_idle();
+        if (i == 10)
+            after_first = mc_root()->metadata_bytes;
+    }
+    REQUIRE(mc_root()->metadata_bytes <= after_first + MC_META_CHUNK);
+}
+
+static uint64_t arena_rounds;
+
+static void *use_arenas(void *argument)
+{
+    (void)argument;
+    uint64_t number = (uint64_t)&number;
+    struct random random = test_random(number);
+    struct mc_run runs[16] = {0};
+    for (uint64_t i = 0; i < arena_rounds; i++) {
+        struct mc_run *run = &runs[random_below(&random, 16)];
+        if (run->base) {
+            check_run(run, number);
+            mc_arena_give(run->base, run->slices);
+            run->base = 0;
+        } else {
+            uint64_t slices = 1 + random_below(&random, random_below(&random, 4) ? 3 : 90);
+            REQUIRE_EQUAL(mc_arena_take(slices, MC_SLICE, run), 0);
+            if (run->zero)
+                check_run(run, 0);
+            fill_run(run, number);
+        }
+        if (i % 100 == 0)
+            mc_arena_purge(i % 300 == 0);
+        if (i % 500 == 0)
+            mc_arena_release_idle();
+    }
+    for (unsigned i = 0; i < 16; i++) {
+        if (runs[i].base)
+            mc_arena_give(runs[i].base, runs[i].slices);
+    }
+    return 0;
+}
+
+static void arena_threads(void)
+{
+    arena_rounds = test_scale(20000);
+    together(use_arenas, 0);
+    mc_arena_purge(1);
+    mc_arena_check();
+    for (uint64_t i = 0; i < MC_ARENAS_MAX && mc_arenas[i]; i++) {
+        const struct mc_arena *arena = (const struct mc_arena *)mc_arenas[i];
+        REQUIRE_EQUAL(arena->free_slices, arena->slice_count);
+    }
+}
+
+static const struct test_case cases[] = {
+    {"classes", classes, 0},
+    {"class_spans", class_spans, 0},
+    {"reciprocals", reciprocals, 0},
+    {"bitmaps", bitmaps, 0},
+    {"bitmap_threads", bitmap_threads, 0},
+    {"metadata", metadata, 0},
+    {"pool_threads", pool_threads, 0},
+    {"page_map", page_map, 0},
+    {"page_map_threads", page_map_threads, 0},
+    {"arenas", arenas, 0},
+    {"arena_release", arena_release, 0},
+    {"arena_cycles", arena_cycles, 0},
+    {"arena_threads", arena_threads, 0},
+};
+TEST_MAIN(cases)
