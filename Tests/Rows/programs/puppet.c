@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: MIT */
+/* A program that does as it is told: a command a line on standard input, an answer a line on
+ * standard output. What it allocates itself is mapped, so that the heap holds what was ordered and
+ * nothing else. Sets `a` to `h` are lists of objects, each allocated at a site of its own.
+ *
+ *     alloc SET COUNT SIZE     calloc SET COUNT SIZE     realloc SET COUNT SIZE
+ *     free SET COUNT           the first COUNT left      every SET    frees each second one
+ *     deep SET DEPTH SIZE      one object, DEPTH calls of descend() down
+ *     touch SET PAGES          writes to pages of the first object
+ *     fork IN OUT              the child takes commands from these files
+ *     thread SET COUNT SIZE    allocates in a thread that ends
+ *     churn THREADS | calm     threads that allocate and free until calm; then all is freed
+ *     cross THREADS COUNT      COUNT objects a thread, each freed by the next thread
+ *     open PATH | call SET COUNT SIZE | close       a library with `void *plugin(size_t)`
+ *     sparse | chroot DIR | setuid UID | exec PATH | spin | exit STATUS | abort */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define SITE __attribute__((noinline))
+enum { SETS = 8, OBJECTS = 1 << 22 };
+
+static struct set {
+    void **objects; /* mapped */
+    size_t count;
+    size_t first; /* those before it are freed */
+} sets[SETS];
+
+static int input = 0, output = 1;
+
+static void say(const char *text)
+{
+    char line[256];
+    int size = snprintf(line, sizeof(line), "%s\n", text);
+    if (write(output, line, (size_t)size) != size)
+        _exit(3);
+}
+
+static void say_number(const char *text, long number)
+{
+    char line[256];
+    snprintf(line, sizeof(line), "%s %ld", text, number);
+    say(line);
+}
+
+static void *map(size_t size)
+{
+    void *memory = mmap(0, size, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED)
+        _exit(3);
+    return memory;
+}
+
+/* --- the sites ------------------------------------------------------------------------------- */
+
+#define MAKE_SITE(name)                                                                            \
+    SITE static void *name(size_t size)                                                            \
+    {                                                                                              \
+        void *volatile object = malloc(size);                                                      \
+        return object;                                                                             \
+    }
+MAKE_SITE(site_a)
+MAKE_SITE(site_b)
+MAKE_SITE(site_c)
+MAKE_SITE(site_d)
+MAKE_SITE(site_e)
+MAKE_SITE(site_f)
+MAKE_SITE(site_g)
+MAKE_SITE(site_h)
+
+static void *(*const sites[SETS])(size_t) = {site_a, site_b, site_c, site_d,
+                                             site_e, site_f, site_g, site_h};
+
+SITE static void *site_calloc(size_t size)
+{
+    void *volatile object = calloc(1, size);
+    return object;
+}
+
+SITE static void *site_realloc(void *object, size_t size)
+{
+    void *volatile fresh = realloc(object, size);
+    return fresh;
+}
+
+SITE static void *descend(unsigned depth, size_t size)
+{
+    void *volatile object = depth > 1 ? descend(depth - 1, size) : malloc(size);
+    return object;
+}
+
+static void add(struct set *set, void *object)
+{
+    if (!set->objects)
+        set->objects = map(OBJECTS * sizeof(void *));
+    if (!object || set->count == OBJECTS)
+        _exit(4);
+    set->objects[set->count++] = object;
+}
+
+/* --- threads --------------------------------------------------------------------------------- */
+
+enum { THREADS = 64 };
+static pthread_t threads[THREADS];
+static unsigned thread_count;
+static int calm;
+
+static uint32_t next_random(uint32_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 17;
+    *state ^= *state << 5;
+    return *state;
+}
+
+SITE static void *churn_small(uint32_t *random)
+{
+    void *volatile object = malloc(next_random(random) % 500);
+    return object;
+}
+
+SITE static void *churn_large(uint32_t *random)
+{
+    void *volatile object = malloc(20000 + next_random(random) % 50000);
+    return object;
+}
+
+SITE static void *churn(void *number)
+{
+    void *held[128] = {0};
+    uint32_t random = 77 + (uint32_t)(uintptr_t)number;
+    while (!__atomic_load_n(&calm, __ATOMIC_ACQUIRE)) {
+        void **place = &held[next_random(&random) % 128];
+        free(*place);
+        *place = next_random(&random) % 16 ? churn_small(&random) : churn_large(&random);
+    }
+    for (unsigned i = 0; i < 128; i++)
+        free(held[i]);
+    return 0;
+}
+
+struct crossing {
+    pthread_barrier_t barrier;
+    void **objects[THREADS]; /* mapped */
+    unsigned threads;
+    size_t count;
+};
+
+static struct crossing crossing;
+
+SITE static void *cross(void *argument)
+{
+    size_t number = (size_t)argument;
+    uint32_t random = 99 + (uint32_t)number;
+    for (size_t i = 0; i < crossing.count; i++) {
+        void *volatile object = malloc(16 + next_random(&random) % 1000);
+        crossing.objects[number][i] = object;
+    }
+    pthread_barrier_wait(&crossing.barrier);
+    void **others = crossing.objects[(number + 1) % crossing.threads];
+    for (size_t i = 0; i < crossing.count; i++)
+        free(others[i]);
+    return 0;
+}
+
+static void start_threads(unsigned count, void *(*run)(void *))
+{
+    for (thread_count = 0; thread_count < count && thread_count < THREADS; thread_count++) {
+        if (pthread_create(&threads[thread_count], 0, run, (void *)(uintptr_t)thread_count))
+            _exit(3);
+    }
+}
+
+static void join_threads(void)
+{
+    while (thread_count)
+        pthread_join(threads[--thread_count], 0);
+}
+
+static void run_crossing(unsigned count, size_t objects)
+{
+    crossing.threads = count;
+    crossing.count = objects;
+    for (unsigned i = 0; i < count; i++)
+        crossing.objects[i] = map(objects * sizeof(void *));
+    pthread_barrier_init(&crossing.barrier, 0, count);
+    start_threads(count, cross);
+    join_threads();
+    for (unsigned i = 0; i < count; i++)
+        munmap(crossing.objects[i], objects * sizeof(void *));
+}
+
+struct order {
+    struct set *set;
+    unsigned number;
+    size_t count, size;
+};
+
+static void *allocate_in_thread(void *argument)
+{
+    struct order *order = argument;
+    for (size_t i = 0; i < order->count; i++)
+        add(order->set, sites[order->number](order->size));
+    return 0;
+}
+
+/* --- the commands ---------------------------------------------------------------------------- */
+
+static void *library;
+
+static struct set *set_named(const char *name, unsigned *number)
+{
+    unsigned index = (unsigned)(name[0] - 'a');
+    if (index >= SETS || name[1])
+        _exit(4);
+    if (number)
+        *number = index;
+    return &sets[index];
+}
+
+static void allocate(const char *how, struct set *set, unsigned number, size_t count, size_t size)
+{
+    if (!strcmp(how, "thread")) {
+        struct order order = {set, number, count, size};
+        pthread_t thread;
+        if (pthread_create(&thread, 0, allocate_in_thread, &order))
+            _exit(3);
+        pthread_join(thread, 0);
+        return;
+    }
+    if (!strcmp(how, "deep")) {
+        add(set, descend((unsigned)count, size));
+        return;
+    }
+    void *(*plugin)(size_t) = 0;
+    if (!strcmp(how, "call"))
+        plugin = (void *(*)(size_t))dlsym(library, "plugin");
+    for (size_t i = 0; i < count; i++) {
+        if (!strcmp(how, "realloc"))
+            set->objects[set->first + i] = site_realloc(set->objects[set->first + i], size);
+        else if (!strcmp(how, "calloc"))
+            add(set, site_calloc(size));
+        else
+            add(set, plugin ? plugin(size) : sites[number](size));
+    }
+}
+
+static void release(struct set *set, size_t count, unsigned step)
+{
+    for (size_t i = 0; i < count && set->first < set->count; i++) {
+        free(set->objects[set->first]);
+        set->first += step;
+    }
+    if (set->first >= set->count)
+        set->first = set->count = 0;
+}
+
+static void begin_child(const char *in, const char *out)
+{
+    pid_t child = fork();
+    if (child) {
+        say_number("forked", child);
+        return;
+    }
+    extern int open(const char *, int, ...);
+    input = open(in, 0);
+    output = open(out, 1);
+    say_number("child", getpid());
+}
+
+static void obey_set(char *words[4])
+{
+    unsigned number;
+    struct set *set = set_named(words[1], &number);
+    size_t count = words[2] ? strtoul(words[2], 0, 10) : 0;
+    size_t size = words[3] ? strtoul(words[3], 0, 10) : 0;
+    if (!strcmp(words[0], "free")) {
+        release(set, count, 1);
+    } else if (!strcmp(words[0], "every")) {
+        release(set, set->count, 2);
+    } else if (!strcmp(words[0], "touch")) {
+        char *object = set->objects[set->first];
+        for (size_t page = 0; page < count; page++)
+            object[page * 4096] = 1;
+    } else if (!strcmp(words[0], "usable")) {
+        extern size_t malloc_usable_size(void *);
+        say_number("usable", (long)malloc_usable_size(set->objects[set->first]));
+        return;
+    } else {
+        allocate(words[0], set, number, count, size);
+    }
+    say("done");
+}
+
+static int obey_process(char *words[4])
+{
+    const char *what = words[0];
+    if (!strcmp(what, "fork"))
+        begin_child(words[1], words[2]);
+    else if (!strcmp(what, "reap"))
+        say_number("reaped", waitpid(-1, 0, 0));
+    else if (!strcmp(what, "chroot"))
+        say_number("result", chroot(words[1]) || chdir("/") ? errno : 0);
+    else if (!strcmp(what, "setuid"))
+        say_number("result", setgid((gid_t)atoi(words[1])) || setuid((uid_t)atoi(words[1])) ? errno : 0);
+    else if (!strcmp(what, "sparse"))
+        say_number("result", close_range(2, ~0u, 0) ? errno : 0);
+    else if (!strcmp(what, "exec"))
+        say_number("failed", execv(words[1], (char *[]){words[1], 0}));
+    else if (!strcmp(what, "exit"))
+        exit(atoi(words[1]));
+    else if (!strcmp(what, "abort"))
+        abort();
+    else
+        return 0;
+    return 1;
+}
+
+static void obey(char *words[4])
+{
+    const char *what = words[0];
+    if (obey_process(words))
+        return;
+    if (!strcmp(what, "open")) {
+        library = dlopen(words[1], RTLD_NOW);
+        say(library ? "done" : dlerror());
+    } else if (!strcmp(what, "close")) {
+        say_number("result", dlclose(library));
+    } else if (!strcmp(what, "churn")) {
+        calm = 0;
+        start_threads((unsigned)atoi(words[1]), churn);
+        say("done");
+    } else if (!strcmp(what, "calm")) {
+        __atomic_store_n(&calm, 1, __ATOMIC_RELEASE);
+        join_threads();
+        say("done");
+    } else if (!strcmp(what, "cross")) {
+        run_crossing((unsigned)atoi(words[1]), strtoul(words[2], 0, 10));
+        say("done");
+    } else if (!strcmp(what, "spin")) {
+        say("spinning");
+        for (volatile unsigned i = 0;; i++)
+            ;
+    } else {
+        obey_set(words);
+    }
+}
+
+int main(void)
+{
+    static char line[4096];
+    static size_t used;
+    say_number("ready", getpid());
+    for (;;) {
+        ssize_t got = read(input, line + used, 1);
+        if (got <= 0)
+            return 0;
+        if (line[used] != '\n') {
+            used += used < sizeof(line) - 1;
+            continue;
+        }
+        line[used] = 0;
+        used = 0;
+        char *words[5] = {0}, *rest = line;
+        for (unsigned i = 0; i < 4 && rest; i++)
+            words[i] = strsep(&rest, " ");
+        obey(words);
+    }
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/* Pairs of malloc and free before tracing was ever on, while it is, and after it was turned off: as
+ * memctl does it, by a store in the region's file, whose folder is the argument. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define PHASE __attribute__((noinline))
+enum { PAIRS = 20000, SETTLE = 200000 };
+
+static void pairs(unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        void *volatile object = malloc(i % 512);
+        free(object);
+    }
+}
+
+PHASE void pairs_before(void)
+{
+    pairs(PAIRS);
+}
+
+PHASE void pairs_traced(void)
+{
+    pairs(PAIRS);
+}
+
+PHASE void pairs_after(void)
+{
+    pairs(PAIRS);
+}
+
+static void arm(const char *folder, char value)
+{
+    char path[4096];
+    snprintf(path, sizeof(path), "%s/%d", folder, (int)getpid());
+    int file = open(path, O_RDWR | O_CLOEXEC);
+    if (file < 0 || pwrite(file, &value, 1, 0) != 1) {
+        perror(path);
+        exit(1);
+    }
+    close(file);
+}
+
+int main(int count, char **arguments)
+{
+    if (count != 2)
+        return 64;
+    pairs(SETTLE);
+    pairs_before();
+    arm(arguments[1], 1);
+    pairs_traced();
+    arm(arguments[1], 0);
+    pairs(SETTLE); /* spans that held traced objects are told apart from others for a while */
+    pairs_after();
+    return 0;
+}

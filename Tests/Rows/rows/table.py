@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: MIT
+"""What `show trace` prints, and how the tool answers."""
+
+import json
+import re
+
+from harness import row
+
+FILL = [("a", 10, 5000), ("b", 300, 100), ("c", 40, 16), ("d", 1, 400)]
+
+
+def filled(t):
+    program = t.puppet()
+    t.on(program)
+    for name, count, size in FILL:
+        program.ask(f"alloc {name} {count} {size}")
+    return program
+
+
+@row("V2_columns_and_footer")
+def columns_and_footer(t):
+    program = filled(t)
+    lines = t.text(program).splitlines()
+    t.has(lines[0], f"process {program.pid} (puppet)", "title")
+    header = next(line for line in lines if "Traceback" in line)
+    t.equal(header.split(), ["Bytes", "Usable", "Count", "Sample", "Traceback"], "columns")
+    rows = [line.split() for line in lines if re.match(r" +\d+ +\d+ +\d+ +(0x[0-9a-f]+|-) *$", line)]
+    wanted = sorted(((count * size, count) for _, count, size in FILL), reverse=True)
+    t.equal([(int(each[0]), int(each[2])) for each in rows], wanted, "rows, largest first")
+    samples = [int(each[3], 16) for each in rows]
+    maps = open(f"/proc/{program.pid}/maps").read()
+    ranges = [tuple(int(end, 16) for end in line.split()[0].split("-"))
+              for line in maps.splitlines()]
+    for sample in samples:
+        t.check(any(start <= sample < end for start, end in ranges), f"{sample:#x} is not mapped")
+    text = "\n".join(lines)
+    t.has(text, "4 stacks\n")
+    t.has(text, f"traced live    {sum(size for size, _ in wanted)} bytes requested, ")
+    t.has(text, f", {sum(count for _, count in wanted)} allocations")
+    t.has(text, "not recorded: nothing")
+    t.has(text, "our own memory, in no row: region ")
+    by_count = t.text(program, "--sort", "count")
+    t.check(by_count.index("site_b") < by_count.index("site_a"), "--sort count does not sort")
+
+
+@row("V2_top_50_and_all")
+def top_50_and_all(t):
+    program = t.puppet()
+    t.on(program)
+    for depth in range(1, 56):
+        program.ask(f"deep a {depth} 32")
+    def shown(*more):
+        return len(re.findall(r"^ +32 +32 +1 ", t.text(program, *more), re.M))
+    t.equal((shown(), shown("--limit", "7"), shown("--all")), (50, 7, 55), "rows shown")
+    t.has(t.text(program), "50 of 55 stacks; --all shows all")
+    total = f"traced live    {55 * 32} bytes requested, {55 * 32} usable, 55 allocations"
+    t.has(t.text(program, "--limit", "7"), total, "footer of a cut table")
+
+
+@row("V2_formats")
+def formats(t):
+    program = filled(t)
+    table = t.trace(program)
+    t.equal([each.bytes for each in table.rows], sorted((c * s for _, c, s in FILL), reverse=True),
+            "json rows")
+    t.equal(table.data["process"]["pid"], program.pid, "json pid")
+    text = t.text(program, "--format", "vpp-json")
+    rows = json.loads(text)
+    t.check(isinstance(rows, list), "vpp-json is not an array")
+    for each in rows:
+        t.equal(sorted(each), ["bytes", "count", "sample", "traceback"], "vpp-json keys")
+        t.check(re.fullmatch(r"0x[0-9a-f]+", each["sample"]), f"sample {each['sample']!r}")
+        t.check(each["traceback"] and all(isinstance(line, str) for line in each["traceback"]),
+                "a traceback is no list of strings")
+    t.equal([(each["bytes"], each["count"]) for each in rows],
+            [(each.bytes, each.count) for each in table.rows], "vpp-json and json")
+    t.has("\n".join(rows[0]["traceback"]), "site_a")
+
+
+@row("V2_hostile_names")
+def hostile_names(t):
+    """What a program calls itself can't make the table lie, nor steer a terminal."""
+    name = 'a"b\\\x1b[31m\nend'
+    path = t.folder / name
+    path.write_bytes(t.build.c("puppet").read_bytes())
+    path.chmod(0o755)
+    program = t.puppet(path)
+    t.on(program)
+    program.ask("alloc a 3 100")
+    t.site(t.trace(program), "site_a", 3, 100)
+    for words in (["show", "trace", "-p", program.pid], ["list"]):
+        text = t.memctl(*words)[0]
+        t.check("\x1b" not in text, f"{words[0]}: an escape character came through")
+        t.check("\nend" not in text, f"{words[0]}: a line break came through")
+    json.loads(t.memctl("list", "--format", "json")[0])
+
+
+@row("V2_several_by_name")
+def several_by_name(t):
+    first, second = t.puppet(), t.puppet()
+    other = t.folder / "unlike"
+    other.write_bytes(t.build.c("puppet").read_bytes())
+    other.chmod(0o755)
+    third = t.puppet(other)
+    _, errors = t.memctl("show", "trace", "-p", "puppet", status=1)
+    t.has(errors, "several processes are named puppet")
+    for each in (first, second):
+        t.has(errors, f"{each.pid} (puppet)", "the list to choose from")
+    t.check(f"{third.pid} (" not in errors, "a process of another name is in the list")
+    t.has(t.memctl("trace", "on", "-p", "unlike")[0], f"trace on: process {third.pid}")
+    _, errors = t.memctl("show", "trace", status=1)
+    t.has(errors, "there are several processes")
+    t.has(errors, f"{third.pid} (unlike)")
+    for each in (first, second):
+        each.kill()
+    t.has(t.memctl("trace", "off")[0], f"trace off: process {third.pid}", "the only one there is")
+
+
+@row("V2_messages_and_statuses")
+def messages_and_statuses(t):
+    """Every failure says what failed and what to do; 1 failed, 64 wrong usage."""
+    def says(status, *words):
+        out, errors = t.memctl(*words, status=status)
+        t.equal(out, "", f"stdout of {words}")
+        return errors
+    t.has(says(1, "show", "trace"), "memctl run -- COMMAND", "what to do when there is none")
+    t.has(says(1, "trace", "on", "-p", "nobody"), "no process named nobody")
+    t.has(says(1, "show", "trace", "-p", "4194303"), "4194303")
+    bare = t.start("sleep", "1000", preload=False)
+    t.has(says(1, "trace", "on", "-p", bare.pid), "does not use the memctl heap")
+    t.has(says(1, "show", "trace", "--file", t.folder / "none"), "No such file")
+    for words in (["--nonsense"], ["trace"], ["trace", "maybe"], ["show", "nothing"],
+                  ["show", "trace", "--limit", "0"], ["show", "trace", "--format", "runes"],
+                  ["trace", "on", "--depth", "0"], ["trace", "on", "--depth", "257"],
+                  ["show", "trace", "-p", "1", "--file", "x"], ["leak-check"], ["forget"],
+                  ["leak-check", "--for", "ages"], ["run"]):
+        t.memctl(*words, status=64 if words not in (["trace"],) else 0)
+    t.has(t.memctl("--help")[0], "leak-check")
+    t.check(re.match(r"memctl \d+\.\d+\.\d+", t.memctl("--version")[0]), "--version")
+    t.memctl("run", "--", "/nowhere/at/all", status=127)
+    t.memctl("run", "--", "/etc/passwd", status=126)
+    t.memctl("run", "--", "sh", "-c", "exit 9", status=9)
+
+
+@row("C7_total")
+def total(t):
+    program = t.puppet()
+    def now():
+        text = t.memctl("show", "total", "-p", program.pid)[0]
+        t.check(re.fullmatch(r"\d+\n", text), f"not one number: {text!r}")
+        return int(text)
+    before = now()
+    t.equal(now(), before, "asked again")
+    program.ask("alloc a 1000 64")
+    t.equal(now() - before, 1000 * program.number("usable a"), "1000 objects more")
+    t.equal(now(), t.memory(program)["used"], "used of show memory")
+    program.ask("free a 1000")
+    t.equal(now(), before, "freed again")
+
+
+@row("P1_pages")
+def pages(t):
+    """1 GiB that is never touched costs nothing; each page that is touched counts once."""
+    program = t.puppet()
+
+    def now():
+        memory = t.memory(program)
+        counts = memory["pages"]
+        t.equal(counts["total"], counts["populated"] + counts["not_populated"] + counts["unknown"],
+                "T = P + N + U")
+        t.equal(counts["page_size"], 4096, "page size")
+        nodes = memory["numa"]
+        if nodes["unavailable"] is None:
+            t.equal(sum(each["pages"] for each in nodes["nodes"]), counts["populated"], "of nodes")
+        return memory, counts
+    first, _ = now()
+    program.ask(f"calloc a 1 {1 << 30}")
+    memory, before = now()
+    t.check(memory["used"] - first["used"] >= 1 << 30, "1 GiB is not in use")
+    t.check(memory["pages"]["populated"] - first["pages"]["populated"] < 64,
+            f"calloc populated {memory['pages']['populated'] - first['pages']['populated']} pages")
+    program.ask("touch a 1000")
+    _, after = now()
+    grown = after["populated"] - before["populated"]
+    t.check(1000 <= grown <= 1004, f"1000 pages touched, populated grew by {grown}")
+    t.equal(after["total"], before["total"], "total")
+    t.equal(now()[1], after, "asked again")
+    text = t.memctl("show", "memory", "-p", program.pid)[0]
+    t.has(text, f"page stats: page-size 4K, total {after['total']}, populated "
+                f"{after['populated']}, not-populated {after['not_populated']}, unknown 0")
+    program.ask("free a 1")
+    _, freed = now()
+    t.check(freed["populated"] <= before["populated"] + 4, "a freed GiB is still populated")
+
+
+@row("P1_sums")
+def sums(t):
+    program = t.puppet()
+    t.on(program)
+    for name, size in (("a", 24), ("b", 700), ("c", 100_000), ("d", 40_000_000)):
+        program.ask(f"alloc {name} 20 {size}")
+    program.ask("free a 9")
+    memory = t.memory(program)
+    table = t.trace(program)
+    t.equal(sum(each["live_bytes"] for each in memory["classes"]), memory["used"], "classes")
+    t.equal(sum(each["live"] for each in memory["classes"]), memory["used_count"], "their counts")
+    t.equal((memory["used"], memory["used_count"]),
+            (table.totals["used_usable"], table.totals["used_count"]), "show trace")
+    t.equal(memory["traced_slack"],
+            table.totals["traced_usable"] - table.totals["traced_bytes"], "slack")
+    for kind in ("large", "huge"):
+        t.check(any(each["class"] == kind and each["live"] >= 20 for each in memory["classes"]),
+                f"no {kind} ones among the classes")
+    t.check(memory["reserved"] >= memory["used"] + memory["cached"] + memory["free"],
+            "more used, cached and free than reserved")

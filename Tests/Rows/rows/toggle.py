@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: MIT
+"""Tracing is turned on and off in a running program, and its numbers are exact."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+
+from harness import Failed, row
+
+
+@row("V1_toggle_live")
+def toggle_live(t):
+    program = t.puppet()
+    t.has(t.on(program), f"trace on: process {program.pid}")
+    program.ask("alloc a 1000 100")
+    found = t.site(t.trace(program), "site_a", 1000, 100)
+    t.equal(found.usable, 1000 * program.number("usable a"), "usable")
+    program.ask("free a 400")
+    t.site(t.trace(program), "site_a", 600, 100)
+    t.off(program)
+    program.ask("alloc a 50 100")
+    t.site(t.trace(program), "site_a", 600, 100)
+    program.ask("free a 600")
+    table = t.trace(program)
+    t.equal(table.all_at("site_a"), [], "rows when all is freed")
+    t.adds_up(table)
+
+
+@row("V1_off_costs_nothing")
+def off_costs_nothing(t):
+    """Instructions of 20,000 pairs before tracing was ever on, and after it was turned off."""
+    t.need(shutil.which("valgrind"), "valgrind is not installed")
+    program = t.build.c("toggled_pairs")
+    library = t.folder / "libmemctl.so"  # valgrind does not read every producer's DWARF
+    subprocess.run(["objcopy", "--strip-debug", t.lib, library], check=True)
+    counts = {}
+    for phase in ("pairs_before", "pairs_traced", "pairs_after"):
+        environment = {"LD_PRELOAD": str(library), "MEMCTL_DIR": str(t.regions), "PATH": "/usr/bin:/bin"}
+        done = subprocess.run(
+            ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null",
+             f"--toggle-collect={phase}", str(program), str(t.regions)],
+            env=environment, capture_output=True, text=True, timeout=120)
+        found = re.search(r"Collected : (\d+)", done.stderr)
+        if done.returncode or not found:
+            raise Failed(f"callgrind: {done.stdout[-200:]} {done.stderr[-300:]}")
+        counts[phase] = int(found[1])
+    before, traced, after = counts.values()
+    t.remark(f"instructions of 20,000 pairs: {before} before, {traced} traced, {after} after off")
+    t.check(before > 200_000, f"only {before} instructions before: nothing was measured")
+    t.check(traced > 1.3 * before, f"{traced} instructions traced: tracing was not on")
+    t.check(after <= 1.02 * before, f"{after} instructions after trace off, {before} before")
+
+
+@row("V6_adds_up")
+def adds_up(t):
+    program = t.puppet()
+    before = t.trace(program).totals["used_count"]
+    program.ask("alloc a 500 100")
+    t.on(program)
+    program.ask("alloc b 500 100")
+    program.ask("every a")
+    program.ask("every b")
+    table = t.trace(program)
+    t.adds_up(table)
+    t.site(table, "site_b", 250, 100)
+    t.equal(table.totals["traced_count"], 250, "traced")
+    t.equal(table.totals["untraced_count"] - before, 250, "untraced beyond what was there before")
+    text = t.text(program)
+    t.has(text, "traced live + untraced live = used:")
+    totals = table.totals
+    for unit, kind in (("usable", "bytes"), ("count", "allocations")):
+        t.has(text, f"{totals['traced_' + unit]} + {totals['untraced_' + unit]} = "
+                    f"{totals['used_' + unit]} {kind}")
+
+
+@row("V7_churn_never_absurd")
+def churn_never_absurd(t):
+    rounds = 1000 if t.long else 100
+    program = t.puppet()
+    t.on(program)
+    program.ask("churn 8")
+    region = t.regions / str(program.pid)
+    for number in range(rounds):
+        table = t.trace(region if number % 2 else program)
+        small, large = table.sums("churn_small"), table.sums("churn_large")
+        for count, size in (small, large):
+            # Threads go on while their counters are read, frees before allocations.
+            t.check(0 <= count <= 8 * 128 + 100_000, f"round {number}: {count} live objects")
+            t.check(0 <= size <= count * 70000, f"round {number}: {size} bytes in {count}")
+        for each in table.rows:
+            t.check(0 <= each.frees <= each.allocs and 0 <= each.bytes <= each.usable < 1 << 31,
+                    f"round {number}: {each}")
+    program.ask("calm")
+    table = t.trace(program)
+    t.equal(table.sums("churn"), (0, 0), "live objects and bytes when all is freed")
+    t.adds_up(table)
+
+
+@row("V7_on_off_on")
+def on_off_on(t):
+    program = t.puppet()
+    for number in range(20):
+        t.on(program)
+        program.ask("alloc a 30 64")
+        t.off(program)
+        program.ask("alloc a 10 64")
+        program.ask("free a 30")  # traced, then freed while off
+        t.equal(t.trace(program).sums("site_a"), (0, 0), f"cycle {number}, off")
+        t.on(program)
+        t.equal(t.trace(program).sums("site_a"), (0, 0), f"cycle {number}, on again")
+        program.ask("free a 10")  # untraced, freed while on
+        t.equal(t.trace(program).sums("site_a"), (0, 0), f"cycle {number}, untraced freed")
+    table = t.trace(program, "--cumulative")
+    found = table.at("site_a")
+    t.equal((found.allocs, found.frees), (600, 600), "cumulative")
+    t.adds_up(table)
+
+
+@row("V7_toggled_while_churning")
+def toggled_while_churning(t):
+    program = t.puppet()
+    program.ask("churn 8")
+    for _ in range(50 if t.long else 15):
+        t.on(program)
+        t.off(program)
+    t.on(program)
+    program.ask("calm")
+    table = t.trace(program)
+    t.equal(table.sums("churn"), (0, 0), "live when all is freed")
+    t.adds_up(table)
+
+
+@row("V1_threads_cross")
+def threads_cross(t):
+    """1 to 32 threads allocate; each object is freed by another thread than made it."""
+    program = t.puppet()
+    t.on(program)
+    total = 0
+    for threads in (1, 2, 4, 8, 16, 32):
+        program.ask(f"cross {threads} 4000")
+        total += threads * 4000
+        table = t.trace(program, "--cumulative")
+        found = table.at("cross")
+        t.equal((found.allocs, found.frees, found.bytes), (total, total, 0), f"{threads} threads")
+    t.adds_up(t.trace(program))
+
+
+@row("V1_realloc_is_its_callers")
+def realloc_is_its_callers(t):
+    program = t.puppet()
+    program.ask("alloc b 20 100")
+    t.on(program)
+    program.ask("alloc a 50 100")
+    program.ask("realloc a 50 5000")
+    table = t.trace(program)
+    t.equal(table.all_at("site_a"), [], "rows of the first site")
+    t.site(table, "site_realloc", 50, 5000)
+    program.ask("realloc a 50 200")
+    t.site(t.trace(program), "site_realloc", 50, 200)
+    program.ask("realloc b 20 90")  # untraced until now
+    found = t.trace(program).sums("site_realloc")
+    t.equal(found, (70, 50 * 200 + 20 * 90), "with the untraced ones that became traced")
+    t.off(program)
+    program.ask("realloc a 50 300")  # nobody accounts for these any more
+    table = t.trace(program)
+    t.equal(table.sums("site_realloc"), (20, 20 * 90), "reallocated while off")
+    t.adds_up(table)
+
+
+@row("V1_reset")
+def reset(t):
+    program = t.puppet()
+    t.on(program)
+    program.ask("alloc a 10 100")
+    before = t.trace(program).totals
+    t.memctl("trace", "reset", "-p", program.pid)
+    table = t.trace(program)
+    t.equal((table.rows, table.totals["used_count"]), ([], before["used_count"]), "after reset")
+    program.ask("alloc a 7 100")
+    table = t.trace(program)
+    t.site(table, "site_a", 7, 100)
+    program.ask("free a 17")
+    table = t.trace(program)
+    t.equal(table.totals["traced_count"], 0, "traced when all is freed")
+    t.adds_up(table)
+
+
+@row("V1_on_within_50_ms", alone=True)
+def on_within_50_ms(t):
+    """From the start of `memctl trace on` to the first traced allocation of a busy program."""
+    best = None
+    for _ in range(5):
+        program = t.puppet()
+        program.ask("churn 1")
+        typed = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        t.on(program)
+        took = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - typed
+        region = t.region(program)
+        traced = t.until(lambda: region.traced_since_ns, "the first traced allocation") - typed
+        figures = (traced / 1e6, took / 1e6)
+        best = min(best or figures, figures)
+        program.kill()
+    t.remark(f"first traced allocation {best[0]:.1f} ms after the command was started, which "
+             f"took {best[1]:.1f} ms")
+    t.check(0 < best[0] < 50, f"{best[0]:.1f} ms, not below 50")
+
+
+@row("L1_cumulative")
+def cumulative(t):
+    program = t.puppet()
+    t.on(program)
+    program.ask("alloc a 100 64")
+    program.ask("free a 100")
+    program.ask("alloc b 40 10")
+    program.ask("free b 10")
+    table = t.trace(program, "--cumulative")
+    gone, there = table.at("site_a"), table.at("site_b")
+    t.equal((gone.allocs, gone.frees, gone.count, gone.bytes), (100, 100, 0, 0), "row at zero")
+    t.equal((there.allocs, there.frees, there.count, there.bytes), (40, 10, 30, 300), "live row")
+    t.adds_up(table)
+    text = t.text(program, "--cumulative")
+    t.check(re.search(r"^ *0 +100 +100 +0 +puppet\+0x[0-9a-f]+$", text, re.M),
+            f"no line with module+offset for the row at zero: {text[:600]!r}")
+    t.has(text, "puppet.c:")
+
+
+@row("L2_a_million")
+def a_million(t):
+    millions = 16 if t.long else 1
+    program = t.puppet()
+    t.on(program)
+    sets = "abcd"
+    each = millions * 1_000_000 // len(sets)
+    for name in sets:
+        program.ask(f"alloc {name} {each} 24")
+    table = t.trace(program)
+    for name in sets:
+        t.site(table, f"site_{name}", each, 24)
+    t.adds_up(table)
+    t.equal(table.data["not_recorded"]["untagged_allocs"], 0, "untagged")
+    for name in sets:
+        program.ask(f"free {name} {each}")
+    table = t.trace(program, "--cumulative")
+    for name in sets:
+        found = table.at(f"site_{name}")
+        t.equal((found.allocs, found.frees, found.bytes), (each, each, 0), f"site_{name}")
+    t.adds_up(table)
+
+
+@row("V4_leak_check_command")
+def leak_check_command(t):
+    leaks = t.build.c("leaks")
+    out, _ = t.memctl("leak-check", "--check", "--format", "json", "--", leaks, "300", status=2)
+    report = json.loads(out)[0]
+    rows = [each for each in report["rows"]
+            if any(frame["function"] == "lose" for frame in each["frames"])]
+    t.equal([(each["count"], each["bytes"]) for each in rows], [(300, 300 * 77)], "lost objects")
+    kept = [each for each in report["rows"]
+            if any(frame["function"] == "give_back" for frame in each["frames"])]
+    t.equal(kept, [], "rows of freed objects")
+    out, _ = t.memctl("leak-check", "--", leaks, "300")
+    t.has(out, "lose")
+    out, _ = t.memctl("leak-check", "--check", "--", leaks, "0", status=0)
+    t.has(out, "0 allocations, 0 bytes")
+    t.memctl("leak-check", "--", leaks, "0", "5", status=1)  # the program fails: said so
+
+
+@row("V4_leak_check_window")
+def leak_check_window(t):
+    """What is made in the window and lives at its end; not what was there, nor what is freed."""
+    program = t.puppet()
+    program.ask("alloc a 11 100")
+    watch = t.start(t.memctl_path, "leak-check", "--for", "2s", "-p", program.pid, "--check",
+                    "--format", "json", preload=False)
+    region = t.region(program)
+    t.until(lambda: region.armed, "leak-check turns tracing on")
+    # It begins with the quarter of a second after that, and nothing tells when it has begun.
+    time.sleep(0.4)
+    program.ask("alloc a 40 100")
+    program.ask("alloc b 30 100")
+    program.ask("free b 30")
+    report = b""
+    while data := os.read(watch.read, 65536):
+        report += data
+    t.equal(watch.wait(), 2, "status with --check")
+    found = json.loads(report)[0]
+    rows = {frame["function"]: (each["count"], each["bytes"])
+            for each in found["rows"] for frame in each["frames"]}
+    t.equal(rows.get("site_a"), (40, 4000), "made in the window")
+    t.check("site_b" not in rows, "freed objects are named")
+    t.equal(region.armed, 0, "armed after leak-check")
