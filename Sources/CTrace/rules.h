@@ -101,9 +101,10 @@ static inline uint64_t mc_rule_tag(uintptr_t key)
     return key >> (MC_RULE_INDEX_BITS - 1);
 }
 
+/* All bits of the key count: one beyond MC_RULE_KEY_BITS is nobody's. */
 static inline int mc_rule_is_for(uint64_t rule, uintptr_t key)
 {
-    return (rule ^ mc_rule_tag(key)) << (64 - MC_RULE_TAG_BITS) == 0;
+    return (rule & (((uint64_t)1 << MC_RULE_TAG_BITS) - 1)) == mc_rule_tag(key);
 }
 
 uint64_t mc_rule_miss(uintptr_t key, int guessed);

@@ -391,6 +391,8 @@ static void packs_rules(void)
             CHECK(mc_rule_kind(rule) == MC_RULE_BP && mc_rule_cfa(rule) == cfas[i]);
             CHECK(mc_rule_bp(rule) == (uintptr_t)bps[k] && mc_rule_is_for(rule, 0x7ffff7654321));
             CHECK(!mc_rule_is_for(rule, 0x7ffff7650321)); /* same place, other tag */
+            CHECK(!mc_rule_is_for(rule, 0x7ffff7654321 | 1ul << 47));
+            CHECK(!mc_rule_is_for(rule, 0x7ffff7654321 | 1ul << 63));
         }
     }
     CHECK(!mc_rule_fits(12, 0) && !mc_rule_fits(1 << 22, 0) && !mc_rule_fits(8, 2048));
