@@ -267,6 +267,10 @@ class Test:
 
     # --- programs
 
+    @staticmethod
+    def source(name):
+        return PROGRAMS / name
+
     def start(self, *command, preload=True, variables=None, **more):
         return Program(self, command, variables or {}, preload, **more)
 
