@@ -11,17 +11,20 @@
 #include "limits.h"
 #include "test.h"
 
-/* The call must end in SIGABRT and say `wanted` in a line of its own with the address. */
-static void dies(void (*function)(void *), void *argument, const char *wanted)
+/* The call must end in SIGABRT and say `call: what` in one line, which ends with the address. */
+static void dies_saying(void (*function)(void *), void *argument, const char *call, const char *what)
 {
-    char text[4096], line[256];
+    char text[4096], start[64], address[64];
     int status = test_in_child(function, argument, text, sizeof(text));
-    snprintf(line, sizeof(line), "memctl: %s: 0x%llx\n", wanted, (unsigned long long)argument);
-    REQUIRE(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
-    if (!strstr(text, line)) {
-        fprintf(stderr, "wanted %sfound %s", line, text);
-        REQUIRE(!"the message");
-    }
+    snprintf(start, sizeof(start), "memctl: %s: ", call);
+    snprintf(address, sizeof(address), ": 0x%llx\n", (unsigned long long)argument);
+    const char *line = strstr(text, start), *end = line ? strstr(line, address) : 0;
+    const char *found = line ? strstr(line, what) : 0;
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT && end && found && found < end
+        && strchr(line, '\n') == end + strlen(address) - 1)
+        return;
+    fprintf(stderr, "%s... %s%sfound status %d, %s", start, what, address, status, text);
+    REQUIRE(!"the message and SIGABRT");
 }
 
 static void call_free(void *place)
@@ -53,17 +56,13 @@ static void call_usable(void *place)
     mc_usable_size(place, "malloc_usable_size()");
 }
 
-/* `what` as every call says it. */
-static void dies_everywhere(void *place, const char *what)
+/* Every call dies, and says so. */
+static void dies(void *place, const char *what)
 {
-    char line[128];
-    snprintf(line, sizeof(line), "free(): %s", what);
-    dies(call_free, place, line);
-    dies(call_free_remote, place, line);
-    snprintf(line, sizeof(line), "realloc(): %s", what);
-    dies(call_realloc, place, line);
-    snprintf(line, sizeof(line), "malloc_usable_size(): %s", what);
-    dies(call_usable, place, line);
+    dies_saying(call_free, place, "free()", what);
+    dies_saying(call_free_remote, place, "free()", what);
+    dies_saying(call_realloc, place, "realloc()", what);
+    dies_saying(call_usable, place, "malloc_usable_size()", what);
 }
 
 static const char nothing[] = "invalid pointer or double free: no object is there";
@@ -75,19 +74,20 @@ static void wild_pointers(void)
     char stack[64];
     char *mapped = mmap(0, MC_SLICE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     mc_free(mc_alloc(10));
-    dies_everywhere(data, nothing);
-    dies_everywhere(stack, nothing);
-    dies_everywhere(mapped, nothing);
-    dies_everywhere((void *)8, nothing);
-    dies_everywhere((void *)(1ull << 47), nothing);
-    dies_everywhere((void *)UINT64_MAX, nothing);
-    dies_everywhere((void *)0xdeadbeefdeadbeef, nothing);
+    dies(data, nothing);
+    dies(stack, nothing);
+    dies(mapped, nothing);
+    dies((void *)8, nothing);
+    dies((void *)(1ull << 47), nothing);
+    dies((void *)UINT64_MAX, nothing);
+    dies((void *)0xdeadbeefdeadbeef, nothing);
 }
 
 /* Before the first allocation there is no thread, no span, nothing. */
 static void first_call(void)
 {
-    dies(call_free, (void *)&test_main, "free(): invalid pointer or double free: no object is there");
+    static char data[64];
+    dies(data, nothing);
     mc_free(0);
 }
 
@@ -97,10 +97,11 @@ static void inner_pointers(void)
     for (unsigned i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
         char *place = mc_alloc(sizes[i]);
         size_t usable = mc_usable_size(place, "");
-        dies_everywhere(place + 1, inside);
-        dies_everywhere(place + 8, inside);
-        dies_everywhere(place + (usable / 2 / 16 * 16 ? usable / 2 / 16 * 16 : 4), inside);
-        dies_everywhere(place + usable - 1, usable > 2 * MC_SLICE ? nothing : inside);
+        dies(place + 1, inside);
+        dies(place + 8, inside);
+        dies(place + (usable / 2 / 16 * 16 ? usable / 2 / 16 * 16 : 4),
+             usable > MC_SMALL_MAX ? "invalid pointer" : inside);
+        dies(place + usable - 1, usable > MC_SMALL_MAX ? "invalid pointer" : inside);
         mc_free(place);
     }
 }
@@ -108,7 +109,7 @@ static void inner_pointers(void)
 static void never_allocated(void)
 {
     char *place = mc_alloc(1000);
-    dies_everywhere(place + 20 * mc_usable_size(place, ""), "invalid pointer: never allocated");
+    dies(place + 20 * mc_usable_size(place, ""), "invalid pointer: never allocated");
 }
 
 static void double_frees(void)
@@ -117,9 +118,9 @@ static void double_frees(void)
         char *keeps = mc_alloc(size), *place = mc_alloc(size), *other = mc_alloc(size);
         memset(place, 0x55, mc_usable_size(place, ""));
         mc_free(place);
-        dies_everywhere(place, "double free");
+        dies(place, "double free");
         mc_free(other); /* with another free in between */
-        dies_everywhere(place, "double free");
+        dies(place, "double free");
         mc_free(keeps);
     }
 }
@@ -130,8 +131,8 @@ static void double_free_remote(void)
     char *keeps = mc_alloc(40), *place = mc_alloc(40), *other = mc_alloc(40);
     call_free_remote(place);
     call_free_remote(other);
-    dies_everywhere(place, "double free");
-    dies_everywhere(other, "double free");
+    dies(place, "double free");
+    dies(other, "double free");
     mc_free(keeps);
 }
 
@@ -155,7 +156,7 @@ static void double_free_large(void)
     for (unsigned i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
         char *place = mc_alloc(sizes[i]);
         mc_free(place);
-        dies_everywhere(place, nothing);
+        dies(place, "double free");
     }
 }
 
@@ -165,7 +166,23 @@ static void free_after_trim(void)
     char *place = mc_alloc(3000);
     mc_free(place);
     mc_heap_trim();
-    dies_everywhere(place, nothing);
+    dies(place, nothing);
+}
+
+/* Pages inside a span went back: what lay there is still known to be free. */
+static void double_free_trimmed(void)
+{
+    enum { COUNT = 1000 };
+    static char *places[COUNT];
+    for (unsigned i = 0; i < COUNT; i++)
+        places[i] = mc_alloc(500);
+    for (unsigned i = 1; i < COUNT; i++)
+        if (i % 50)
+            mc_free(places[i]);
+    mc_heap_trim();
+    mc_heap_check();
+    for (unsigned i = 1; i < COUNT; i += 77)
+        dies(places[i], "double free");
 }
 
 static const struct test_case cases[] = {
@@ -178,5 +195,6 @@ static const struct test_case cases[] = {
     {"misuse_looks_free", looks_free, 0},
     {"misuse_double_free_large", double_free_large, 0},
     {"misuse_free_after_trim", free_after_trim, 0},
+    {"misuse_double_free_trimmed", double_free_trimmed, 0},
 };
 TEST_MAIN(cases)

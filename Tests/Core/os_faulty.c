@@ -1,14 +1,30 @@
 /* SPDX-License-Identifier: MIT */
-/* See os_faulty.h. Everything goes through libc here, so that sanitizers see memory come and go. */
-#define _GNU_SOURCE
+/* See os_faulty.h. Memory goes through libc here, so that sanitizers see it come and go; all else is
+ * os.c itself, included with its memory calls under other names. */
+#define mc_os_reserve real_os_reserve
+#define mc_os_map     real_os_map
+#define mc_os_commit  real_os_commit
+#define mc_os_purge   real_os_purge
+#define mc_os_release real_os_release
+#define mc_os_resize  real_os_resize
+#include "../../Sources/CBase/os.c"
+#undef mc_os_reserve
+#undef mc_os_map
+#undef mc_os_commit
+#undef mc_os_purge
+#undef mc_os_release
+#undef mc_os_resize
+
 #include "os_faulty.h"
 
 #include <errno.h>
-#include <sys/mman.h>
-#include <time.h>
 
-#include "bits.h"
-#include "os.h"
+int mc_os_reserve(size_t size, void **out);
+int mc_os_map(size_t size, void **out);
+int mc_os_commit(void *start, size_t size);
+int mc_os_purge(void *start, size_t size);
+int mc_os_release(void *start, size_t size);
+int mc_os_resize(void *start, size_t size, size_t wanted, void **out);
 
 struct os_faults os_faults = {.fail_at = UINT64_MAX, .bytes_limit = UINT64_MAX};
 
@@ -31,7 +47,7 @@ static int is_too_much(size_t more)
     return __atomic_load_n(&os_faults.bytes, __ATOMIC_RELAXED) + more > os_faults.bytes_limit;
 }
 
-static int map(size_t size, int protection, void **out)
+static int map_counted(size_t size, int protection, void **out)
 {
     if (is_too_much(size))
         return ENOMEM;
@@ -46,12 +62,12 @@ static int map(size_t size, int protection, void **out)
 
 int mc_os_reserve(size_t size, void **out)
 {
-    return fails(OS_RESERVE) ? ENOMEM : map(size, PROT_NONE, out);
+    return fails(OS_RESERVE) ? ENOMEM : map_counted(size, PROT_NONE, out);
 }
 
 int mc_os_map(size_t size, void **out)
 {
-    return fails(OS_MAP) ? ENOMEM : map(size, PROT_READ | PROT_WRITE, out);
+    return fails(OS_MAP) ? ENOMEM : map_counted(size, PROT_READ | PROT_WRITE, out);
 }
 
 int mc_os_commit(void *start, size_t size)
@@ -93,32 +109,5 @@ int mc_os_resize(void *start, size_t size, size_t wanted, void **out)
     if (os_faults.after_resize)
         os_faults.after_resize(start, size);
     *out = address;
-    return 0;
-}
-
-uint64_t mc_os_clock_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-uint64_t mc_os_random(void)
-{
-    return 0x2545f4914f6cdd1dull;
-}
-
-/* No test forks on this one. */
-int mc_os_forked(void)
-{
-    return 0;
-}
-
-void mc_os_fork_watch(void)
-{
-}
-
-int mc_os_fork_first(void)
-{
     return 0;
 }

@@ -60,6 +60,7 @@ run() {
 usual() {
     build parts "$here/parts_test.c" "${harness[@]}" "${base[@]}" "${heap[@]}" && run parts
     build model "$here/model_test.c" "${harness[@]}" "${base[@]}" "${heap[@]}" && run model
+    build threads "$here/threads_test.c" "${harness[@]}" "${base[@]}" "${heap[@]}" && run threads
     build misuse "$here/misuse_test.c" "${harness[@]}" "${base[@]}" "${heap[@]}" && run misuse
 }
 
@@ -67,6 +68,8 @@ usual() {
 concurrent() {
     build parts "$here/parts_test.c" "${harness[@]}" "${faulty[@]}" "${heap[@]}" &&
         run parts bitmap_threads pool_threads page_map_threads arena_threads
+    build threads "$here/threads_test.c" "${harness[@]}" "${faulty[@]}" "${heap[@]}" &&
+        run threads exchanges handed_over short_threads adoption only_frees
 }
 
 for variant in "${variants[@]}"; do
