@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 """Runs real programs on libmemctl.so and compares them with themselves without it.
 
-    Tests/Programs/run.py [--lib PATH] [--memctl PATH] [--only NAME] [--modes off,on,toggle] [--long]
+    Tests/Programs/run.py [--lib PATH] [--memctl PATH] [--only NAME] [--long]
+                          [--modes off,on,toggle]
 
 Every file programs/NAME.py is one program. It runs bare first, then once per mode; each mode must
 give the transcript of the bare run. On stdout one line a test:
@@ -216,7 +217,8 @@ def dispatch(name, options, base, regions, ceiling):
     directory.mkdir(exist_ok=True)
     os.chmod(directory, 0o755)
     command = [sys.executable, str(HERE / "run.py"), "--worker", name, "--base", str(directory),
-               "--regions", str(regions / name), "--lib", str(options.lib), "--modes", ",".join(options.modes)]
+               "--regions", str(regions / name), "--lib", str(options.lib),
+               "--modes", ",".join(options.modes)]
     if options.memctl:
         command += ["--memctl", str(options.memctl)]
     if options.long:

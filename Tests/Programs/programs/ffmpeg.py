@@ -16,7 +16,7 @@ LONG_CODECS = [
              "-c:a", "libopus"], "webm"),
     ("x265", ["-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=error",
               "-c:a", "ac3"], "mkv"),
-    ("mjpeg", ["-c:v", "mjpeg", "-pix_fmt", "yuvj420p", "-c:a", "pcm_s16le"], "avi"),
+    ("mpeg2", ["-c:v", "mpeg2video", "-c:a", "pcm_s16le"], "avi"),
 ]
 
 

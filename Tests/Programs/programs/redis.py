@@ -52,11 +52,11 @@ def run(stage):
 
     cli(input=commands(60000 if stage.long else 12000), keep=True, limit=120)
     digest = cli("DEBUG", "DIGEST").out
-    number = "200000" if stage.long else "8000"
+    number = "40000" if stage.long else "8000"
     stage.run(["redis-benchmark", "-s", sock, "-q", "-n", number, "-c", "20", "-P", "4",
                "-r", "5000", "-d", "300", "--threads", "2", "--dbnum", "1",
                "-t", "set,get,incr,lpush,rpop,sadd,hset,spop,zadd,lrange_100,mset"],
-              keep=True, limit=200)
+              keep=True, limit=400)
     stage.look(server.pid)
     cli("-n", "1", "FLUSHDB", "SYNC")
     stage.require(cli("DEBUG", "DIGEST").out == digest, "the benchmark changed other data")
