@@ -10,7 +10,6 @@ import PackageDescription
 
 let package = Package(
     name: "memctl",
-    platforms: [],
     products: [
         .executable(name: "memctl", targets: ["memctl"])
     ],
@@ -28,7 +27,7 @@ let package = Package(
         .target(name: "CTrace", dependencies: ["CRegion", "CBase"]),
         .target(
             name: "CPreload", path: "preload", exclude: ["plugin", "build.sh", "exports.map"],
-            sources: ["target/target.c"], plugins: ["PreloadPlugin"]),
+            sources: ["target/target.c"], publicHeadersPath: "target", plugins: ["PreloadPlugin"]),
         .plugin(name: "PreloadPlugin", capability: .buildTool(), path: "preload/plugin"),
 
         // The tool, in Swift.
@@ -37,7 +36,8 @@ let package = Package(
             providers: [.apt(["libdw-dev"])]),
         .systemLibrary(name: "CKernel", path: "Sources/CKernel"),
         .target(name: "HeapImage", dependencies: ["CRegion", "CKernel"]),
-        .target(name: "Symbols", dependencies: ["CDw"]),
+        .target(name: "CDemangle", linkerSettings: [.linkedLibrary("stdc++")]),
+        .target(name: "Symbols", dependencies: ["CDw", "CDemangle"]),
         .target(name: "Reports", dependencies: ["HeapImage", "Symbols"]),
         .executableTarget(
             name: "memctl",

@@ -4,6 +4,7 @@
 #
 # Every file is given to one compiler run, so that headers alone decide what is inlined and no
 # object files are left behind. What the flags are for:
+#   -gdwarf-4               what valgrind's reader of debug information understands
 #   -fno-builtin            calloc's malloc + memset must not become a call of calloc
 #   -ftls-model             one load to find the thread; a preload is there from the start
 #   -fno-semantic-interposition, -fvisibility=hidden   calls inside the library stay inside
@@ -21,7 +22,7 @@ objects=
 for file in "$root"/Sources/CBase/*.c "$root"/Sources/CHeap/*.c "$root"/Sources/CTrace/*.c \
     "$root"/preload/*.c; do
     object=$work/$(basename -- "${file%/*}")-$(basename -- "$file" .c).o
-    "$cc" -std=gnu17 -O2 -g -fPIC -Wall -Wextra -Wno-unknown-warning-option \
+    "$cc" -std=gnu17 -O2 -gdwarf-4 -fPIC -Wall -Wextra -Wno-unknown-warning-option \
         -DNDEBUG -fno-builtin -fvisibility=hidden -fno-semantic-interposition -ftls-model=initial-exec \
         -fno-plt -fomit-frame-pointer -fasynchronous-unwind-tables -fno-strict-aliasing \
         -fno-stack-protector -fcf-protection=none -ffunction-sections \

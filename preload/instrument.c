@@ -27,6 +27,8 @@ static int tracing(void)
     }
     if (unlikely(mc_os_forked()))
         mc_heap_notice_fork();
+    if (unlikely(mc_os_forked()))
+        return 0;
     armed = mc_load(&mc_own_region.armed);
     uint32_t only = mc_load(&mc_own_region.only_pid);
     if (unlikely(only) && only != mc_own_region.pid)

@@ -144,8 +144,9 @@ EXPORT void *pvalloc(size_t size)
     return allocate_aligned(mc_round_up(size, MC_PAGE), MC_PAGE);
 }
 
-/* glibc's own names for them, and the one that old programs have for free(3). */
-#define ALSO(name, of) EXPORT __typeof__(of) name __attribute__((alias(#of)))
+/* glibc's own names for them, and the one that old programs have for free(3). By the assembler: the
+ * attribute would want each to be declared with all of its target's attributes. */
+#define ALSO(name, of) __asm__(".globl " #name "\n.set " #name ", " #of)
 ALSO(__libc_malloc, malloc);
 ALSO(__libc_free, free);
 ALSO(__libc_calloc, calloc);

@@ -3,10 +3,13 @@
  * environment is found on the stack of the process then. */
 #include "options.h"
 
+#include <limits.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/auxv.h>
 
 #include "print.h"
+#include "syscall.h"
 
 struct mc_options mc_options = {.depth = 64, .region = 1, .trace_max = 1ull << 30};
 
@@ -112,12 +115,31 @@ static void set(const struct option *option, const char *text)
     mc_line_write(&line);
 }
 
+/* A copy, and absolute: programs overwrite their environment (to change their title), and their
+ * working directory. One that does not fit is ignored. */
+static void set_folder(const char *text)
+{
+    static char folder[PATH_MAX];
+    size_t used = 0, size = strlen(text);
+    if (*text != '/') {
+        long length = MC_SYSCALL_2(SYS_getcwd, folder, sizeof(folder) - 1); /* with its end */
+        if (mc_syscall_failed(length) || folder[0] != '/')
+            return;
+        used = (size_t)length;
+        folder[used - 1] = '/';
+    }
+    if (used + size >= sizeof(folder))
+        return;
+    memcpy(folder + used, text, size + 1);
+    mc_options.folder = folder;
+}
+
 static void read_entries(char **entries, int verbose_only)
 {
     for (; *entries; entries++) {
         const char *text = value_of(*entries, "MEMCTL_DIR");
         if (text && *text)
-            mc_options.folder = text;
+            set_folder(text);
         for (unsigned i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
             int wanted = (table[i].value == &mc_options.verbose) == verbose_only;
             text = wanted ? value_of(*entries, table[i].name) : 0;

@@ -12,6 +12,7 @@
 #include "os.h"
 #include "print.h"
 #include "sandbox.h"
+#include "syscall.h"
 
 static struct mc_region_options region_options(uint8_t armed)
 {
@@ -50,7 +51,17 @@ void mc_start(void)
     } else {
         mc_store(&mc_own_region.armed, 0);
     }
+    mc_os_fork_watch();
     errno = saved;
+}
+
+/* Another thread of a forked child makes its region: what this one would count has no place until
+ * then. It is a matter of a millisecond. */
+static void wait_for_region(void)
+{
+    enum { TRIES = 100000 };
+    for (int i = 0; i < TRIES && mc_os_forked(); i++)
+        MC_SYSCALL_1(SYS_sched_yield, 0);
 }
 
 /* A forked child shares its parent's region until it needs its own: to be traced, or because the
@@ -60,6 +71,16 @@ void mc_heap_on_fork(void)
 {
     if (!mc_trace_has_rows() && !mc_load(&mc_own_region.armed))
         return;
+    if (!mc_os_fork_first(MC_FORK_REGION)) {
+        wait_for_region();
+        return;
+    }
+    if (mc_sandboxed()) {
+        mc_region_abandon();
+        mc_trace_after_fork(EPERM);
+        mc_os_fork_done();
+        return;
+    }
     int saved = errno;
     const char *failed = "";
     uint32_t only = mc_load(&mc_own_region.only_pid);
@@ -74,9 +95,9 @@ void mc_heap_on_fork(void)
     int error = mc_region_create_forked(&options, &failed);
     mc_trace_after_fork(error);
     report(error, failed);
-    mc_os_fork_watch();
     if (recount && !error)
         mc_tags_visit(mc_trace_recount, 0);
+    mc_os_fork_done();
     errno = saved;
 }
 
@@ -86,8 +107,23 @@ __attribute__((constructor)) static void construct(void)
 }
 
 /* A process that gave up system calls may be killed for one; its region is left to be swept. */
-__attribute__((destructor)) static void destruct(void)
+static void finish(void)
 {
     if (!mc_sandboxed())
         mc_region_remove();
 }
+
+__attribute__((destructor)) static void destruct(void)
+{
+    finish();
+}
+
+/* Ends the process without destructors, as servers' children do. */
+EXPORT _Noreturn void _exit(int status)
+{
+    finish();
+    for (;;)
+        MC_SYSCALL_1(SYS_exit_group, status);
+}
+
+EXPORT _Noreturn void _Exit(int status) __attribute__((alias("_exit")));

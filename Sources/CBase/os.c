@@ -9,6 +9,7 @@
 
 #include "bits.h"
 #include "syscall.h"
+#include "vdso.h"
 
 static int error_of(long result)
 {
@@ -60,7 +61,7 @@ int mc_os_resize(void *start, size_t size, size_t wanted, void **out)
 uint64_t mc_os_clock_ms(void)
 {
     struct timespec now = {0};
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    mc_clock(CLOCK_MONOTONIC_COARSE, &now);
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
@@ -73,7 +74,7 @@ uint64_t mc_os_random(void)
     for (unsigned i = 0; bytes && i < 16; i++)
         halves[i / 8] = halves[i / 8] << 8 | bytes[i];
     struct timespec now = {0};
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    mc_clock(CLOCK_MONOTONIC, &now);
     halves[0] ^= (uint64_t)now.tv_nsec << 32;
     halves[1] ^= (uint64_t)(uintptr_t)&now;
     unsigned __int128 product = (unsigned __int128)halves[0] * (halves[1] | 1);
@@ -83,37 +84,52 @@ uint64_t mc_os_random(void)
 /* A page that the kernel zeroes in a forked child: the one thing that also notices a raw clone(2).
  * Until the watch starts, and where the kernel can't do it, the words are in ordinary memory. */
 struct watch {
-    uint64_t same;  /* 0: forked, and the watch not begun again */
-    uint64_t first; /* 0: forked, and mc_os_fork_first() not called yet */
+    uint64_t same; /* 0: forked, and mc_os_fork_done() not called yet */
+    uint64_t generation;
+    uint64_t steps[MC_FORK_STEPS]; /* 0: forked, and not taken yet */
 };
-static struct watch watch_nothing = {1, 1};
+static struct watch watch_nothing = {1, 1, {1, 1}};
 static struct watch *watch = &watch_nothing;
+
+static struct watch *page(void)
+{
+    return mc_load_acquire(&watch);
+}
 
 int mc_os_forked(void)
 {
-    return unlikely(!mc_load(&mc_load_acquire(&watch)->same));
+    return unlikely(!mc_load(&page()->same));
 }
 
-int mc_os_fork_first(void)
+void mc_os_fork_done(void)
+{
+    mc_store_release(&page()->same, 1);
+}
+
+int mc_os_fork_first(unsigned step)
 {
     uint64_t no = 0;
-    return mc_swap_if(&mc_load_acquire(&watch)->first, &no, 1);
+    return mc_swap_if(&page()->steps[step], &no, 1);
+}
+
+uint64_t mc_os_fork_generation(void)
+{
+    return mc_load(&page()->generation);
+}
+
+void mc_os_fork_set_generation(uint64_t generation)
+{
+    mc_store(&page()->generation, generation);
 }
 
 void mc_os_fork_watch(void)
 {
-    struct watch *page = mc_load_acquire(&watch);
-    if (page != &watch_nothing) {
-        mc_store(&page->same, 1);
-        return;
-    }
     void *fresh;
-    if (mc_os_map(MC_PAGE, &fresh))
+    struct watch *none = &watch_nothing;
+    if (page() != none || mc_os_map(MC_PAGE, &fresh))
         return;
     long refused = MC_SYSCALL_3(SYS_madvise, fresh, MC_PAGE, MADV_WIPEONFORK);
-    page = fresh;
-    *page = watch_nothing;
-    struct watch *none = &watch_nothing;
-    if (refused || !mc_swap_if(&watch, &none, page))
+    *(struct watch *)fresh = watch_nothing;
+    if (refused || !mc_swap_if(&watch, &none, (struct watch *)fresh))
         mc_os_release(fresh, MC_PAGE);
 }

@@ -10,6 +10,7 @@
 #include "os.h"
 #include "root.h"
 
+static uint32_t scarce;    /* [shared] 1: the kernel once refused address space */
 static uint64_t purgeable; /* [shared] 1: something was freed since the last purge */
 
 /* By the count at its making: it is 0 in one that was unmade meanwhile. */
@@ -33,25 +34,53 @@ static struct mc_arena *arena_of(uint64_t base)
 {
     for (uint64_t i = 0;; i++) {
         struct mc_arena *arena = arena_at(i);
-        if (base - arena->base < arena->slice_count * MC_SLICE)
+        if (base - arena->base < mc_load(&arena->slice_count) * MC_SLICE)
             return arena;
     }
 }
 
-/* Makes the arena known, in the first place that is free or whose arena was unmade. */
+/* Makes the arena known. */
 static int publish(struct mc_arena *arena)
 {
     for (uint64_t i = 0; i < MC_ARENAS_MAX; i++) {
-        uint64_t seen = mc_load_acquire(&mc_arenas[i]);
-        if (seen && mc_load(&((struct mc_arena *)seen)->slice_count))
+        uint64_t none = 0;
+        if (mc_load(&mc_arenas[i]) || !mc_swap_if(&mc_arenas[i], &none, (uint64_t)arena))
             continue;
-        if (!mc_swap_if(&mc_arenas[i], &seen, (uint64_t)arena))
-            continue;
-        if (!seen)
-            mc_add(&mc_root()->arena_count, 1);
+        mc_add(&mc_root()->arena_count, 1);
         return 0;
     }
     return ENOMEM;
+}
+
+/* The struct of an unmade arena with so many words, now the caller's; or NULL. Threads that still
+ * look at it find all its slices used until it is made again. */
+static struct mc_arena *take_unmade(uint64_t words)
+{
+    for (uint64_t i = 0; i < MC_ARENAS_MAX && arena_at(i); i++) {
+        struct mc_arena *arena = arena_at(i);
+        uint64_t unmade = 1;
+        if (arena->words == words && mc_swap_if(&arena->unmade, &unmade, 0))
+            return arena;
+    }
+    return 0;
+}
+
+static int fill(struct mc_arena *arena, void *start, uint64_t slices, int fresh)
+{
+    arena->start = (uint64_t)start;
+    arena->base = mc_round_up((uint64_t)start, MC_SLICE);
+    mc_store(&arena->free_slices, slices);
+    mc_store(&arena->hint, 0);
+    if (fresh) {
+        arena->slice_count = slices;
+        arena->words = slices / 64;
+        arena->bitmaps = (uint64_t)(arena + 1);
+        return publish(arena);
+    }
+    for (unsigned which = MC_ARENA_BITMAPS; which-- > 0;) /* `used` last */
+        mc_bits_clear(bitmap(arena, which), 0, slices);
+    mc_store_release(&arena->slice_count, slices);
+    return 0;
 }
 
 static uint64_t reserved_bytes(void)
@@ -76,25 +105,20 @@ static int make(uint64_t bytes)
     void *start;
     /* A slice more than needed, since the kernel aligns to pages only. */
     while (mc_os_reserve(size + MC_SLICE, &start)) {
+        mc_store(&scarce, 1);
         if (size / 2 < least)
             return ENOMEM;
         size = size / 2 & ~(MC_ARENA_SIZE_MIN - 1);
     }
-    uint64_t words = size / MC_SLICE / 64;
-    struct mc_arena *arena = mc_meta_alloc(sizeof(*arena) + MC_ARENA_BITMAPS * words * 8);
-    if (arena) {
-        arena->start = (uint64_t)start;
-        arena->base = mc_round_up((uint64_t)start, MC_SLICE);
-        arena->slice_count = size / MC_SLICE;
-        arena->free_slices = arena->slice_count;
-        arena->words = words;
-        arena->bitmaps = (uint64_t)(arena + 1);
-    }
-    if (!arena || publish(arena)) {
-        mc_os_release(start, size + MC_SLICE);
-        return ENOMEM;
-    }
-    return 0;
+    uint64_t slices = size / MC_SLICE;
+    struct mc_arena *arena = take_unmade(slices / 64);
+    int fresh = !arena;
+    if (fresh)
+        arena = mc_meta_alloc(sizeof(*arena) + MC_ARENA_BITMAPS * (slices / 64) * 8);
+    if (arena && !fill(arena, start, slices, fresh))
+        return 0;
+    mc_os_release(start, size + MC_SLICE);
+    return ENOMEM;
 }
 
 /* Gives the address space of wholly free arenas back. Whoever has claimed every slice of one is
@@ -110,6 +134,7 @@ void mc_arena_release_idle(void)
         mc_store(&arena->free_slices, 0);
         mc_store_release(&arena->slice_count, 0);
         mc_os_release((void *)start, slices * MC_SLICE + MC_SLICE);
+        mc_store_release(&arena->unmade, 1); /* pairs with take_unmade */
     }
 }
 
@@ -154,11 +179,12 @@ static int take_from(struct mc_arena *arena, uint64_t slices, uint64_t align, st
     uint64_t step = align / MC_SLICE;
     /* Slice numbers congruent to `phase` are aligned. */
     uint64_t phase = (step - arena->base / MC_SLICE % step) % step;
-    uint64_t hint = mc_load(&arena->hint) * 64;
-    for (uint64_t from = hint;;) {
+    uint64_t from = mc_load(&arena->hint) * 64;
+    for (int wrapped = !from;;) {
         uint64_t first = mc_bits_find(used, mc_load(&arena->slice_count), from, slices, step, phase);
-        if (first == MC_BITS_NONE && from == hint && hint) {
-            hint = from = 0; /* racing stores may have left it too high */
+        if (first == MC_BITS_NONE && !wrapped) {
+            wrapped = 1; /* racing stores may have left the hint too high */
+            from = 0;
             continue;
         }
         if (first == MC_BITS_NONE)
@@ -192,7 +218,7 @@ int mc_arena_take_at(uint64_t base, uint64_t slices)
     struct mc_arena *arena = arena_of(base - MC_SLICE);
     uint64_t first = index_of(arena, base);
     struct mc_run run;
-    if (first + slices > arena->slice_count)
+    if (first + slices > mc_load(&arena->slice_count))
         return ENOMEM;
     return claim(arena, first, slices, &run) ? ENOMEM : 0;
 }
@@ -207,6 +233,9 @@ void mc_arena_give(uint64_t base, uint64_t slices)
     if (first / 64 < mc_load(&arena->hint))
         mc_store(&arena->hint, first / 64);
     mc_store(&purgeable, 1);
+    /* Others than us may need it, for a thread's stack, say. */
+    if (unlikely(mc_load(&scarce)) && mc_load(&arena->free_slices) == mc_load(&arena->slice_count))
+        mc_arena_release_idle();
 }
 
 int mc_arena_purgeable(void)
@@ -244,7 +273,8 @@ uint64_t mc_arena_purge(int all)
     mc_store(&purgeable, 0);
     for (uint64_t i = 0; i < MC_ARENAS_MAX && arena_at(i); i++) {
         struct mc_arena *arena = arena_at(i);
-        for (uint64_t word = 0; word < arena->slice_count / 64; word++) {
+        uint64_t words = mc_load(&arena->slice_count) / 64;
+        for (uint64_t word = 0; word < words; word++) {
             uint64_t *aging = bitmap(arena, MC_ARENA_AGING) + word;
             uint64_t dirty = mc_load(bitmap(arena, MC_ARENA_DIRTY) + word)
                              & ~mc_load(bitmap(arena, MC_ARENA_USED) + word);

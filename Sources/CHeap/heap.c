@@ -11,8 +11,10 @@
 #include "pagemap.h"
 #include "print.h"
 #include "refill.h"
+#include "root.h"
 #include "span.h"
 #include "thread.h"
+#include "trim.h"
 
 struct mc_span *mc_span_of(const void *address)
 {
@@ -66,10 +68,10 @@ static void *alloc_large(struct mc_thread *self, size_t size, size_t align, int 
 {
     int is_zero = 0;
     mc_refill_tick(self);
-    void *object = mc_large_alloc(size, align, &is_zero);
+    void *object = mc_large_alloc(self, size, align, &is_zero);
     if (unlikely(!object)) {
         relieve(self);
-        object = mc_large_alloc(size, align, &is_zero);
+        object = mc_large_alloc(self, size, align, &is_zero);
     }
     if (!object || !zero || is_zero)
         return object;
@@ -90,6 +92,16 @@ void *mc_alloc_slow(size_t size, int zero)
     return alloc_large(self, size, MC_PAGE, zero);
 }
 
+void *mc_alloc_medium(size_t size)
+{
+    if (likely(size <= MC_SMALL_MAX)) {
+        struct mc_span *span = (struct mc_span *)mc_self->current[mc_class_for(size)];
+        if (likely(span->free != 0))
+            return pop(span);
+    }
+    return mc_alloc_slow(size, 0);
+}
+
 /* Slots of a class whose size is a multiple of `align` are aligned, since spans begin at a slice.
  * Requires align <= MC_SLICE. Returns MC_CLASS_COUNT if no class will do. */
 static unsigned aligned_class(size_t size, size_t align)
@@ -98,7 +110,7 @@ static unsigned aligned_class(size_t size, size_t align)
     if (wanted > MC_SMALL_MAX)
         return MC_CLASS_COUNT;
     unsigned index = mc_class_for(wanted);
-    while (index < MC_CLASS_COUNT && mc_class_slot_size(index) % align)
+    while (index < MC_CLASS_COUNT && (mc_class_slot_size(index) & (align - 1)))
         index++;
     return index;
 }
@@ -107,6 +119,14 @@ void *mc_alloc_aligned(size_t size, size_t align)
 {
     if (align <= MC_QUANTUM)
         return mc_alloc(size);
+    if (size < MC_SMALL_MAX && align <= MC_SLICE) {
+        unsigned index = aligned_class(size, align);
+        struct mc_span *span = &mc_span_none;
+        if (index < MC_CLASS_COUNT)
+            span = (struct mc_span *)mc_self->current[index];
+        if (likely(span->free != 0))
+            return pop(span);
+    }
     if (unlikely(mc_os_forked()))
         mc_heap_notice_fork();
     struct mc_thread *self = mc_thread_attach();
@@ -129,6 +149,8 @@ static struct mc_span *span_of_live(const void *object, const char *caller)
     uint8_t state = mc_load(&span->state);
     uint64_t offset = (uint64_t)object - span->base;
     if (state != MC_SPAN_CLASS) {
+        if (state == MC_SPAN_WAITING && !offset)
+            mc_panic(caller, object, "double free");
         if (offset)
             mc_panic(caller, object, "invalid pointer: inside an object, not at its start");
         return span;
@@ -138,8 +160,8 @@ static struct mc_span *span_of_live(const void *object, const char *caller)
         mc_panic(caller, object, "invalid pointer: inside an object, not at its start");
     if (unlikely((uint64_t)(product >> 64) >= mc_load(&span->fresh)))
         mc_panic(caller, object, "invalid pointer: never allocated");
-    if (unlikely(mc_load(&((const struct mc_slot *)object)->mark) == span->mark)
-        && mc_span_has_free(span, object))
+    int looks_free = mc_load(&((const struct mc_slot *)object)->mark) == span->mark;
+    if (unlikely(looks_free || mc_load(&span->purged)) && mc_span_has_free(span, object))
         mc_panic(caller, object, "double free");
     return span;
 }
@@ -148,8 +170,7 @@ static struct mc_span *span_of_live(const void *object, const char *caller)
  * whether all are gone, so that frees take the short path again. Owner only. */
 static void untag(struct mc_span *span)
 {
-    enum { EVERY = 256 };
-    if (++span->untagged_frees % EVERY)
+    if (++span->untagged_frees) /* wraps to 0 every 256 */
         return;
     const uint64_t *tags = (const uint64_t *)span->tags;
     for (uint32_t i = 0; i < span->fresh; i++) {
@@ -188,7 +209,7 @@ void mc_free_slow(void *object)
     if (span->flags & MC_SPAN_TAGGED)
         take_tag(object);
     if (span->state != MC_SPAN_CLASS) {
-        mc_large_free(span, object);
+        mc_large_free(mc_self, span, object);
         mc_refill_tick(mc_self);
     } else if (mc_load(&span->owner) != (uint64_t)mc_self) {
         mc_span_push_remote(span, object);
@@ -217,10 +238,13 @@ void *mc_realloc_in_place(void *object, size_t size)
 
 int mc_heap_trim(void)
 {
+    uint64_t before = mc_load(&mc_root()->purged_bytes);
     if (mc_self != &mc_thread_none) {
         mc_refill_collect(mc_self);
         mc_refill_flush(mc_self);
+        mc_trim_thread(mc_self);
     }
     mc_threads_reap();
-    return mc_arena_purge(1) > 0;
+    mc_arena_purge(1);
+    return mc_load(&mc_root()->purged_bytes) != before;
 }

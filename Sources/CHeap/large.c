@@ -9,6 +9,7 @@
 #include "print.h"
 #include "root.h"
 #include "span.h"
+#include "thread.h"
 
 static void count_huge(int64_t objects, int64_t bytes)
 {
@@ -61,8 +62,62 @@ static void give_memory(uint64_t base, uint64_t size, int state)
     }
 }
 
-void *mc_large_alloc(size_t size, size_t align, int *zero)
+/* A waiting span that fits: not over 1/8 larger than needed, so that little is lost. */
+static struct mc_span *take_waiting(struct mc_thread *self, uint64_t size, uint64_t align)
 {
+    for (unsigned i = 0; i < MC_LARGE_KEPT; i++) {
+        struct mc_span *span = (struct mc_span *)self->large[i];
+        if (!span || span->size < size || span->size - size > MC_SLICE + size / 8
+            || span->base & (align - 1))
+            continue;
+        self->large[i] = 0;
+        return span;
+    }
+    return 0;
+}
+
+/* Keeps the span if it is one worth keeping, in place of the one that waits longest. Returns the
+ * span that has to go, or NULL. */
+static struct mc_span *keep(struct mc_thread *self, struct mc_span *span)
+{
+    if (!self || self == &mc_thread_none || span->size > MC_LARGE_KEPT_MAX)
+        return span;
+    struct mc_span *last = (struct mc_span *)self->large[MC_LARGE_KEPT - 1];
+    for (unsigned i = MC_LARGE_KEPT - 1; i > 0; i--)
+        self->large[i] = self->large[i - 1];
+    self->large[0] = (uint64_t)span;
+    return last;
+}
+
+static void unmake(struct mc_span *span, int state)
+{
+    uint64_t base = span->base, size = span->size;
+    mc_page_map_clear(base, 1);
+    mc_span_struct_give(span);
+    give_memory(base, size, state);
+}
+
+void mc_large_flush(struct mc_thread *thread)
+{
+    for (unsigned i = 0; i < MC_LARGE_KEPT; i++) {
+        struct mc_span *span = (struct mc_span *)thread->large[i];
+        thread->large[i] = 0;
+        if (span)
+            unmake(span, MC_SPAN_LARGE);
+    }
+}
+
+void *mc_large_alloc(struct mc_thread *self, size_t size, size_t align, int *zero)
+{
+    struct mc_span *waiting = take_waiting(self, mc_round_up(size ? size : 1, MC_PAGE), align);
+    if (waiting) {
+        waiting->slot_size = mc_round_up(size ? size : 1, MC_PAGE);
+        waiting->flags = 0;
+        waiting->tag = 0;
+        *zero = 0;
+        mc_store_release(&waiting->state, MC_SPAN_LARGE);
+        return (void *)waiting->base;
+    }
     struct mc_span *span = mc_span_struct_take();
     if (!span)
         return 0;
@@ -79,7 +134,8 @@ void *mc_large_alloc(size_t size, size_t align, int *zero)
     span->free = span->mark = span->remote = 0;
     span->used = span->fresh = span->slot_count = 1;
     span->flags = 0;
-    span->zero = (uint8_t)*zero;
+    span->untagged_frees = 0;
+    span->purged = 0;
     span->tag = 0;
     span->requested = 0;
     if (mc_page_map_set(span->base, 1, span)) {
@@ -91,31 +147,34 @@ void *mc_large_alloc(size_t size, size_t align, int *zero)
     return (void *)span->base;
 }
 
-void mc_large_free(struct mc_span *span, void *object)
+void mc_large_free(struct mc_thread *self, struct mc_span *span, void *object)
 {
     uint8_t state = mc_load(&span->state);
-    uint64_t base = span->base, size = span->size;
-    /* Whoever makes it unused frees it; a thread that comes second finds no object here. */
-    if (base != (uint64_t)object || (state != MC_SPAN_LARGE && state != MC_SPAN_HUGE)
-        || !mc_swap_if(&span->state, &state, MC_SPAN_UNUSED))
+    uint8_t freed = state == MC_SPAN_LARGE ? MC_SPAN_WAITING : MC_SPAN_UNUSED;
+    /* Whoever changes the state frees it; a thread that comes second finds no object here. */
+    if (span->base != (uint64_t)object || (state != MC_SPAN_LARGE && state != MC_SPAN_HUGE)
+        || !mc_swap_if(&span->state, &state, freed))
         mc_panic("free()", object, "double free");
-    mc_page_map_clear(base, 1);
-    mc_span_struct_give(span);
-    give_memory(base, size, state);
+    struct mc_span *gone = state == MC_SPAN_LARGE ? keep(self, span) : span;
+    if (gone)
+        unmake(gone, state);
 }
 
 static void *resize_huge(struct mc_span *span, uint64_t wanted)
 {
     void *moved;
     uint64_t base = span->base, size = span->size;
-    if (mc_page_map_prepare() || mc_os_resize((void *)base, size, wanted, &moved))
+    if (mc_page_map_prepare())
         return 0;
-    if ((uint64_t)moved != base) {
-        mc_page_map_clear(base, 1);
-        if (mc_page_map_set((uint64_t)moved, 1, span))
-            mc_panic("realloc()", moved, "out of memory: two threads moved huge objects at once");
-        span->base = (uint64_t)moved;
+    /* Before the move: after it, the old place may at once be another thread's. */
+    mc_page_map_clear(base, 1);
+    if (mc_os_resize((void *)base, size, wanted, &moved)) {
+        mc_page_map_set(base, 1, span); /* can't fail: the leaf is there */
+        return 0;
     }
+    if (mc_page_map_set((uint64_t)moved, 1, span))
+        mc_panic("realloc()", moved, "out of memory: two threads moved huge objects at once");
+    span->base = (uint64_t)moved;
     count_huge(0, (int64_t)(wanted - size));
     span->slot_size = span->size = wanted;
     return moved;

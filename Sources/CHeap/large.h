@@ -4,7 +4,10 @@
  * Large ones are slices of an arena, up to MC_LARGE_MAX; huge ones have a mapping. Their slot size
  * is the request in whole pages, so what a large one leaves unused of its last slice is never
  * touched. The page map knows their first slice only. Any thread may free or resize them; that two
- * free one at once is found by the exchange of `state`. */
+ * free one at once is found by the exchange of `state`.
+ *
+ * A thread keeps the last few large spans that it freed, whole, until the next tick: a program that
+ * takes and frees a buffer again and again finds it where it was. */
 #ifndef MC_LARGE_H
 #define MC_LARGE_H
 
@@ -12,10 +15,13 @@
 
 /* Requires MC_SMALL_MAX < size, or a large align; both bounded by the caller. *zero is set to
  * whether the object reads as zero. */
-void *mc_large_alloc(size_t size, size_t align, int *zero);
+void *mc_large_alloc(struct mc_thread *self, size_t size, size_t align, int *zero);
 
-/* Requires that `object` is the start of `span`'s slot. */
-void mc_large_free(struct mc_span *span, void *object);
+/* Requires that `object` is the start of `span`'s slot. `self` may be NULL. */
+void mc_large_free(struct mc_thread *self, struct mc_span *span, void *object);
+
+/* Gives back the spans that wait. The thread is the caller's own, or seized. */
+void mc_large_flush(struct mc_thread *thread);
 
 /* The object, perhaps moved (huge), with `size` bytes; NULL if it can't be done so: then it is
  * untouched, and has to be copied. Requires size > MC_SMALL_MAX. */

@@ -19,11 +19,15 @@
  * arenas of a process that asks for such. */
 #define MC_LARGE_MAX (8ull << 20)
 
+/* A thread keeps MC_LARGE_KEPT freed large spans until the next tick, none larger than this: what
+ * that withholds from others is bounded by their product. */
+#define MC_LARGE_KEPT_MAX (2ull << 20)
+
 /* What the first arena reserves; each later one as much as all before it together, up to the
  * maximum. So a small process takes little address space (mlockall(2) counts it against
  * RLIMIT_MEMLOCK), and MC_ARENAS_MAX of them are a terabyte. Halved down to the minimum when the
  * kernel refuses (RLIMIT_AS). */
-#define MC_ARENA_SIZE     (2ull << 20)
+#define MC_ARENA_SIZE     (1ull << 20)
 #define MC_ARENA_SIZE_MAX (1ull << 30)
 #define MC_ARENA_SIZE_MIN (1ull << 20)
 

@@ -5,6 +5,7 @@
 #include "arena.h"
 #include "check.h"
 #include "class.h"
+#include "large.h"
 #include "os.h"
 #include "root.h"
 #include "span.h"
@@ -17,24 +18,35 @@ static struct mc_span *at(uint64_t address)
 
 /* -- the list of a class ------------------------------------------------------------------- */
 
+/* At the end, so that a span that was full and had a slot freed gathers more of them before it
+ * serves again. The first one's `previous` is the last. */
 static void push(struct mc_thread *thread, struct mc_span *span)
 {
     uint64_t *head = &thread->spans[span->class_index];
-    span->previous = 0;
-    span->next = *head;
-    if (*head)
-        at(*head)->previous = (uint64_t)span;
-    *head = (uint64_t)span;
+    struct mc_span *first = at(*head);
+    span->next = 0;
+    if (!first) {
+        span->previous = (uint64_t)span;
+        *head = (uint64_t)span;
+        return;
+    }
+    span->previous = first->previous;
+    at(first->previous)->next = (uint64_t)span;
+    first->previous = (uint64_t)span;
 }
 
 static void remove_from_list(struct mc_thread *thread, struct mc_span *span)
 {
-    if (span->previous)
-        at(span->previous)->next = span->next;
+    uint64_t *head = &thread->spans[span->class_index];
+    struct mc_span *first = at(*head), *next = at(span->next);
+    if (span == first)
+        *head = span->next;
     else
-        thread->spans[span->class_index] = span->next;
-    if (span->next)
-        at(span->next)->previous = span->previous;
+        at(span->previous)->next = span->next;
+    if (next)
+        next->previous = span->previous;
+    else if (span != first)
+        first->previous = span->previous;
     span->next = span->previous = 0;
 }
 
@@ -70,6 +82,11 @@ static struct mc_span *drop_current(struct mc_thread *self, unsigned class_index
     return span;
 }
 
+static int has_more(const struct mc_span *span)
+{
+    return span->free || span->purged || span->fresh < span->slot_count;
+}
+
 /* -- spans leave and come back ------------------------------------------------------------- */
 
 static void set_full(struct mc_span *span)
@@ -100,6 +117,7 @@ void mc_refill_span_freed(struct mc_thread *self, struct mc_span *span)
     if (!span->used) {
         remove_from_list(self, span);
         put_empty(self, span);
+        mc_refill_tick(self);
     }
 }
 
@@ -128,6 +146,7 @@ void mc_refill_collect(struct mc_thread *thread)
 
 void mc_refill_flush(struct mc_thread *thread)
 {
+    mc_large_flush(thread);
     for (unsigned i = 0; i < MC_CLASS_COUNT; i++) {
         struct mc_span *kept = at(thread->kept[i]);
         if (kept) {
@@ -148,7 +167,7 @@ static void retire(struct mc_thread *thread)
     mc_refill_flush(thread);
     for (unsigned i = 0; i < MC_CLASS_COUNT; i++) {
         struct mc_span *span = drop_current(thread, i);
-        if (span && (span->free || span->fresh < span->slot_count))
+        if (span && (has_more(span)))
             push(thread, span);
         else if (span)
             set_full(span);
@@ -213,7 +232,9 @@ static struct mc_span *next_span(struct mc_thread *self, unsigned class_index)
 
 struct mc_span *mc_refill(struct mc_thread *self, unsigned class_index)
 {
-    mc_refill_tick(self);
+    enum { REFILLS_PER_LOOK = 8 }; /* at the clock */
+    if (++self->refills % REFILLS_PER_LOOK == 0)
+        mc_refill_tick(self);
     mc_refill_collect(self);
     struct mc_span *span = at(self->current[class_index]);
     if (span->free)
@@ -252,13 +273,14 @@ void mc_thread_check(const struct mc_thread *thread)
         const struct mc_span *current = at(thread->current[i]);
         mc_assert(current == &mc_span_none
                || (current->owner == (uint64_t)thread && current->flags & MC_SPAN_CURRENT));
-        uint64_t previous = 0;
+        uint64_t last = thread->spans[i] ? at(thread->spans[i])->previous : 0, previous = last;
         for (uint64_t list = thread->spans[i]; list; previous = list, list = at(list)->next) {
+            mc_assert(at(list)->next || list == last);
             const struct mc_span *span = at(list);
             mc_assert(span->owner == (uint64_t)thread && span->class_index == i);
             mc_assert(span != current && span->previous == previous);
             mc_assert(!(span->flags & (MC_SPAN_FULL | MC_SPAN_KEPT)));
-            mc_assert(span->free || span->fresh < span->slot_count);
+            mc_assert(has_more(span));
         }
         const struct mc_span *kept = at(thread->kept[i]);
         mc_assert(!kept || (kept->used == 0 && kept->flags & MC_SPAN_KEPT));

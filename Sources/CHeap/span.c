@@ -9,15 +9,15 @@
 #include "os.h"
 #include "root.h"
 #include "tag.h"
+#include "trim.h"
 
 static struct mc_pool structs;
-static uint64_t structs_made; /* [shared] */
 static uint64_t secret;       /* [shared] written once: what marks are made of */
 
 /* The next struct never used before. */
 static struct mc_span *make_struct(void)
 {
-    uint64_t number = mc_load(&structs_made);
+    uint64_t number = mc_load(&mc_root()->span_count);
     do {
         uint64_t pool = number / MC_SPAN_POOL_COUNT;
         if (pool == MC_SPAN_POOLS_MAX)
@@ -34,7 +34,7 @@ static struct mc_span *make_struct(void)
             mc_add(&mc_root()->pool_count, 1);
         else if (!mc_os_release(fresh, size))
             mc_sub(&mc_root()->metadata_bytes, size);
-    } while (!mc_swap_if(&structs_made, &number, number + 1));
+    } while (!mc_swap_if(&mc_root()->span_count, &number, number + 1));
     struct mc_span *first = (struct mc_span *)mc_span_pools[number / MC_SPAN_POOL_COUNT].start;
     return first + number % MC_SPAN_POOL_COUNT;
 }
@@ -88,7 +88,8 @@ struct mc_span *mc_span_make(unsigned class_index, struct mc_thread *owner)
     span->slot_count = (uint32_t)(span->size / slot_size);
     span->flags = 0;
     span->class_index = (uint8_t)class_index;
-    span->zero = (uint8_t)run.zero;
+    span->untagged_frees = 0;
+    span->purged = 0;
     span->remote = 0;
     span->notify_next = 0;
     span->owner = (uint64_t)owner;
@@ -117,6 +118,8 @@ void mc_span_unmake(struct mc_span *span)
 
 int mc_span_carve(struct mc_span *span)
 {
+    if (span->purged)
+        return mc_trim_restore(span);
     uint32_t count = (uint32_t)(MC_PAGE / span->slot_size);
     if (count < 1)
         count = 1;
@@ -196,7 +199,7 @@ static int list_has(const struct mc_span *span, uint64_t list, const void *slot)
 
 int mc_span_has_free(const struct mc_span *span, const void *slot)
 {
-    return list_has(span, mc_load(&span->free), slot)
+    return mc_trim_is_purged(span, slot) || list_has(span, mc_load(&span->free), slot)
            || list_has(span, mc_remote_slot(mc_load(&span->remote)), slot);
 }
 
@@ -210,15 +213,18 @@ void mc_span_check(const struct mc_span *span)
     for (struct mc_slot *slot = (struct mc_slot *)span->free; slot; slot = slot->next) {
         uint64_t offset = (uint64_t)slot - span->base;
         mc_assert(offset % span->slot_size == 0 && offset / span->slot_size < span->fresh);
-        mc_assert(slot->mark == span->mark);
+        mc_assert(slot->mark == span->mark && !mc_trim_is_purged(span, slot));
         mc_assert(!span->tags || ((uint64_t *)span->tags)[offset / span->slot_size] == 0);
         free_count++;
         mc_assert(free_count <= span->fresh);
     }
+    for (uint32_t i = 0; i < span->fresh; i++)
+        free_count += mc_trim_is_purged(span, (void *)(span->base + i * span->slot_size));
     mc_assert(span->used + free_count == span->fresh + !!(span->flags & MC_SPAN_CURRENT));
     int plain = !(span->flags & (MC_SPAN_TAGGED | MC_SPAN_FULL));
     mc_assert(span->local == (plain ? span->owner : 0));
-    mc_assert(!(span->flags & MC_SPAN_FULL) || (!span->free && span->fresh == span->slot_count));
+    mc_assert(!(span->flags & MC_SPAN_FULL)
+              || (!span->free && !span->purged && span->fresh == span->slot_count));
     for (uint64_t at = 0; at < span->size; at += MC_SLICE)
         mc_assert(mc_page_map_find((void *)(span->base + at)) == span);
 }

@@ -13,15 +13,12 @@ static struct mc_span *pool_start(uint64_t pool)
 
 static void each_span(void (*visit)(struct mc_span *span, void *context), void *context)
 {
-    for (uint64_t pool = 0; pool < MC_SPAN_POOLS_MAX && pool_start(pool); pool++) {
-        for (uint64_t i = 0; i < MC_SPAN_POOL_COUNT; i++) {
-            struct mc_span *span = pool_start(pool) + i;
-            /* Structs are first used in order, so one without a base ends them. */
-            if (!span->slot_count)
-                return;
-            if (mc_load_acquire(&span->state) != MC_SPAN_UNUSED)
-                visit(span, context);
-        }
+    uint64_t count = mc_load_acquire(&mc_root()->span_count);
+    for (uint64_t i = 0; i < count; i++) {
+        struct mc_span *span = pool_start(i / MC_SPAN_POOL_COUNT) + i % MC_SPAN_POOL_COUNT;
+        uint8_t state = mc_load_acquire(&span->state);
+        if (state != MC_SPAN_UNUSED && state != MC_SPAN_WAITING)
+            visit(span, context);
     }
 }
 
@@ -48,7 +45,7 @@ void mc_heap_totals(struct mc_heap_totals *totals)
     totals->reserved = totals->huge_bytes;
     for (uint64_t i = 0; i < MC_ARENAS_MAX && mc_load_acquire(&mc_arenas[i]); i++) {
         const struct mc_arena *arena = (const struct mc_arena *)mc_arenas[i];
-        totals->reserved += arena->slice_count * MC_SLICE;
+        totals->reserved += mc_load(&arena->slice_count) * MC_SLICE;
         totals->free_slices += mc_load(&arena->free_slices) * MC_SLICE;
     }
 }

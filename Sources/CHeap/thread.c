@@ -96,6 +96,8 @@ static struct mc_thread *make(void)
     do {
         thread->next = newest;
     } while (!mc_swap_if(&mc_root()->threads, &newest, (uint64_t)thread));
+    if (!newest)
+        mc_os_fork_watch(); /* the first thread of the process */
     return thread;
 }
 
@@ -111,22 +113,29 @@ struct mc_thread *mc_thread_attach(void)
         thread = make();
     if (!thread)
         return 0;
-    if (!mc_thread_next(thread))
-        mc_os_fork_watch(); /* the first thread of the process */
     hold(record_of(thread));
     mc_self = thread;
+    mc_store(&thread->generation, mc_os_fork_generation());
     mc_store_release(&thread->state, MC_THREAD_LIVE);
     errno = saved;
     return thread;
 }
 
+/* Threads of the parent are not here. Which structs are theirs the generation tells: it is 0 for
+ * those attached in this process before it noticed that it was forked. The struct of the thread that
+ * forked is lost too if it is not the caller; it goes on serving, only not another after it. */
 void mc_threads_after_fork(void)
 {
-    if (!mc_os_fork_first())
+    static uint64_t generation = 1;
+    if (!mc_os_fork_first(MC_FORK_HEAP))
         return;
     int saved = errno;
+    mc_os_fork_set_generation(++generation);
     for (struct mc_thread *thread = mc_thread_first(); thread; thread = mc_thread_next(thread)) {
-        if (thread != mc_self)
+        uint32_t state = mc_load(&thread->state);
+        if (thread == mc_self || !mc_load(&thread->generation))
+            mc_store(&thread->generation, generation);
+        else if (state == MC_THREAD_LIVE || state == MC_THREAD_BUSY)
             mc_store(&thread->state, MC_THREAD_LOST);
     }
     if (mc_self != &mc_thread_none)

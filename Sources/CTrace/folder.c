@@ -79,26 +79,56 @@ static int open_folder(const char *wanted)
     return folder;
 }
 
-static int holds_trace(int folder, const char *name, uint64_t *pid_namespace)
+/* Reads the control words of an older region; 0 if it is none. */
+static int read_old(int folder, const char *name, struct mc_region *old)
 {
-    struct mc_region old;
     int file = open_at(folder, name, O_RDONLY | O_NONBLOCK | O_NOFOLLOW);
     if (file < 0)
         return 0;
-    long size = MC_SYSCALL_4(SYS_pread64, file, &old, sizeof(old), 0);
+    long size = MC_SYSCALL_4(SYS_pread64, file, old, sizeof(*old), 0);
     mc_folder_close(file);
-    if (size != (long)sizeof(old) || old.magic != MC_REGION_MAGIC)
-        return 0;
-    *pid_namespace = old.pid_namespace;
-    return old.traced_since_ns != 0;
+    return size == (long)sizeof(*old) && old->magic == MC_REGION_MAGIC;
 }
 
-/* An earlier process had our pid: its trace may still be wanted, anything else not. */
+static int holds_trace(int folder, const char *name, uint64_t *pid_namespace)
+{
+    struct mc_region old;
+    if (!read_old(folder, name, &old))
+        return 0;
+    *pid_namespace = old.pid_namespace;
+    return old.traced_since_ns != 0 && old.exited != MC_EXITED;
+}
+
+/* When this process started, before any execve(2): nanoseconds since boot; 0 if not known. */
+static uint64_t process_start_ns(void)
+{
+    enum { FIELD = 20 }; /* the start time, counted from the one behind the name in parentheses */
+    char text[1024];
+    int file = open_at(AT_FDCWD, "/proc/self/stat", O_RDONLY);
+    long size = file < 0 ? -1 : MC_SYSCALL_3(SYS_read, file, text, sizeof(text) - 1);
+    if (file >= 0)
+        mc_folder_close(file);
+    if (size <= 0)
+        return 0;
+    text[size] = 0;
+    const char *at = strrchr(text, ')');
+    for (unsigned i = 0; at && i < FIELD; i++)
+        at = strchr(at + 1, ' ');
+    uint64_t ticks = 0;
+    for (at = at ? at + 1 : ""; *at >= '0' && *at <= '9'; at++)
+        ticks = ticks * 10 + (uint64_t)(*at - '0');
+    return ticks * (1000000000ull / (uint64_t)sysconf(_SC_CLK_TCK));
+}
+
+/* A region with our pid is of an earlier process, whose trace may still be wanted; or this process
+ * made it and then ran another program: what it speaks of is gone. */
 static void put_aside(int folder, const char *name)
 {
     uint64_t pid_namespace;
     char kept[48];
-    for (uint64_t number = 1; number < 100 && holds_trace(folder, name, &pid_namespace); number++) {
+    struct mc_region old;
+    int earlier = read_old(folder, name, &old) && old.start_boottime_ns < process_start_ns();
+    for (uint64_t number = 1; earlier && number < 100 && holds_trace(folder, name, &pid_namespace); number++) {
         name_of((uint64_t)getpid(), number, kept);
         MC_SYSCALL_5(SYS_renameat2, folder, name, folder, kept, 1 /* RENAME_NOREPLACE */);
     }
@@ -199,7 +229,7 @@ int mc_folder_make(const char *wanted, const void *first, uint64_t first_size, u
 int mc_folder_open(void)
 {
     char name[48];
-    int folder = maker ? open_at(AT_FDCWD, path, O_DIRECTORY) : -1;
+    int folder = maker == getpid() ? open_at(AT_FDCWD, path, O_DIRECTORY) : -1;
     if (folder < 0)
         return -1;
     name_of((uint64_t)maker, 0, name);
@@ -208,14 +238,17 @@ int mc_folder_open(void)
     return file;
 }
 
-void mc_folder_remove(void)
+int mc_folder_remove(void)
 {
     char name[48];
-    int folder = maker ? open_at(AT_FDCWD, path, O_DIRECTORY) : -1;
-    if (folder >= 0) {
-        name_of((uint64_t)maker, 0, name);
-        MC_SYSCALL_3(SYS_unlinkat, folder, name, 0);
-        mc_folder_close(folder);
-    }
+    if (maker != getpid())
+        return 0;
+    int folder = open_at(AT_FDCWD, path, O_DIRECTORY);
+    if (folder < 0)
+        return -folder;
+    name_of((uint64_t)maker, 0, name);
+    long result = MC_SYSCALL_3(SYS_unlinkat, folder, name, 0);
+    mc_folder_close(folder);
     maker = 0;
+    return (int)-result;
 }

@@ -18,8 +18,8 @@ int mc_folder_open(void);
 
 void mc_folder_close(int descriptor);
 
-/* Removes the file that was made last. Requires that this process made it: a forked child that did
- * not would take its parent's away. */
-void mc_folder_remove(void);
+/* Removes the file that was made last, if this process made it: a forked child, or one of vfork(2),
+ * does not take its parent's away. Returns 0 or an errno value. */
+int mc_folder_remove(void);
 
 #endif

@@ -46,11 +46,13 @@ static int add_to(struct mc_index *index, unsigned number, uint64_t hash, uint64
         return 0;
     for (unsigned probe = 0; probe < PROBES; probe++) {
         uint64_t *place = &table[(hash + probe) & mask];
-        uint64_t none = mc_load(place);
-        if (none)
+        uint64_t seen = mc_load(place);
+        /* One of the same hash was not what its finder meant: an id that was reset. It may go. */
+        if (seen && seen >> MC_INDEX_ID_BITS != entry >> MC_INDEX_ID_BITS)
             continue;
-        if (mc_swap_if(place, &none, entry)) {
-            mc_add(&index->counts[number], 1);
+        uint64_t added = !seen;
+        if (mc_swap_if(place, &seen, entry)) {
+            mc_add(&index->counts[number], added);
             return 1;
         }
     }

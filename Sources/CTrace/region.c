@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -14,6 +15,7 @@
 #include "folder.h"
 #include "os.h"
 #include "syscall.h"
+#include "vdso.h"
 
 _Alignas(MC_PAGE) union mc_control mc_control = {.region = {.armed = MC_ARMED_START}};
 
@@ -30,14 +32,14 @@ static uint64_t populated[POPULATED_WORDS];
 uint64_t mc_boottime_ns(void)
 {
     struct timespec now = {0};
-    clock_gettime(CLOCK_BOOTTIME, &now);
+    mc_clock(CLOCK_BOOTTIME, &now);
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
 static uint64_t realtime_ns(void)
 {
     struct timespec now = {0};
-    clock_gettime(CLOCK_REALTIME, &now);
+    mc_clock(CLOCK_REALTIME, &now);
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
@@ -134,10 +136,10 @@ void mc_region_remove(void)
 {
     if (!file_size || mc_os_forked())
         return;
-    if (!keep_at_exit)
-        mc_folder_remove();
-    else
-        __atomic_store_n(&mc_own_region.exited, 1, __ATOMIC_RELEASE);
+    uint32_t how = MC_EXITED_KEPT;
+    if (!keep_at_exit && mc_folder_remove())
+        how = MC_EXITED; /* no longer allowed to: whoever comes by may remove it */
+    __atomic_store_n(&mc_own_region.exited, how, __ATOMIC_RELEASE);
 }
 
 /* -- areas --------------------------------------------------------------------------------- */
@@ -184,16 +186,26 @@ static void begin_appending(void)
         mc_store(&reserved[i], mc_own_region.areas[i].count);
 }
 
+/* Of a limited address space, what the program can be supposed not to miss. */
+static uint64_t size_to_map(void)
+{
+    enum { SHARE = 16 };
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_AS, &limit) || limit.rlim_cur / SHARE >= file_size)
+        return file_size;
+    return limit.rlim_cur / SHARE & ~(uint64_t)(MC_PAGE - 1);
+}
+
 int mc_areas_make(void)
 {
     enum { LEAST = 256 << 10 };
-    uint64_t size = file_size;
+    uint64_t size = size_to_map();
     long mapped = -ENOMEM;
     while (size >= LEAST) {
         mapped = MC_SYSCALL_4(SYS_mremap, &mc_control, 0, size, MREMAP_MAYMOVE);
         if (!mc_syscall_failed(mapped))
             break;
-        size = size / 2 & ~(uint64_t)(MC_PAGE - 1); /* RLIMIT_AS */
+        size = size / 2 & ~(uint64_t)(MC_PAGE - 1);
     }
     if (mc_syscall_failed(mapped))
         return ENOMEM;
@@ -283,15 +295,24 @@ static int copy_areas(const char *from, const struct mc_region *parent)
         if (area->capacity != parent->areas[i].capacity || count > area->capacity)
             return ENOSPC;
         uint64_t size = count * area->record_size;
-        if (i != MC_AREA_COUNTERS) { /* counters start at 0, which a sparse file holds */
-            if (size && !mc_area_ensure(mc_areas + area->offset, size))
-                return ENOSPC;
+        /* Of the counters, the shared shard: they start at 0, but must be there to be counted in. */
+        if (size && !mc_area_ensure(mc_areas + area->offset, size))
+            return ENOSPC;
+        if (i != MC_AREA_COUNTERS)
             memcpy(mc_areas + area->offset, from + area->offset, size);
-        }
         mc_region_store(&area->count, count);
     }
     begin_appending();
     return 0;
+}
+
+void mc_region_abandon(void)
+{
+    char *inherited = mc_areas;
+    mc_areas = 0;
+    go_private();
+    if (inherited)
+        mc_os_release(inherited, areas_size);
 }
 
 int mc_region_create_forked(const struct mc_region_options *options, const char **failed)
@@ -299,6 +320,7 @@ int mc_region_create_forked(const struct mc_region_options *options, const char 
     struct mc_region made;
     int saved = errno;
     char *inherited = mc_areas;
+    uint64_t inherited_size = areas_size;
     describe(&made, options);
     made.parent_pid = mc_own_region.pid;
     made.depth = mc_own_region.depth;
@@ -314,11 +336,10 @@ int mc_region_create_forked(const struct mc_region_options *options, const char 
     }
     if (error) {
         mc_folder_remove();
-        go_private();
-        mc_areas = 0;
+        mc_region_abandon();
     }
     if (inherited)
-        mc_os_release(inherited, areas_size);
+        mc_os_release(inherited, inherited_size);
     errno = saved;
     return error;
 }

@@ -25,11 +25,17 @@ uint64_t mc_os_clock_ms(void);
 uint64_t mc_os_random(void);
 
 /* 1 in a process that fork(2), or clone(2) without CLONE_VM, made of one where mc_os_fork_watch()
- * was called, until it calls that itself; else 0. One load. */
+ * was called, until mc_os_fork_done(); else 0. One load. */
 int mc_os_forked(void);
 void mc_os_fork_watch(void);
+void mc_os_fork_done(void);
 
-/* 1 on the first call in a forked process; else 0. */
-int mc_os_fork_first(void);
+/* Each step of what a forked process has to do is for one thread: 1 on the first call there, else 0. */
+enum { MC_FORK_HEAP, MC_FORK_REGION, MC_FORK_STEPS };
+int mc_os_fork_first(unsigned step);
+
+/* 0 in a forked process until mc_os_fork_set_generation(); then, and in its parent, not. */
+uint64_t mc_os_fork_generation(void);
+void mc_os_fork_set_generation(uint64_t generation);
 
 #endif

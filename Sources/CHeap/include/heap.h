@@ -35,6 +35,7 @@ struct mc_span *mc_span_of(const void *address);
 
 /* Objects. All return NULL when memory is short; sizes above PTRDIFF_MAX are. `zero` says that the
  * memory must read as zero. `align` is a power of two. */
+void *mc_alloc_medium(size_t size); /* from a current span if that has a slot; else as slow */
 void *mc_alloc_slow(size_t size, int zero);
 void *mc_alloc_aligned(size_t size, size_t align);
 void *mc_realloc_in_place(void *object, size_t size); /* the object, or NULL if it has to move */
@@ -85,7 +86,7 @@ void mc_heap_on_tagged_free(void *object, size_t usable, size_t requested, uint6
 /* To be called when mc_os_forked() says so; the heap's long paths do. */
 void mc_heap_notice_fork(void);
 
-/* Called on the long paths of a forked child, until it calls mc_os_fork_watch(). Likewise. */
+/* Called on the long paths of a forked child, until it calls mc_os_fork_done(). Likewise. */
 void mc_heap_on_fork(void);
 
 /* Asserts every invariant of every structure. Only while no other thread allocates. */
@@ -103,10 +104,18 @@ static inline void *mc_alloc(size_t size)
             return slot;
         }
     }
-    return mc_alloc_slow(size, 0);
+    return mc_alloc_medium(size);
 }
 
 extern uint64_t *mc_page_map[];
+
+/* A byte first: the program has often just written a part of the word, as the end of a string, and
+ * a load of all of it would wait until that has reached the cache. */
+static inline int mc_looks_free(const struct mc_slot *slot, const struct mc_span *span)
+{
+    return *(const unsigned char *)&slot->mark == *(const unsigned char *)&span->mark
+           && slot->mark == span->mark;
+}
 
 static inline void mc_free(void *object)
 {
@@ -126,7 +135,7 @@ static inline void mc_free(void *object)
     unsigned __int128 product = (unsigned __int128)(address - span->base) * span->reciprocal;
     struct mc_slot *slot = object;
     if (unlikely((uint64_t)product >= span->reciprocal)
-        || unlikely((uint64_t)(product >> 64) >= span->fresh) || unlikely(slot->mark == span->mark))
+        || unlikely((uint64_t)(product >> 64) >= span->fresh) || unlikely(mc_looks_free(slot, span)))
         return mc_free_slow(object);
     slot->next = (struct mc_slot *)span->free;
     slot->mark = span->mark;

@@ -38,7 +38,8 @@ enum {
     MC_SPAN_POOLS_MAX = 4096,
 };
 
-enum { MC_SPAN_UNUSED, MC_SPAN_CLASS, MC_SPAN_LARGE, MC_SPAN_HUGE };
+enum { MC_SPAN_UNUSED, MC_SPAN_CLASS, MC_SPAN_LARGE, MC_SPAN_HUGE,
+       MC_SPAN_WAITING }; /* a large one that is free and kept by a thread; see mc_thread.large */
 
 /* Bits of mc_span.flags. [owner] for class spans; of large and huge ones whoever holds the slot. */
 enum {
@@ -50,8 +51,8 @@ enum {
 
 /* A span: slices of one slot size, or one large or huge slot.
  * Invariants, asserted by mc_heap_check():
- *   1. used + |free| == fresh + (1 if CURRENT), fresh <= slot_count; so a span whose `used` falls
- *      to 0 is not anybody's current one
+ *   1. used + |free| + |slots that start in purged parts| == fresh + (1 if CURRENT), and
+ *      fresh <= slot_count; so a span whose `used` falls to 0 is not anybody's current one
  *   2. every slot on `remote` is still counted in `used`
  *   3. local == owner, if neither TAGGED nor FULL; else 0
  *   4. a free slot's second word is `mark`; a slot handed out never starts with it there
@@ -69,7 +70,7 @@ struct mc_span {
     uint8_t state;        /* [shared] MC_SPAN_, stored last when made and first when unmade */
     uint8_t flags;        /* see above */
     uint8_t class_index;  /* [const] of class spans */
-    uint8_t zero;         /* [const] 1: fresh slots read as zero */
+    uint8_t untagged_frees; /* [owner] frees without a tag while TAGGED */
 
     uint64_t remote;      /* [shared] slots freed by other threads: address | count << 48 */
     uint64_t notify_next; /* [shared] next span on the owner's `notified` list */
@@ -84,7 +85,7 @@ struct mc_span {
         uint64_t previous;  /* [owner] class */
         uint64_t requested; /* large, huge: bytes asked for, when tagged */
     };
-    uint64_t untagged_frees; /* [owner] frees without a tag while TAGGED */
+    uint64_t purged;      /* [owner] of each 64th of the span: given back, its slots not on `free` */
 };
 _Static_assert(sizeof(struct mc_span) == 128, "two cache lines: the owner's, everybody's");
 _Static_assert(offsetof(struct mc_span, remote) == 64, "other threads stay off the owner's line");
@@ -106,9 +107,11 @@ struct mc_arena {
     uint64_t bitmaps;     /* [const] address of the first bitmap */
     uint64_t words;       /* [const] 64-bit words of each bitmap */
     uint64_t start;       /* [const] of the mapping, at most a slice before base */
-    uint64_t reserved;
+    uint64_t unmade;      /* [shared] 1: the struct may serve another arena */
 };
 _Static_assert(sizeof(struct mc_arena) == 64, "heap layout is an ABI");
+
+enum { MC_LARGE_KEPT = 8 };
 
 enum { MC_THREAD_FREE, MC_THREAD_LIVE, MC_THREAD_BUSY, MC_THREAD_LOST };
 
@@ -125,8 +128,9 @@ struct mc_thread {
     uint32_t tid;        /* [owner] kernel's id */
     uint64_t notified;   /* [shared] spans that other threads freed into */
     uint32_t state;      /* [shared] MC_THREAD_ */
-    uint32_t reserved_0;
-    uint64_t reserved[6];
+    uint32_t refills;    /* [owner] counts, to look at the clock now and then */
+    uint64_t generation; /* [owner] of forks, see thread.c */
+    uint64_t large[MC_LARGE_KEPT]; /* [owner] large spans that wait to be used again, or 0 */
 };
 
 struct mc_heap_pool {
@@ -152,7 +156,8 @@ struct mc_heap_root {
     uint64_t huge_bytes;     /* [shared] */
     uint64_t purged_bytes;   /* [shared] given back to the kernel so far */
     uint64_t version_text;   /* address of a terminated string */
-    uint64_t reserved[4];
+    uint64_t span_count;     /* [shared] structs of the pools that were ever used, the first ones */
+    uint64_t reserved[3];
 };
 
 /* Slot size of a class. Requires index < MC_CLASS_COUNT.

@@ -41,6 +41,9 @@ enum {
     MC_ARMED_TRACE = 1, /* every allocation is accounted to its backtrace */
 };
 
+/* Values of mc_region.exited: whether a region left by a normal exit is still wanted. */
+enum { MC_EXITED_KEPT = 1, MC_EXITED = 2 };
+
 enum {
     MC_AREA_MODULES,  /* struct mc_region_module */
     MC_AREA_STRINGS,  /* bytes: module paths, not terminated */
@@ -125,7 +128,7 @@ struct mc_region {
     uint64_t library_start;   /* libmemctl.so's own range: frames in it are never shown */
     uint64_t library_end;
     uint32_t parent_pid;      /* of a forked child that copied its rows; else 0 */
-    uint32_t exited;          /* 1: left by a normal exit that was asked to keep it */
+    uint32_t exited;          /* MC_EXITED_; 0: lives, or was killed */
 
     /* Answers and counters. [process writes] atomically. */
     uint64_t commands_seen;   /* value of `commands` at the last traced allocation that noticed */
