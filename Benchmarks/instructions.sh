@@ -80,14 +80,19 @@ for i in "${!names[@]}"; do
     esac
 done
 
+empty=()
+for preload in "${paths[@]}"; do
+    empty+=("$(slope "$preload" empty || echo fail)")
+done
+
 printf '%-12s' 'operation'
 printf '%10s' "${names[@]}"
 echo
 for operation in "${operations[@]}"; do
     printf '%-12s' "$operation"
-    for preload in "${paths[@]}"; do
-        if empty=$(slope "$preload" empty) && full=$(slope "$preload" "$operation"); then
-            awk -v d=$((full - empty)) -v n="$count" 'BEGIN { printf "%10.1f", d / n }'
+    for i in "${!paths[@]}"; do
+        if [ "${empty[i]}" != fail ] && full=$(slope "${paths[i]}" "$operation"); then
+            awk -v d=$((full - empty[i])) -v n="$count" 'BEGIN { printf "%10.1f", d / n }'
         else
             printf '%10s' fail
         fi

@@ -13,7 +13,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 
-enum { BATCH = 120, QUEUE = 64, HANDED = 100, THREADS_MAX = 256 };
+enum { BATCH = 120, QUEUE = 64, HANDED = 100, DEPTH = 16, THREADS_MAX = 256 };
 
 struct batch {
     struct batch *next;
@@ -109,37 +109,50 @@ uint64_t mc_bench_xmalloc(struct mc_bench *bench)
     return sum;
 }
 
-struct ring {
-    struct mc_bench *bench;
-    uint64_t total;
-    struct place {
-        /* [shared] released when the objects are there, and again when they are gone */
-        _Alignas(64) atomic_bool full;
-        void *object[HANDED];
-    } place[THREADS_MAX];
+/* Between each thread and its right neighbour lie DEPTH places; a thread that could only wait for a
+ * place yields, so on few processors a whole queue is made or freed per time slice. */
+struct place {
+    /* [shared] released when the objects are there, and again when they are gone */
+    _Alignas(64) atomic_bool full;
+    void *object[HANDED];
 };
 
-static void wait_for(atomic_bool *flag, bool value)
+struct ring {
+    struct mc_bench *bench;
+    uint64_t rounds; /* [const] batches that each thread makes and frees */
+    struct place queue[THREADS_MAX][DEPTH];
+};
+
+static bool try_give(struct place *place, uint64_t *seed)
 {
-    while (atomic_load_explicit(flag, memory_order_acquire) != value)
-        sched_yield();
+    if (atomic_load_explicit(&place->full, memory_order_acquire)) return false;
+    for (unsigned i = 0; i < HANDED; i++)
+        place->object[i] = mc_object_new(mc_between(seed, 16, 256), i);
+    atomic_store_explicit(&place->full, true, memory_order_release);
+    return true;
+}
+
+static bool try_take(struct place *place, uint64_t *sum)
+{
+    if (!atomic_load_explicit(&place->full, memory_order_acquire)) return false;
+    for (unsigned i = 0; i < HANDED; i++)
+        *sum += mc_object_end(place->object[i]);
+    atomic_store_explicit(&place->full, false, memory_order_release);
+    return true;
 }
 
 static uint64_t ring_work(void *context, unsigned index)
 {
     struct ring *ring = context;
-    unsigned threads = ring->bench->threads;
-    struct place *mine = &ring->place[index], *next = &ring->place[(index + 1) % threads];
-    uint64_t rounds = ring->total / threads / HANDED + 1, seed = mc_seed(index), sum = 0;
-    while (rounds--) {
-        wait_for(&next->full, false);
-        for (unsigned i = 0; i < HANDED; i++)
-            next->object[i] = mc_object_new(mc_between(&seed, 16, 256), i);
-        atomic_store_explicit(&next->full, true, memory_order_release);
-        wait_for(&mine->full, true);
-        for (unsigned i = 0; i < HANDED; i++)
-            sum += mc_object_end(mine->object[i]);
-        atomic_store_explicit(&mine->full, false, memory_order_release);
+    struct place *mine = ring->queue[index];
+    struct place *next = ring->queue[(index + 1) % ring->bench->threads];
+    uint64_t given = 0, taken = 0, seed = mc_seed(index), sum = 0;
+    while (given < ring->rounds || taken < ring->rounds) {
+        bool gave = given < ring->rounds && try_give(&next[given % DEPTH], &seed);
+        bool took = taken < ring->rounds && try_take(&mine[taken % DEPTH], &sum);
+        given += gave;
+        taken += took;
+        if (!gave && !took) sched_yield();
     }
     return sum;
 }
@@ -148,7 +161,7 @@ uint64_t mc_bench_remote(struct mc_bench *bench)
 {
     static struct ring ring;
     ring.bench = bench;
-    ring.total = mc_scaled(bench, 15000000);
-    bench->ops = ring.total;
+    ring.rounds = mc_scaled(bench, 15000000) / bench->threads / HANDED + 1;
+    bench->ops = ring.rounds * bench->threads * HANDED;
     return mc_in_threads(bench->threads, ring_work, &ring);
 }

@@ -185,6 +185,9 @@ def main():
         return 1
     allocators.check_active([tracer.off for tracer in found])
     pairs, real = [], []
+    if not options.no_pairs and not pair_cases(options) and options.no_programs:
+        print("no case matches --only", file=sys.stderr)
+        return 64
     if not options.no_pairs:
         pairs = [measure_pairs(*case, found, options) for case in pair_cases(options)]
         print("\n" + pair_table(pairs, [tracer.name for tracer in found]), flush=True)

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Which heaps are compared, and the proof that each is the one that answers."""
+import atexit
 import contextlib
+import functools
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -31,10 +35,20 @@ class Heap:
         return contextlib.nullcontext({})
 
 
+@functools.cache
+def region_folder():
+    """Regions of measured processes: apart from those of other programs, gone at the end."""
+    base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    folder = tempfile.mkdtemp(prefix="memctl-bench-", dir=base)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 def environment(extra=None):
     """The environment of a run: nothing of the caller's heap settings leaks in."""
     env = {key: value for key, value in os.environ.items()
            if key != "LD_PRELOAD" and not key.startswith("MEMCTL_")}
+    env["MEMCTL_DIR"] = region_folder()
     env.update(extra or {})
     return env
 
