@@ -17,7 +17,7 @@ struct Census {
     /// Of memctl's own pid namespace, as the region names it; 0: not known.
     static let ownNamespace = namespace(of: "self")
 
-    /// Would its process be seen from here if it lived?
+    /// Tells whether its process would be seen from here if it lived.
     static func canSee(_ header: RegionHeader) -> Bool {
         let initial: UInt64 = 0xefff_fffc  // the kernel's fixed number: everything lies below it
         return [0, ownNamespace].contains(header.pidNamespace) || ownNamespace == initial

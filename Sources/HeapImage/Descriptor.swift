@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 import Glibc
 
-/// An open file that is closed with its owner. Every call is repeated when a signal interrupts it.
+/// An open file that is closed with its owner.
+///
+/// Every call is repeated when a signal interrupts it.
 package final class Descriptor: @unchecked Sendable {
     package let number: Int32
     package let path: String
@@ -73,7 +75,8 @@ package final class Descriptor: @unchecked Sendable {
     package static func link(at path: String) -> String? {
         var bytes = [CChar](repeating: 0, count: Int(PATH_MAX))
         let count = readlink(path, &bytes, bytes.count)
-        return count < 0 ? nil : String(decoding: bytes[..<count].map(UInt8.init(bitPattern:)), as: UTF8.self)
+        return count < 0
+            ? nil : String(decoding: bytes[..<count].map(UInt8.init(bitPattern:)), as: UTF8.self)
     }
 
     /// Names in a folder, sorted; empty when it can't be read.

@@ -60,8 +60,10 @@ package struct FrameTree: Sendable {
         return path
     }
 
-    /// Two threads that meet a new call site at once may both have made a record of it. Records are
-    /// compared in order, so that a parent, which is always older, is settled before its children.
+    /// Two threads that meet a new call site at once may both have made a record of it.
+    ///
+    /// Records are compared in order, so that a parent, which is always older, is settled before
+    /// its children.
     private static func merged(_ records: [mc_region_frame]) -> [UInt32] {
         var same = [UInt32](repeating: 0, count: records.count)
         guard records.count > 1 else { return same }
@@ -74,12 +76,16 @@ package struct FrameTree: Sendable {
             var hash = record.pc &* 0x9e37_79b9_7f4a_7c15
             hash ^= (UInt64(parent) << 32 | UInt64(record.epoch)) &* 0xc2b2_ae3d_27d4_eb4f
             hash ^= hash >> 29
-            var slot = Int(truncatingIfNeeded: (hash &* 0x9e37_79b9_7f4a_7c15) >> 20) & (slotCount - 1)
+            var slot =
+                Int(truncatingIfNeeded: (hash &* 0x9e37_79b9_7f4a_7c15) >> 20) & (slotCount - 1)
             while slots[slot] != 0 {
                 let other = records[Int(slots[slot])]
-                let otherParent = Int(other.parent) < Int(slots[slot])
+                let otherParent =
+                    Int(other.parent) < Int(slots[slot])
                     ? same[Int(other.parent)] : other.parent
-                if other.pc == record.pc, other.epoch == record.epoch, otherParent == parent { break }
+                if other.pc == record.pc, other.epoch == record.epoch, otherParent == parent {
+                    break
+                }
                 slot = (slot + 1) & (slotCount - 1)
             }
             if slots[slot] == 0 { slots[slot] = UInt32(index) }

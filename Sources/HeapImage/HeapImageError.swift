@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-/// Why a heap or region could not be read. Every description: what failed — what to do next.
+/// Why a heap or region could not be read.
+///
+/// Every description: what failed — what to do next.
 package enum HeapImageError: Error, Equatable, Sendable {
     case noProcess(pid: Int32)
     case notPreloaded(pid: Int32)

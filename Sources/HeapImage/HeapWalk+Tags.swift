@@ -16,6 +16,7 @@ package struct TaggedSlot: Equatable, Sendable {
 
 extension HeapWalk {
     /// Visits every tagged slot, in the order of the spans; ends early when `body` returns false.
+    ///
     /// A span whose tags can't be read any more (it was given back meanwhile) has none.
     package func forEachTagged(
         _ memory: some MemorySource, _ body: (TaggedSlot) -> Bool

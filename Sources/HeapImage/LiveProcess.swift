@@ -2,7 +2,9 @@
 import CKernel
 import Glibc
 
-/// The memory of a running, stopped or hung process. It is neither stopped nor attached to.
+/// The memory of a running, stopped or hung process.
+///
+/// It is neither stopped nor attached to.
 ///
 /// process_vm_readv(2) reads many ranges in one call; where the kernel or a filter refuses the
 /// call itself, /proc/PID/mem serves.
@@ -23,7 +25,8 @@ package final class LiveProcess: MemorySource {
         let end = address.addingReportingOverflow(UInt64(buffer.count))
         guard !end.overflow, address != 0 else { throw .unreadable(address: address) }
         if !refused {
-            let count = transfer([MemoryRange(start: address, size: buffer.count)][...], into: buffer)
+            let count = transfer(
+                [MemoryRange(start: address, size: buffer.count)][...], into: buffer)
             if count == buffer.count { return }
             if count >= 0 || errno == EFAULT { throw .unreadable(address: address) }
             try judge(errno)

@@ -26,12 +26,15 @@ package struct ModuleRecord: Equatable, Hashable, Sendable {
 }
 
 extension RegionBytes {
-    /// The module table. A record whose name lies outside the strings keeps its range and loses
-    /// its name; one with an empty range is left out.
+    /// The module table.
+    ///
+    /// A record whose name lies outside the strings keeps its range and loses its name; one with an
+    /// empty range is left out.
     package func modules(_ header: RegionHeader) throws(HeapImageError) -> [ModuleRecord] {
         let records = try records(
             header.modules, named: "modules", atMost: 1 << 16, zero: mc_region_module())
-        let strings = try records.isEmpty
+        let strings =
+            try records.isEmpty
             ? [] : self.records(header.strings, named: "strings", atMost: 1 << 28, zero: UInt8(0))
         return records.compactMap { record in
             guard record.start < record.end else { return nil }

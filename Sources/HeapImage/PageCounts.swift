@@ -3,6 +3,7 @@ import CKernel
 import Glibc
 
 /// How many pages of some address ranges have memory behind them, and on which nodes.
+///
 /// total = populated + notPopulated + unknown, always.
 package struct PageCounts: Equatable, Sendable {
     package var pageSize: UInt64

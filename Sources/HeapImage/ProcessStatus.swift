@@ -95,7 +95,8 @@ package struct FileMapping: Equatable, Sendable {
         isShared = parts[1].last == UInt8(ascii: "s")
         self.offset = offset
         // As the C library packs st_dev.
-        device = (minor & 0xff) | (major & 0xfff) << 8 | (minor & ~0xff) << 12 | (major & ~0xfff) << 32
+        device =
+            (minor & 0xff) | (major & 0xfff) << 8 | (minor & ~0xff) << 12 | (major & ~0xfff) << 32
         self.inode = inode
         path = String(decoding: parts[5].drop { $0 == space }, as: UTF8.self)
     }

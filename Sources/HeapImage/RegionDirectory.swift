@@ -6,7 +6,7 @@ package struct RegionEntry: Sendable {
     package enum State: Equatable, Sendable {
         /// The number the process has here, in memctl's own pid namespace.
         case alive(pid: Int32)
-        /// Killed or crashed: it did not take its region along.
+        /// Killed, crashed, or left by _exit(2): it did not take its region along.
         case dead
         /// Ended as usual, and was asked to keep its region.
         case exited
@@ -57,6 +57,7 @@ package struct RegionDirectory {
                     entry.livePid != getpid(),
                     seen.insert([entry.file.device, entry.file.inode]).inserted
                 else { continue }
+                entry.file.rest()
                 entries.append(entry)
             }
         }
@@ -178,7 +179,9 @@ package struct RegionDirectory {
             guard name.hasPrefix("memctl-"), UInt32(name.dropFirst(7)) != nil else { return nil }
             var status = stat()
             let folder = base + "/" + name
-            guard lstat(folder, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else { return nil }
+            guard lstat(folder, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else {
+                return nil
+            }
             return (folder, root)
         }
     }

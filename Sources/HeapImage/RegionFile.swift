@@ -16,19 +16,24 @@ package protocol RegionBytes {
 /// A region file: read with pread(2), steered with pwrite(2), never mapped, so that a process that
 /// cuts it short can't crash the reader.
 ///
+/// One thread at a time.
+///
 /// Its contents are hostile: whoever may write it (its owner) may have put anything there. Reading
 /// it takes time and memory in proportion to what the file really occupies.
-package final class RegionFile: RegionBytes, Sendable {
+package final class RegionFile: RegionBytes, @unchecked Sendable {
     package let path: String
     package let device: UInt64
     package let inode: UInt64
     /// Owner of the file; the process may name somebody else.
     package let owner: UInt32
-    private let file: Descriptor
+    private let access: Int32
+    /// nil while it rests.
+    private var descriptor: Descriptor?
 
     /// Opens a regular file that belongs to the caller, or to anybody when the caller is root.
     package init(path: String, forWriting: Bool = false) throws(HeapImageError) {
-        file = try Descriptor(opening: path, forWriting ? O_RDWR : O_RDONLY)
+        access = forWriting ? O_RDWR : O_RDONLY
+        let file = try Descriptor(opening: path, access)
         self.path = path
         let status = try file.status()
         guard status.st_mode & S_IFMT == S_IFREG else {
@@ -37,17 +42,34 @@ package final class RegionFile: RegionBytes, Sendable {
         device = UInt64(status.st_dev)
         inode = UInt64(status.st_ino)
         owner = status.st_uid
+        descriptor = file
+    }
+
+    /// Closes the file until it is read again: a list of thousands needs no thousands of descriptors.
+    func rest() {
+        descriptor = nil
+    }
+
+    private func file() throws(HeapImageError) -> Descriptor {
+        if let descriptor { return descriptor }
+        let file = try Descriptor(opening: path, access)
+        let status = try file.status()
+        guard UInt64(status.st_dev) == device, UInt64(status.st_ino) == inode else {
+            throw .cannotOpen(path: path, code: ENOENT)
+        }
+        descriptor = file
+        return file
     }
 
     package func extent() throws(HeapImageError) -> (size: UInt64, allocated: UInt64) {
-        let status = try file.status()
+        let status = try file().status()
         return (UInt64(max(0, status.st_size)), UInt64(max(0, status.st_blocks)).times(512))
     }
 
     package func read(
         at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer
     ) throws(HeapImageError) -> Int {
-        try file.read(at: offset, into: buffer)
+        try file().read(at: offset, into: buffer)
     }
 
     // Control words. Each is one store of the width the process loads.
@@ -76,7 +98,7 @@ package final class RegionFile: RegionBytes, Sendable {
         var failure: HeapImageError?
         withUnsafeBytes(of: value) { bytes in
             do throws(HeapImageError) {
-                try file.write(bytes, at: UInt64(offset))
+                try file().write(bytes, at: UInt64(offset))
             } catch {
                 failure = error
             }
@@ -95,14 +117,17 @@ extension RegionBytes {
         var result: Result<RegionHeader, HeapImageError>?
         page.withUnsafeBytes { buffer in
             result = Result { () throws(HeapImageError) in
-                try RegionHeader(page: UnsafeRawBufferPointer(rebasing: buffer[..<count]), path: path)
+                try RegionHeader(
+                    page: UnsafeRawBufferPointer(rebasing: buffer[..<count]), path: path)
             }
         }
         guard let result else { throw .notRegion(path: path, why: "it is too short") }
         return try result.get()
     }
 
-    /// All whole records of an area. `zero` fixes the record's type and size.
+    /// All whole records of an area.
+    ///
+    /// `zero` fixes the record's type and size.
     func records<Record: BitwiseCopyable>(
         _ area: RegionHeader.Area, named name: String, atMost limit: UInt64, zero: Record
     ) throws(HeapImageError) -> [Record] {
@@ -137,7 +162,9 @@ extension RegionBytes {
         guard area.count <= area.capacity else {
             throw damaged("number \(area.count) where \(area.capacity) fit")
         }
-        guard area.count <= limit else { throw damaged("number \(area.count), the limit is \(limit)") }
+        guard area.count <= limit else {
+            throw damaged("number \(area.count), the limit is \(limit)")
+        }
         let (size, allocated) = try extent()
         let bytes = area.count.times(recordSize)
         guard area.offset.plus(bytes) <= size else { throw damaged("end beyond the file") }

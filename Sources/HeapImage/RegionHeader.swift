@@ -2,7 +2,9 @@
 import CRegion
 
 /// The first page of a region, as Swift values: who the process is, the control words, the answers
-/// and where the areas lie. Every number in it is the process' word only.
+/// and where the areas lie.
+///
+/// Every number in it is the process' word only.
 package struct RegionHeader: Equatable, Sendable {
     package struct Area: Equatable, Sendable {
         package var offset: UInt64
@@ -55,7 +57,9 @@ package struct RegionHeader: Equatable, Sendable {
     /// Something was recorded that a reader may still want.
     package var holdsTrace: Bool { stackCount > 0 || overflowStacks > 0 }
 
-    /// Reads the first page. `path` is for messages only.
+    /// Reads the first page.
+    ///
+    /// `path` is for messages only.
     package init(page: UnsafeRawBufferPointer, path: String) throws(HeapImageError) {
         guard page.count >= MemoryLayout<mc_region>.size else {
             throw .notRegion(path: path, why: "it is too short")
@@ -84,8 +88,8 @@ package struct RegionHeader: Equatable, Sendable {
         libraryEnd = raw.library_end
         parentPid = Int32(truncatingIfNeeded: raw.parent_pid)
         didExit = raw.exited != 0
-        name = Self.text(of: raw.name)
-        executable = Self.text(of: raw.executable)
+        name = Self.text(of: raw.name).withoutDeleted
+        executable = Self.text(of: raw.executable).withoutDeleted
         commandsSeen = raw.commands_seen
         epoch = raw.epoch
         overflowStacks = raw.overflow_stacks
@@ -115,5 +119,12 @@ package struct RegionHeader: Equatable, Sendable {
         withUnsafeBytes(of: characters) { bytes in
             String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
         }
+    }
+}
+
+extension String {
+    /// What /proc adds to the name of an executable that was replaced while it ran.
+    fileprivate var withoutDeleted: String {
+        hasSuffix(" (deleted)") ? String(dropLast(10)) : self
     }
 }

@@ -12,6 +12,9 @@ package struct Snapshot {
     package let heap: Result<HeapWalk, HeapImageError>
     /// By row of `stacks`; all 0 without a heap.
     package let samples: [UInt64]
+    /// Allocations and frees that went on while table and heap were read; 0: the numbers are those
+    /// of one instant.
+    package let moved: UInt64
 
     package init(_ entry: RegionEntry) throws(HeapImageError) {
         self.entry = entry
@@ -28,6 +31,7 @@ package struct Snapshot {
         header = best.header
         stacks = best.stacks
         heap = best.heap
+        moved = best.moved
         modules = try entry.file.modules(best.header)
         if case .success(let walk) = best.heap, let pid = entry.livePid {
             samples = (try? walk.samples(of: best.stacks, LiveProcess(pid: pid))) ?? []
@@ -63,6 +67,8 @@ package struct Snapshot {
         let header: RegionHeader
         let stacks: StackTable
         let heap: Result<HeapWalk, HeapImageError>
+        /// Allocations and frees from the first number read to the last.
+        let moved: UInt64
 
         init(_ entry: RegionEntry) throws(HeapImageError) {
             var now = entry
@@ -70,6 +76,8 @@ package struct Snapshot {
             header = now.header
             stacks = try StackTable(entry.file, now.header)
             heap = Snapshot.heap(of: now)
+            let after = try StackTable.activity(entry.file, now.header)
+            moved = after.minus(stacks.activity)
         }
 
         var isPlausible: Bool {

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 import CRegion
 
-/// The six counters of a stack, summed over all shards. They only grow; live = in - out.
+/// The six counters of a stack, summed over all shards.
+///
+/// They only grow; live = in - out.
 package struct StackCounts: Equatable, Sendable {
     package var allocs: UInt64 = 0
     package var frees: UInt64 = 0
@@ -43,8 +45,8 @@ package struct StackCounts: Equatable, Sendable {
 struct StackCountsReader {
     /// By stack id.
     private(set) var counts: [StackCounts]
-    /// Allocations and frees the process made between the two passes; 0: the table stood still.
-    private(set) var moved: UInt64 = 0
+    /// Allocations and frees counted when the reading began, of all stacks.
+    private(set) var activity: UInt64 = 0
 
     init(
         _ bytes: some RegionBytes, _ header: RegionHeader, stackCount: Int
@@ -58,27 +60,20 @@ struct StackCountsReader {
         else {
             throw .damagedRegion(path: bytes.path, why: "the counters do not fit the stacks")
         }
-        var allocsBefore: UInt64 = 0
         try Self.forEach(bytes, header, stackCount) { id, record in
             counts[id].frees &+= record.frees
             counts[id].bytesOut &+= record.bytes_out
             counts[id].usableOut &+= record.usable_out
-            allocsBefore &+= record.allocs
+            activity &+= record.allocs &+ record.frees
         }
-        var allocsAfter: UInt64 = 0
-        var freesAfter: UInt64 = 0
         try Self.forEach(bytes, header, stackCount) { id, record in
             counts[id].allocs &+= record.allocs
             counts[id].bytesIn &+= record.bytes_in
             counts[id].usableIn &+= record.usable_in
-            allocsAfter &+= record.allocs
-            freesAfter &+= record.frees
         }
-        let freesBefore = counts.reduce(0) { $0 &+ $1.frees }
-        moved = (allocsAfter &- allocsBefore) &+ (freesAfter &- freesBefore)
     }
 
-    private static func forEach(
+    static func forEach(
         _ bytes: some RegionBytes, _ header: RegionHeader, _ stackCount: Int,
         _ body: (Int, mc_region_counters) -> Void
     ) throws(HeapImageError) {
@@ -96,8 +91,9 @@ struct StackCountsReader {
                 try withBytes(of: &part) { (buffer) throws(HeapImageError) in
                     let limited = UnsafeMutableRawBufferPointer(
                         rebasing: buffer[..<(wanted * Int(size))])
-                    got = try bytes.read(
-                        at: start.plus(UInt64(first).times(size)), into: limited) / Int(size)
+                    got =
+                        try bytes.read(
+                            at: start.plus(UInt64(first).times(size)), into: limited) / Int(size)
                 }
                 // A shard that nobody counted in may lie beyond the end: it holds zeros.
                 for index in 0..<got { body(first + index, part[index]) }

@@ -39,8 +39,8 @@ package struct StackTable: Sendable {
     package private(set) var rowOfStack: [Int32]
     /// Sums over all rows.
     package private(set) var total = StackCounts()
-    /// Allocations and frees that went on while the counters were read.
-    package let moved: UInt64
+    /// Allocations and frees counted when the reading began; of stacks that are not shown, too.
+    let activity: UInt64
 
     package init(_ bytes: some RegionBytes, _ header: RegionHeader) throws(HeapImageError) {
         let stacks = try bytes.records(
@@ -48,9 +48,21 @@ package struct StackTable: Sendable {
             zero: mc_region_stack())
         frames = try FrameTree(bytes, header)
         let reader = try StackCountsReader(bytes, header, stackCount: stacks.count)
-        moved = reader.moved
+        activity = reader.activity
         rowOfStack = Array(repeating: -1, count: stacks.count)
         merge(stacks, reader.counts, header)
+    }
+
+    /// Allocations and frees counted by now, for the stacks there were when `header` was read.
+    static func activity(
+        _ bytes: some RegionBytes, _ header: RegionHeader
+    ) throws(HeapImageError) -> UInt64 {
+        var activity: UInt64 = 0
+        guard header.counters.offset != 0 else { return 0 }
+        try StackCountsReader.forEach(bytes, header, Int(clamping: header.stacks.count)) {
+            activity &+= $1.allocs &+ $1.frees
+        }
+        return activity
     }
 
     private mutating func merge(

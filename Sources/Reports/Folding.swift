@@ -11,7 +11,9 @@ struct Folding {
     /// Frames of a run at most: functions that call each other in a longer circle are not folded.
     private static let periodLimit = 8
 
-    /// Covers all frames, in order. A run is folded only if that saves lines.
+    /// Covers all frames, in order.
+    ///
+    /// A run is folded only if that saves lines.
     static func runs(of frames: [Int32]) -> [Run] {
         var runs: [Run] = []
         var position = 0

@@ -46,7 +46,8 @@ package enum Layout {
         }
         let tenths = UInt64((value * 10).rounded())
         let isRound = tenths % 10 == 0 || value >= 100
-        return "\(isRound ? "\((tenths + 5) / 10)" : "\(tenths / 10).\(tenths % 10)") \(units[unit])"
+        return
+            "\(isRound ? "\((tenths + 5) / 10)" : "\(tenths / 10).\(tenths % 10)") \(units[unit])"
     }
 
     /// Seconds as "3d 04h", "2h 05m", "1m 07s", "9s".

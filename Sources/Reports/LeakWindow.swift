@@ -37,8 +37,7 @@ package struct LeakWindow: Equatable, Sendable {
         header.floor = 0
         var table = try StackTable(entry.file, header)
         var samples = [UInt64](repeating: 0, count: table.rows.count)
-        for (stack, found) in counts {
-            guard Int(stack) < table.rowOfStack.count else { continue }
+        for (stack, found) in counts where Int(stack) < table.rowOfStack.count {
             let row = Int(table.rowOfStack[Int(stack)])
             if row >= 0 { samples[row] = found.sample }
         }

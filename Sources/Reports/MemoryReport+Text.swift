@@ -37,11 +37,20 @@ extension MemoryReport {
             ? "not known: nothing is traced"
             : untraced > 0 ? "of traced slots; not known of \(untraced) untraced bytes" : ""
         return [
-            ["\(reserved)", "reserved", "address space for slots, \(Layout.count(UInt64(arenas), "arena", "arenas"))"],
-            ["\(populatedBytes.map { "\($0)" } ?? "-")", "populated", "pages with memory behind them"],
+            [
+                "\(reserved)", "reserved",
+                "address space for slots, \(Layout.count(UInt64(arenas), "arena", "arenas"))",
+            ],
+            [
+                "\(populatedBytes.map { "\($0)" } ?? "-")", "populated",
+                "pages with memory behind them",
+            ],
             ["\(used)", "used", Layout.count(usedCount, "live slot", "live slots")],
             [slack, "slack", slackNote],
-            ["\(cached)", "cached", "free slots in the spans of \(Layout.count(UInt64(threads), "thread", "threads"))"],
+            [
+                "\(cached)", "cached",
+                "free slots in the spans of \(Layout.count(UInt64(threads), "thread", "threads"))",
+            ],
             ["\(kept)", "kept", "of these in empty spans"],
             ["\(free)", "free", "slices of no span"],
             ["\(purgeable)", "purgeable", "of these not yet given back"],
@@ -52,14 +61,16 @@ extension MemoryReport {
     }
 
     var populatedBytes: UInt64? {
-        pages.unknown == pages.total && pages.total > 0 ? nil : pages.populated.times(pages.pageSize)
+        pages.unknown == pages.total && pages.total > 0
+            ? nil : pages.populated.times(pages.pageSize)
     }
 
     private func writePages(to output: inout Output) {
         let size = pages.pageSize % 1024 == 0 ? "\(pages.pageSize / 1024)K" : "\(pages.pageSize)"
         output.write(
             line: "page stats: page-size \(size), total \(pages.total), populated "
-                + "\(pages.populated), not-populated \(pages.notPopulated), unknown \(pages.unknown)")
+                + "\(pages.populated), not-populated \(pages.notPopulated), unknown \(pages.unknown)"
+        )
         if pages.swapped > 0 {
             output.write(line: "    of the not populated \(pages.swapped) are in swap")
         }

@@ -34,7 +34,9 @@ package struct MemoryReport: Equatable, Sendable {
     /// Live slots, in full.
     package var used: UInt64
     package var usedCount: UInt64
-    /// Of traced slots: what is behind the bytes asked for. nil when nothing is traced.
+    /// Of traced slots: what is behind the bytes asked for.
+    ///
+    /// nil when nothing is traced.
     package var tracedSlack: UInt64?
     /// Used bytes whose slack is not known, since they are not traced.
     package var untraced: UInt64
@@ -91,7 +93,8 @@ package struct MemoryReport: Equatable, Sendable {
 }
 
 extension MemoryReport {
-    package init(_ entry: RegionEntry, _ walk: HeapWalk, _ traced: StackCounts, _ pages: PageCounts) {
+    package init(_ entry: RegionEntry, _ walk: HeapWalk, _ traced: StackCounts, _ pages: PageCounts)
+    {
         let slots = walk.spans.filter { $0.kind == .slots }
         func sum(_ spans: [HeapWalk.Span], _ value: (HeapWalk.Span) -> UInt64) -> UInt64 {
             spans.reduce(0) { $0.plus(value($1)) }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 
-/// Bytes on their way out. What a renderer writes is handed on a megabyte at a time, so that a
-/// report of any size needs no memory of its own; without a receiver it is kept (see `text`).
+/// Bytes on their way out.
+///
+/// What a renderer writes is handed on a megabyte at a time, so that a report of any size needs no
+/// memory of its own; without a receiver it is kept (see `text`).
 package struct Output: ~Copyable {
     private var bytes: [UInt8] = []
     private let receiver: (([UInt8]) -> Void)?

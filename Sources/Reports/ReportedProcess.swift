@@ -42,7 +42,7 @@ package struct ReportedProcess: Equatable, Sendable {
         let ending =
             switch state {
             case .alive: ""
-            case .dead: ", killed or crashed"
+            case .dead: ", ended abruptly"
             case .exited: ", exited"
             }
         return "\(label) (\(Layout.safe(name))\(ending))"

@@ -34,7 +34,8 @@ struct RowBuilder {
             let counts = row.counts
             keys.append(
                 order == .bytes
-                    ? (counts.liveBytes, counts.live, index) : (counts.live, counts.liveBytes, index))
+                    ? (counts.liveBytes, counts.live, index)
+                    : (counts.live, counts.liveBytes, index))
         }
         rowCount = keys.count
         keys.sort { ($1.first, $1.second, $0.row) < ($0.first, $0.second, $1.row) }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 
-/// Writes the frames of one row after the other. The text of a place is made once, as bytes: a
-/// hundred thousand stacks share a few thousand places.
+/// Writes the frames of one row after the other.
+///
+/// The text of a place is made once, as bytes: a hundred thousand stacks share a few thousand
+/// places.
 struct StackText {
     private let lines: [[[UInt8]]]
     private let frameLimit: Int?
@@ -15,7 +17,9 @@ struct StackText {
         let prefix = Self.indent.count + Self.numberWidth + 1
         let hanging = String(repeating: " ", count: prefix + 2)
         lines = places.map { place in
-            place.lines(width: Layout.width - prefix, indent: hanging).map { Array(($0 + "\n").utf8) }
+            place.lines(width: Layout.width - prefix, indent: hanging).map {
+                Array(($0 + "\n").utf8)
+            }
         }
         prefixes = (0..<512).map { Self.prefix($0) }
         blank = [UInt8](repeating: UInt8(ascii: " "), count: prefix)

@@ -5,7 +5,9 @@ extension TraceReport {
     package var json: String { Output.text { writeJSON(to: &$0) } }
     package var vppJSON: String { Output.text { writeVPPJSON(to: &$0) } }
 
-    /// Everything, as one object. docs/commands.md says what each field means.
+    /// Everything, as one object.
+    ///
+    /// docs/commands.md says what each field means.
     package func writeJSON(to output: inout Output) {
         JSONWriter.write(to: &output) { json in
             json.object { json in

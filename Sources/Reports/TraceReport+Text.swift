@@ -154,7 +154,8 @@ extension TraceReport {
                 Layout.count(missing.stoppedStacks, "stack ends", "stacks end")
                     + " at a frame without unwind information")
         }
-        return lines.isEmpty ? ["not recorded: nothing"] : ["not recorded:"] + lines.map { "    " + $0 }
+        return lines.isEmpty
+            ? ["not recorded: nothing"] : ["not recorded:"] + lines.map { "    " + $0 }
     }
 
     private var overheadLine: String {

@@ -88,7 +88,7 @@ package struct TraceReport: Equatable, Sendable {
     package var moved: UInt64
     package var missing: Missing
     package var overhead: Overhead
-    /// Was tracing ever on?
+    /// Tracing is on or has been.
     package var wasTraced: Bool
 
     package init(
@@ -118,7 +118,9 @@ package struct TraceReport: Equatable, Sendable {
 }
 
 extension TraceReport {
-    /// `includingZero` keeps rows of which nothing lives any more. `name` is asked once a place.
+    /// `includingZero` keeps rows of which nothing lives any more.
+    ///
+    /// `name` is asked once a place.
     package init(
         _ snapshot: Snapshot, order: Order = .bytes, limit: Int? = nil, includingZero: Bool = false,
         name: @escaping (UInt64, UInt32) -> [Location]
@@ -143,7 +145,7 @@ extension TraceReport {
             process: ReportedProcess(snapshot.entry),
             rows: builder.rows(samples: snapshot.samples), places: builder.places,
             rowCount: builder.rowCount, total: table.total, used: used, usedUnknown: usedUnknown,
-            moved: table.moved, missing: Missing(header), overhead: overhead,
+            moved: snapshot.moved, missing: Missing(header), overhead: overhead,
             wasTraced: header.tracedSinceNanoseconds != 0 || header.holdsTrace || header.isArmed)
     }
 }
@@ -162,6 +164,6 @@ extension LeakReport {
             trace: TraceReport(
                 process: ReportedProcess(entry), rows: builder.rows(samples: samples),
                 places: builder.places, rowCount: builder.rowCount, total: table.total,
-                moved: table.moved, missing: missing))
+                missing: missing))
     }
 }

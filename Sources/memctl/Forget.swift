@@ -31,7 +31,8 @@ struct Forget: ParsableCommand {
         let exact = matching.filter { $0.label == process }
         let chosen = exact.isEmpty ? matching : exact
         guard !chosen.isEmpty else {
-            if let entry = entries.first(where: { $0.label == process || $0.header.name == process }) {
+            if let entry = entries.first(where: { $0.label == process || $0.header.name == process }
+            ) {
                 throw ForgetError.alive(ReportedProcess(entry))
             }
             throw TargetError.noMatch(name: process, ended.map(ReportedProcess.init))

@@ -20,9 +20,11 @@ struct LeakCheck: ParsableCommand {
     @OptionGroup var target: TargetOptions
     @OptionGroup var view: TraceViewOptions
     @OptionGroup var depth: DepthOption
-    @Option(name: .customLong("for"), help: ArgumentHelp(
-        "How long to watch: 10s, 500ms, 2m, 1h; counted in quarters of a second.",
-        valueName: "time"))
+    @Option(
+        name: .customLong("for"),
+        help: ArgumentHelp(
+            "How long to watch: 10s, 500ms, 2m, 1h; counted in quarters of a second.",
+            valueName: "time"))
     var time: WatchTime?
     @Flag(help: "Exit with status 2 if anything was found.") var check = false
     @Argument(parsing: .postTerminator, help: "A program to run and watch.")

@@ -2,8 +2,10 @@
 import ArgumentParser
 import HeapImage
 
-/// The command line: one file a command. Commands choose a process, ask HeapImage for a snapshot,
-/// make a report of it, and have it written.
+/// The command line: one file a command.
+///
+/// Commands choose a process, ask HeapImage for a snapshot, make a report of it, and have it
+/// written.
 @main
 struct Memctl: ParsableCommand {
     static let configuration = CommandConfiguration(

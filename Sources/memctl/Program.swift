@@ -25,8 +25,9 @@ struct Program: Equatable {
         return ProgramError(name: arguments.first ?? "", code: code)
     }
 
-    /// Runs it and waits; returns its pid and what waitpid(2) says of its end. Keys that interrupt
-    /// reach the program; this process outlives it to report.
+    /// Runs it and waits; returns its pid and what waitpid(2) says of its end.
+    ///
+    /// Keys that interrupt reach the program; this process outlives it to report.
     func runToItsEnd() throws -> (pid: pid_t, status: Int32) {
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)

@@ -23,7 +23,8 @@ struct ShowTotal: ParsableCommand {
 
 struct ShowMemory: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "memory", abstract: "Show where the heap's memory is: by use, class, page, node.")
+        commandName: "memory",
+        abstract: "Show where the heap's memory is: by use, class, page, node.")
 
     @OptionGroup var target: TargetOptions
     @OptionGroup var output: OutputOptions

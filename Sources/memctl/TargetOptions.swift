@@ -60,7 +60,9 @@ struct TargetOptions: ParsableArguments {
     }
 }
 
-/// Why it is not clear which process is meant. Lists the choices.
+/// Why it is not clear which process is meant.
+///
+/// Lists the choices.
 enum TargetError: Error, Equatable, CustomStringConvertible {
     case none(ended: [ReportedProcess])
     case noMatch(name: String, [ReportedProcess])
@@ -85,7 +87,10 @@ enum TargetError: Error, Equatable, CustomStringConvertible {
         }
     }
 
+    /// As many as fit a screen, the newest first.
     private static func list(_ processes: [ReportedProcess]) -> String {
-        processes.map { "\n    \($0.title)" }.joined()
+        let shown = processes.prefix(20).map { "\n    \($0.title)" }.joined()
+        let rest = processes.count - 20
+        return shown + (rest > 0 ? "\n    and \(rest) more: see `memctl list`" : "")
     }
 }

@@ -45,7 +45,8 @@ struct TraceOn: ParsableCommand {
 
 struct TraceOff: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "off", abstract: "Stop accounting; what is traced is still followed until freed.")
+        commandName: "off",
+        abstract: "Stop accounting; what is traced is still followed until freed.")
 
     @OptionGroup var target: TargetOptions
 

@@ -8,8 +8,9 @@ import Reports
 struct WatchTime: ExpressibleByArgument, Equatable {
     var quarters: UInt64
 
-    /// A number of seconds, or one with ms, s, m or h. At least a quarter of a second, at most a
-    /// month.
+    /// A number of seconds, or one with ms, s, m or h.
+    ///
+    /// At least a quarter of a second, at most a month.
     init?(argument: String) {
         let digits = argument.prefix { $0.isNumber || $0 == "." }
         let unit: Double
@@ -30,8 +31,10 @@ struct WatchTime: ExpressibleByArgument, Equatable {
 struct BirthClock {
     let start: UInt64
 
-    /// The first quarter that has not begun. The process reads a coarse clock that lags a few
-    /// milliseconds; a quarter about to begin is left out, so that it has surely not begun there.
+    /// The first quarter that has not begun.
+    ///
+    /// The process reads a coarse clock that lags a few milliseconds; a quarter about to begin is
+    /// left out, so that it has surely not begun there.
     func nextQuarter(now: UInt64 = bootTimeNanoseconds()) -> UInt64 {
         (now + 20_000_000).minus(start) / TaggedSlot.birthNanoseconds + 1
     }
@@ -77,7 +80,8 @@ struct PrivateFolder {
         for place in places {
             var template = Array((place + "/memctl-check-XXXXXX").utf8CString)
             if mkdtemp(&template) != nil {
-                path = String(decoding: template.dropLast().map(UInt8.init(bitPattern:)), as: UTF8.self)
+                path = String(
+                    decoding: template.dropLast().map(UInt8.init(bitPattern:)), as: UTF8.self)
                 return
             }
         }

@@ -35,7 +35,8 @@ struct RegionFuzz {
     private static func bytes(_ kind: String, _ random: inout SplitMix) -> [UInt8] {
         let valid = SampleRegion().bytes
         switch kind {
-        case "truncated": return Array(valid.prefix(Int.random(in: 0...valid.count, using: &random)))
+        case "truncated":
+            return Array(valid.prefix(Int.random(in: 0...valid.count, using: &random)))
         case "random":
             // The magic number and version stay, or nothing behind them would be looked at.
             var bytes = (0..<valid.count).map { _ in UInt8(truncatingIfNeeded: random.next()) }

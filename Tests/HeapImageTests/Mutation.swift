@@ -36,7 +36,9 @@ func mutated(_ valid: [UInt8], _ random: inout SplitMix) -> [UInt8] {
         default: value = random.next()
         }
         let width = [1, 2, 4, 8].randomElement(using: &random) ?? 8
-        for index in 0..<width { bytes[place + index] = UInt8(truncatingIfNeeded: value >> (8 * index)) }
+        for index in 0..<width {
+            bytes[place + index] = UInt8(truncatingIfNeeded: value >> (8 * index))
+        }
     }
     if Int.random(in: 0..<8, using: &random) == 0 {
         bytes.removeLast(Int.random(in: 0...bytes.count, using: &random))

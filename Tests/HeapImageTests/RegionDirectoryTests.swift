@@ -181,3 +181,21 @@ final class Folder {
         #expect(!"\(HeapImageError.notPermitted(pid: 3, scope: 3))".contains("write 0"))
     }
 }
+
+extension RegionDirectoryTests {
+    @Test func aThousandRegionsNeedNoThousandDescriptors() throws {
+        let folder = Folder()
+        var sample = SampleRegion()
+        for number in 0..<300 {
+            sample.header.pid = UInt32(0x7fff_0000 + number)
+            sample.putHeader()
+            _ = folder.write(sample.bytes, "\(0x7fff_0000 + number)")
+        }
+        let before = Descriptor.names(in: "/proc/self/fd").count
+        let entries = RegionDirectory(chosen: folder.path).entries()
+        // Other tests run beside this one and open a few.
+        #expect(Descriptor.names(in: "/proc/self/fd").count < before + 100)
+        #expect(entries.count == 300)
+        #expect(try entries[7].file.header().pid == entries[7].header.pid)
+    }
+}

@@ -145,7 +145,8 @@ struct ByteArray: RegionBytes {
         let start = Int(offset)
         let count = min(buffer.count, bytes.count - start)
         bytes.withUnsafeBytes { source in
-            buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: source[start..<(start + count)]))
+            buffer.copyMemory(
+                from: UnsafeRawBufferPointer(rebasing: source[start..<(start + count)]))
         }
         return count
     }

@@ -36,7 +36,9 @@ import Testing
         }
     }
 
-    @Test(arguments: [["--version"], ["--help"], ["help"], ["help", "show", "trace"], ["run", "--help"]])
+    @Test(arguments: [
+        ["--version"], ["--help"], ["help"], ["help", "show", "trace"], ["run", "--help"],
+    ])
     func helpIsNoError(arguments: [String]) {
         do {
             var command = try Memctl.parseAsRoot(arguments)
@@ -49,8 +51,10 @@ import Testing
     @Test func failuresAre1() {
         #expect(Memctl.exitCode(for: HeapImageError.gone(pid: 1)).rawValue == 1)
         #expect(Memctl.exitCode(for: TargetError.none(ended: [])).rawValue == 1)
-        #expect(Memctl.fullMessage(for: HeapImageError.notPreloaded(pid: 3))
-            == "Error: process 3 does not use the memctl heap — start it with `memctl run -- COMMAND`")
+        #expect(
+            Memctl.fullMessage(for: HeapImageError.notPreloaded(pid: 3))
+                == "Error: process 3 does not use the memctl heap — start it with `memctl run -- COMMAND`"
+        )
     }
 
     @Test func showTraceHasItsDefaults() throws {
@@ -98,7 +102,8 @@ import Testing
 
     @Test(arguments: [
         ("10s", 40), ("10", 40), ("0.5", 2), ("500ms", 2), ("1ms", 1), ("2m", 480), ("1h", 14400),
-        ("", nil), ("s", nil), ("3x", nil), ("-1s", nil), ("0", nil), ("1e9", nil), ("999999h", nil),
+        ("", nil), ("s", nil), ("3x", nil), ("-1s", nil), ("0", nil), ("1e9", nil),
+        ("999999h", nil),
         ("nan", nil),
     ])
     func timesToWatch(text: String, quarters: UInt64?) {
@@ -116,10 +121,10 @@ import Testing
             "\(TargetError.several(name: nil, [one, two]))" == """
                 there are several processes — choose one with -p PID:
                     4 (a)
-                    9.1 (b, killed or crashed)
+                    9.1 (b, ended abruptly)
                 """)
         #expect("\(TargetError.noMatch(name: "x", []))".contains("start it with"))
-        #expect("\(TargetError.none(ended: [two]))".hasSuffix("\n    9.1 (b, killed or crashed)"))
+        #expect("\(TargetError.none(ended: [two]))".hasSuffix("\n    9.1 (b, ended abruptly)"))
         #expect("\(TargetError.notAlive(two))".contains("has ended"))
     }
 

@@ -32,7 +32,8 @@ enum Sample {
         Place(
             pc: 0x401300,
             locations: [
-                Location(function: "descend", offset: 0x1f, module: "/usr/bin/app", moduleOffset: 0x1300)
+                Location(
+                    function: "descend", offset: 0x1f, module: "/usr/bin/app", moduleOffset: 0x1300)
             ]),
     ]
 

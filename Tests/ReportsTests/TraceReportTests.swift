@@ -63,8 +63,10 @@ import Testing
         report.usedUnknown = "process 12 has ended"
         report.process.state = .dead
         let text = report.text()
-        #expect(text.hasPrefix("process 12 (app, killed or crashed)\n"))
-        #expect(text.contains("traced live + untraced live = used: not compared — process 12 has ended\n"))
+        #expect(text.hasPrefix("process 12 (app, ended abruptly)\n"))
+        #expect(
+            text.contains(
+                "traced live + untraced live = used: not compared — process 12 has ended\n"))
         #expect(!text.contains("untraced live  "))
         #expect(report.untraced == nil)
     }
@@ -195,7 +197,9 @@ import Testing
     @Test func everyFrameIsCovered() {
         var random = SystemRandomNumberGenerator()
         for _ in 0..<500 {
-            let frames = (0..<Int.random(in: 0..<40)).map { _ in Int32.random(in: 0..<3, using: &random) }
+            let frames = (0..<Int.random(in: 0..<40)).map { _ in
+                Int32.random(in: 0..<3, using: &random)
+            }
             let unfolded = Folding.runs(of: frames).flatMap { run in
                 (0..<run.repeats).flatMap { _ in frames[run.range] }
             }
