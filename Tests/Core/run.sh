@@ -61,6 +61,7 @@ usual() {
     build parts "$here/parts_test.c" "${harness[@]}" "${base[@]}" "${heap[@]}" && run parts
     build model "$here/model_test.c" "${harness[@]}" "${base[@]}" "${heap[@]}" && run model
     build threads "$here/threads_test.c" "${harness[@]}" "${base[@]}" "${heap[@]}" && run threads
+    build faults "$here/faults_test.c" "${harness[@]}" "${faulty[@]}" "${heap[@]}" && run faults
     build misuse "$here/misuse_test.c" "${harness[@]}" "${base[@]}" "${heap[@]}" && run misuse
 }
 
