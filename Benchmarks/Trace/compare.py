@@ -146,7 +146,7 @@ def pair_table(rows, names):
 
 
 def program_table(rows, names):
-    lines = ["Real programs, traced over untraced (CPU s; RSS MiB; +CPU of the helper process)",
+    lines = ["Real programs, traced over untraced (CPU s; RSS MiB; +CPU of a second process)",
              "program".ljust(10) + "".join(name.rjust(30) for name in names)]
     for row in rows:
         first, second = row["label"].ljust(10), " " * 10
