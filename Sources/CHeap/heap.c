@@ -231,7 +231,7 @@ void *mc_realloc_in_place(void *object, size_t size)
     if (size > MC_REQUEST_MAX)
         return 0;
     if (span->state != MC_SPAN_CLASS)
-        return size > MC_SMALL_MAX ? mc_large_resize(span, size) : 0;
+        return size > MC_SMALL_MAX ? mc_large_resize(mc_self, span, size) : 0;
     /* Smaller than half is worth a copy to a smaller slot. */
     return size <= span->slot_size && size >= span->slot_size / 2 ? object : 0;
 }

@@ -180,10 +180,19 @@ static void *resize_huge(struct mc_span *span, uint64_t wanted)
     return moved;
 }
 
-static void *resize_large(struct mc_span *span, uint64_t wanted)
+/* Takes the slices behind the span; also those of the thread's waiting spans. */
+static int take_behind(struct mc_thread *self, const struct mc_span *span, uint64_t slices)
+{
+    if (!mc_arena_take_at(span->base + span->size, slices))
+        return 1;
+    mc_large_flush(self);
+    return !mc_arena_take_at(span->base + span->size, slices);
+}
+
+static void *resize_large(struct mc_thread *self, struct mc_span *span, uint64_t wanted)
 {
     uint64_t slices = mc_round_up(wanted, MC_SLICE) / MC_SLICE, had = span->size / MC_SLICE;
-    if (slices > had && mc_arena_take_at(span->base + span->size, slices - had))
+    if (slices > had && !take_behind(self, span, slices - had))
         return 0;
     if (slices < had)
         mc_arena_give(span->base + slices * MC_SLICE, had - slices);
@@ -192,12 +201,12 @@ static void *resize_large(struct mc_span *span, uint64_t wanted)
     return (void *)span->base;
 }
 
-void *mc_large_resize(struct mc_span *span, size_t size)
+void *mc_large_resize(struct mc_thread *self, struct mc_span *span, size_t size)
 {
     uint64_t wanted = mc_round_up(size, MC_PAGE);
     if (wanted == span->slot_size)
         return (void *)span->base;
     if (span->state == MC_SPAN_HUGE)
         return wanted > MC_LARGE_MAX ? resize_huge(span, wanted) : 0;
-    return wanted <= MC_LARGE_MAX ? resize_large(span, wanted) : 0;
+    return wanted <= MC_LARGE_MAX ? resize_large(self, span, wanted) : 0;
 }

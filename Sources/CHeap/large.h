@@ -25,6 +25,6 @@ void mc_large_flush(struct mc_thread *thread);
 
 /* The object, perhaps moved (huge), with `size` bytes; NULL if it can't be done so: then it is
  * untouched, and has to be copied. Requires size > MC_SMALL_MAX. */
-void *mc_large_resize(struct mc_span *span, size_t size);
+void *mc_large_resize(struct mc_thread *self, struct mc_span *span, size_t size);
 
 #endif

@@ -109,6 +109,17 @@ static uint64_t realigned_rule(const struct mc_cfi_entry *entry, const struct mc
     return mc_rule_make(MC_RULE_DEREF, cfa, 0);
 }
 
+/* The frame the kernel puts between a signal handler and what it interrupted: recognised by libc's
+ * code for the return from it. As a rule it is EXACT, with a mark where others have the CFA. */
+enum { SIGNAL_MARK = 8 };
+
+static int is_signal_return(const struct mc_cfi_entry *entry, uintptr_t key)
+{
+    /* mov $15, %rax; syscall */
+    static const unsigned char code[] = {0x48, 0xc7, 0xc0, 0x0f, 0x00, 0x00, 0x00, 0x0f, 0x05};
+    return entry->signal_frame && !memcmp((const void *)key, code, sizeof code);
+}
+
 static uint64_t rule_of_row(const struct mc_cfi_entry *entry, const struct mc_cfi_row *row)
 {
     if (row->how[MC_REG_PC] == MC_CFI_UNDEFINED) return bare(MC_RULE_OUTERMOST);
@@ -137,6 +148,7 @@ uint64_t mc_rule_compute(uintptr_t key, struct mc_cfi_entry *entry)
     case ENOENT: return bare(mc_cfi_is_start(key) ? MC_RULE_START : MC_RULE_NONE);
     default: return bare(MC_RULE_EXACT); /* whose walk says what is wrong with it */
     }
+    if (is_signal_return(entry, key)) return mc_rule_make(MC_RULE_EXACT, SIGNAL_MARK, 0);
     if (mc_cfi_row_at(entry, key - 1, &row)) return bare(MC_RULE_EXACT);
     return rule_of_row(entry, &row);
 }
@@ -149,6 +161,8 @@ struct fast {
     unsigned flags;
     int guessed;
     int interrupted; /* `key` is one more than an interrupted instruction, no return address */
+    unsigned signals; /* signal frames met */
+    uintptr_t slot;  /* after a step: what holds `key` */
 };
 
 /* The builtin, by name: under -fno-builtin memcpy would be a call, twice a frame. */
@@ -157,6 +171,28 @@ static inline uintptr_t word_at(uintptr_t address)
     uintptr_t word;
     __builtin_memcpy(&word, (const void *)address, sizeof word);
     return word;
+}
+
+/* From a signal handler's frame to the code that it interrupted: the handler's return address was
+ * popped, so sp is at the ucontext, where the kernel kept the registers. The code may be on another
+ * stack. Returns as rare_step(). */
+static unsigned signal_step(struct fast *f)
+{
+    enum { SIGNALS = 16 }; /* more in one stack are taken for a circle */
+    const size_t registers = offsetof(ucontext_t, uc_mcontext.gregs);
+    const uintptr_t place = f->sp + registers;
+    if (++f->signals > SIGNALS || mc_stack_reach(&f->stack, place, sizeof(gregset_t)))
+        return MC_UNWIND_EXACT;
+    f->slot = place + REG_RIP * sizeof(greg_t);
+    f->sp = word_at(place + REG_RSP * sizeof(greg_t));
+    f->bp = word_at(place + REG_RBP * sizeof(greg_t));
+    f->key = word_at(f->slot) + 1;
+    f->interrupted = 1;
+    f->flags |= MC_UNWIND_SIGNAL;
+    if (f->sp % 8) return MC_UNWIND_EXACT;
+    if (f->sp < f->stack.low || mc_stack_reach(&f->stack, f->sp, 0))
+        mc_stack_find(&f->stack, f->sp, 0);
+    return f->stack.low > f->sp ? MC_UNWIND_EXACT : 0;
 }
 
 /* The frames that are rare. 0: stepped, *f is the caller; else the flags to end with, where
@@ -175,6 +211,8 @@ static __attribute__((noinline)) unsigned rare_step(struct fast *f, uint64_t rul
         unsigned ended = mc_unwind_guess(&f->stack, f->interrupted, &f->sp, &f->bp, &f->key);
         f->flags |= MC_UNWIND_GUESSED;
         f->guessed = 1;
+        f->interrupted = 0;
+        f->slot = f->sp - 8;
         return ended;
     }
     case MC_RULE_SP:
@@ -198,9 +236,11 @@ static __attribute__((noinline)) unsigned rare_step(struct fast *f, uint64_t rul
         f->sp = slot;
         f->bp = word_at(f->bp);
         break;
-    default: return MC_UNWIND_EXACT;
+    default: return mc_rule_cfa(rule) == SIGNAL_MARK ? signal_step(f) : MC_UNWIND_EXACT;
     }
-    f->key = word_at(f->sp - 8);
+    f->slot = f->sp - 8;
+    f->key = word_at(f->slot);
+    f->interrupted = 0;
     return 0;
 }
 
@@ -213,7 +253,7 @@ static inline uintptr_t rotate_right(uintptr_t value, unsigned count)
 static inline size_t walk(const struct mc_unwind_start *start, int running,
                           struct mc_frame_site *frames, size_t max, unsigned *flags)
 {
-    struct fast f = {.flags = 0, .guessed = 0};
+    struct fast f = {.interrupted = 1};
     uintptr_t sp = start->sp, bp = start->bp, key = start->pc + 1;
     size_t count = 0;
     /* Acquire: pairs with mc_unwind_epoch_end, whose wipe comes before its decrement. */
@@ -232,8 +272,10 @@ static inline size_t walk(const struct mc_unwind_start *start, int running,
             if (saved) bp = word_at(cfa - saved);
             key = word_at(cfa - 8);
             sp = cfa;
+            f.interrupted = 0;
+            f.slot = cfa - 8;
         } else {
-            f.sp = sp, f.bp = bp, f.key = key, f.interrupted = count == 0;
+            f.sp = sp, f.bp = bp, f.key = key;
             unsigned ended = rare_step(&f, rule);
             if (ended == MC_UNWIND_EXACT)
                 return mc_unwind_exact(start, running, frames, max, flags);
@@ -244,7 +286,7 @@ static inline size_t walk(const struct mc_unwind_start *start, int running,
             sp = f.sp, bp = f.bp, key = f.key, high = f.stack.high;
         }
         if (unlikely(key == 0 || count == max)) break;
-        frames[count].slot = sp - 8;
+        frames[count].slot = f.slot;
         frames[count++].pc = key;
     }
     *flags = f.flags | (key == 0 ? MC_UNWIND_COMPLETE : MC_UNWIND_CUT);
