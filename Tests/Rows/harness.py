@@ -15,6 +15,7 @@ members of the process groups that it made. Failed checks raise Failed; Skip say
 import json
 import os
 import select
+import shutil
 import signal
 import struct
 import subprocess
@@ -127,8 +128,9 @@ class Table:
 class Channel:
     """Commands to a puppet and its answers."""
 
-    def __init__(self, read, write, who):
-        self.read, self.write, self.who, self.rest = read, write, who, b""
+    def __init__(self, read, write, test, pid, who):
+        self.read, self.write, self.rest = read, write, b""
+        self.test, self.pid, self.who = test, pid, who
 
     def send(self, command):
         os.write(self.write, command.encode() + b"\n")
@@ -154,6 +156,20 @@ class Channel:
         """The number at the end of the answer."""
         return int(self.ask(command).split()[-1])
 
+    def fork(self):
+        """A child of the puppet that takes commands too."""
+        base = self.test.folder / f"fork-{time.monotonic_ns()}"
+        paths = [Path(f"{base}-{end}") for end in ("in", "out")]
+        ends = []
+        for path in paths:
+            os.mkfifo(path)
+            ends.append(os.open(path, os.O_RDWR))
+        pid = int(self.ask(f"fork {paths[0]} {paths[1]}").split()[-1])
+        child = Channel(ends[1], ends[0], self.test, pid, lambda: f"child {pid} of {self.pid}")
+        self.test.descriptors += ends
+        child.answer()
+        return child
+
 
 class Program(Channel):
     """A program under the preload, with pipes to talk through."""
@@ -169,9 +185,9 @@ class Program(Channel):
             [str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=self.errors, env={k: v for k, v in environment.items() if v is not None},
             start_new_session=True, bufsize=0, **more)
-        self.pid, self.name = self.process.pid, Path(command[0]).name
-        super().__init__(self.process.stdout.fileno(), self.process.stdin.fileno(), self.describe)
-        self.test = test
+        self.name = Path(command[0]).name
+        super().__init__(self.process.stdout.fileno(), self.process.stdin.fileno(), test,
+                         self.process.pid, self.describe)
         test.programs.append(self)
 
     def describe(self):
@@ -202,24 +218,9 @@ class Program(Channel):
             self.signal(signal.SIGKILL)
         return self.wait()
 
-    def fork(self):
-        """A child of the puppet that takes commands too."""
-        base = self.test.folder / f"fork-{time.monotonic_ns()}"
-        paths = [Path(f"{base}-{end}") for end in ("in", "out")]
-        ends = []
-        for path in paths:
-            os.mkfifo(path)
-            ends.append(os.open(path, os.O_RDWR))
-        pid = int(self.ask(f"fork {paths[0]} {paths[1]}").split()[-1])
-        child = Channel(ends[1], ends[0], lambda: f"child {pid} of {self.name}")
-        child.pid = pid
-        self.test.descriptors += ends
-        child.answer()
-        return child
-
     def finish(self):
         try:
-            os.killpg(self.pid, signal.SIGKILL)
+            os.killpg(self.process.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             pass
         if self.process.poll() is None:
@@ -266,6 +267,12 @@ class Test:
         self.remarks = []
 
     # --- programs
+
+    def build_outside(self, name):
+        """A fixture where a process without our /dev/shm finds it too; gone after the test."""
+        folder = Path(tempfile.mkdtemp(prefix="memctl-rows-"))
+        self.undo.append(lambda: shutil.rmtree(folder))
+        return shutil.copy2(self.build.c(name), folder)
 
     @staticmethod
     def source(name):

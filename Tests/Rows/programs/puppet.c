@@ -6,6 +6,8 @@
  *     alloc SET COUNT SIZE     calloc SET COUNT SIZE     realloc SET COUNT SIZE
  *     free SET COUNT           the first COUNT left      every SET    frees each second one
  *     deep SET DEPTH SIZE      one object, DEPTH calls of descend() down
+ *     many SET COUNT SIZE      each object from a backtrace of its own
+ *     dark SET COUNT SIZE      closes every descriptor first, and waits for good after
  *     touch SET PAGES          writes to pages of the first object
  *     fork IN OUT              the child takes commands from these files
  *     thread SET COUNT SIZE    allocates in a thread that ends
@@ -96,6 +98,29 @@ SITE static void *site_realloc(void *object, size_t size)
 SITE static void *descend(unsigned depth, size_t size)
 {
     void *volatile object = depth > 1 ? descend(depth - 1, size) : malloc(size);
+    return object;
+}
+
+static void *turn_left(unsigned turns, size_t size);
+static void *turn_right(unsigned turns, size_t size);
+
+/* As many backtraces as there are numbers: its bits tell the turns. The last turn is bit 1. */
+static void *walk(unsigned turns, size_t size)
+{
+    if (turns < 2)
+        return malloc(size);
+    return turns % 2 ? turn_left(turns / 2, size) : turn_right(turns / 2, size);
+}
+
+SITE static void *turn_left(unsigned turns, size_t size)
+{
+    void *volatile object = walk(turns, size);
+    return object;
+}
+
+SITE static void *turn_right(unsigned turns, size_t size)
+{
+    void *volatile object = walk(turns, size);
     return object;
 }
 
@@ -242,17 +267,23 @@ static void allocate(const char *how, struct set *set, unsigned number, size_t c
         add(set, descend((unsigned)count, size));
         return;
     }
+    if (!strcmp(how, "dark"))
+        close_range(0, ~0u, 0);
     void *(*plugin)(size_t) = 0;
     if (!strcmp(how, "call"))
         plugin = (void *(*)(size_t))dlsym(library, "plugin");
     for (size_t i = 0; i < count; i++) {
         if (!strcmp(how, "realloc"))
             set->objects[set->first + i] = site_realloc(set->objects[set->first + i], size);
+        else if (!strcmp(how, "many"))
+            add(set, walk((unsigned)i + 2, size));
         else if (!strcmp(how, "calloc"))
             add(set, site_calloc(size));
         else
             add(set, plugin ? plugin(size) : sites[number](size));
     }
+    while (!strcmp(how, "dark"))
+        pause();
 }
 
 static void release(struct set *set, size_t count, unsigned step)

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: MIT
+"""Forked children: each process has its own numbers, and each can be traced."""
+
+import os
+import time
+
+from harness import row
+
+
+@row("E7_fork_both_traced")
+def fork_both_traced(t):
+    """The child's table begins with what lives in it, and the two go apart from there."""
+    program = t.puppet()
+    t.on(program)
+    program.ask("alloc a 100 64")
+    program.ask("alloc b 10 5000")
+    child = program.fork()
+    child.ask("alloc c 50 64")
+    child.ask("free a 30")
+    program.ask("alloc d 7 64")
+    program.ask("free a 20")
+    ours, theirs = t.trace(program), t.trace(child)
+    t.site(ours, "site_a", 80, 64)
+    t.site(theirs, "site_a", 70, 64)
+    for table in (ours, theirs):
+        t.site(table, "site_b", 10, 5000)
+        t.adds_up(table)
+    t.equal((ours.all_at("site_c"), theirs.all_at("site_d")), ([], []), "the other's rows")
+    t.site(theirs, "site_c", 50, 64)
+    t.site(ours, "site_d", 7, 64)
+    grandchild = child.fork()
+    grandchild.ask("free c 50")
+    grandchild.ask("alloc e 5 64")
+    t.site(t.trace(grandchild), "site_e", 5, 64)
+    t.site(t.trace(grandchild), "site_a", 70, 64)
+    t.equal(t.trace(grandchild).sums("site_c"), (0, 0), "freed in the grandchild")
+    t.site(t.trace(child), "site_c", 50, 64)
+    t.equal(sorted(each["pid"] for each in t.list()),
+            sorted([program.pid, child.pid, grandchild.pid]), "list")
+    for each in (grandchild, child):
+        each.send("exit 0")
+    program.ask("reap")
+    t.until(lambda: not os.path.exists(f"/proc/{grandchild.pid}")
+            or [e["pid"] for e in t.list()] == [program.pid], "children are gone")
+    t.until(lambda: [path.name for path in t.regions.iterdir()] == [str(program.pid)],
+            "regions of children that ended go, the parent's stays")
+    t.site(t.trace(program), "site_a", 80, 64)
+
+
+@row("E7_fork_while_parent_churns")
+def fork_while_parent_churns(t):
+    program = t.puppet()
+    t.on(program)
+    program.ask("alloc a 1000 64")
+    program.ask("churn 4")
+    for _ in range(3):
+        child = program.fork()
+        child.ask("alloc b 200 64")
+        table = t.trace(child)
+        t.site(table, "site_a", 1000, 64)
+        t.site(table, "site_b", 200, 64)
+        t.adds_up(table)  # by its own live objects, though the parent goes on
+        count, size = table.sums("churn_")
+        t.check(0 < count <= 4 * 128 and size <= count * 70000, f"{count} objects of lost threads")
+        child.ask("free a 1000")
+        t.equal(t.trace(child).sums("site_a"), (0, 0), "freed in the child")
+        t.site(t.trace(program), "site_a", 1000, 64)
+        child.send("exit 0")
+        program.ask("reap")
+    program.ask("calm")
+    table = t.trace(program)
+    t.equal(table.sums("churn"), (0, 0), "live in the parent when all is freed")
+    t.adds_up(table)
+
+
+@row("E7_fork_untraced")
+def fork_untraced(t):
+    """A child of an untraced parent has no region until it needs one; each is traced alone."""
+    program = t.puppet()
+    program.ask("alloc a 10 64")
+    child = program.fork()
+    child.ask("alloc a 10 64")
+    t.equal([path.name for path in t.regions.iterdir()], [str(program.pid)], "regions")
+    child.send("thread b 25 64")  # so that it allocates while the tool may wait for it
+    child.answer()
+    t.on(child)
+    child.ask("alloc c 30 64")
+    program.ask("alloc d 40 64")
+    table = t.trace(child)
+    t.site(table, "site_c", 30, 64)
+    t.adds_up(table)
+    t.equal(t.trace(program).rows, [], "the parent is not traced")
+    t.on(program)
+    program.ask("alloc d 5 64")
+    t.site(t.trace(program), "site_d", 5, 64)
+    child.ask("alloc e 6 64")
+    t.site(t.trace(child), "site_e", 6, 64)
+    t.off(child)
+    program.ask("alloc d 5 64")
+    t.site(t.trace(program), "site_d", 10, 64)
+
+
+@row("E7_parent_on_traces_children")
+def parent_on_traces_children(t):
+    """trace on for a parent is for the children too that share its page."""
+    program = t.puppet()
+    children = [program.fork() for _ in range(3)]
+    t.on(program)
+    program.ask("alloc a 5 64")
+    for number, child in enumerate(children):
+        child.ask(f"alloc b {10 + number} 64")
+    t.site(t.trace(program), "site_a", 5, 64)
+    for number, child in enumerate(children):
+        table = t.trace(child)
+        t.site(table, "site_b", 10 + number, 64)
+        t.adds_up(table)
+
+
+@row("E7_fork_and_exec")
+def fork_and_exec(t):
+    """No region is left by children that exec or end, traced or not, and fork is not slow."""
+    program = t.puppet()
+    started = time.monotonic()
+    for traced in (False, True):
+        if traced:
+            t.on(program)
+            program.ask("alloc a 100 64")
+        for number in range(5):
+            child = program.fork()
+            if number % 2:
+                child.ask("alloc b 10 64")
+            child.send("exec /bin/true")
+            program.ask("reap")
+    t.remark(f"ten forks, execs and ends: {time.monotonic() - started:.2f} s")
+    t.until(lambda: [path.name for path in t.regions.iterdir()] == [str(program.pid)],
+            f"only the parent's region is there: {os.listdir(t.regions)}", seconds=5)
+    t.site(t.trace(program), "site_a", 100, 64)

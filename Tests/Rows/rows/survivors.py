@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: MIT
+"""The tool's way in: to stopped, hung, killed, walled-off and hostile processes."""
+
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+
+from harness import row
+
+NOBODY = 65534
+
+
+@row("X1_stopped")
+def stopped(t):
+    program = t.puppet()
+    program.ask("alloc a 10 100")
+    program.stop()
+    t.on(program)
+    t.equal(t.trace(program).rows, [], "rows, stopped and traced")
+    t.check(t.memory(program)["used"] > 0, "show memory of a stopped process")
+    program.signal(signal.SIGCONT)
+    program.ask("alloc b 20 100")
+    program.stop()
+    table = t.trace(program)
+    t.site(table, "site_b", 20, 100)
+    t.adds_up(table)
+    t.off(program)
+    program.signal(signal.SIGCONT)
+    program.ask("alloc c 30 100")
+    t.equal(t.trace(program).all_at("site_c"), [], "rows of what was made after off")
+    t.site(t.trace(program), "site_b", 20, 100)
+
+
+@row("X1_spinning")
+def spinning(t):
+    """A program that hangs in a loop and allocates no more."""
+    program = t.puppet()
+    t.on(program)
+    program.ask("alloc a 10 100")
+    t.equal(program.ask("spin"), "spinning", "the program")
+    t.site(t.trace(program), "site_a", 10, 100)
+    t.off(program)
+    t.on(program)
+    t.adds_up(t.trace(program))
+
+
+@row("X1_killed")
+def killed(t):
+    """After kill -9 the trace is there, with names, until it is forgotten."""
+    program = t.puppet()
+    t.on(program)
+    program.ask("alloc a 40 100")
+    program.ask("deep b 9 700")
+    live = t.trace(program)
+    program.kill()
+    table = t.trace(program)
+    t.equal([(each.count, each.bytes, each.functions) for each in table.rows],
+            [(each.count, each.bytes, each.functions) for each in live.rows], "rows post mortem")
+    t.check(table.at("site_a").frames[0]["line"], "no line")
+    text = t.text(program)
+    t.has(text, f"{program.pid} (puppet, killed or crashed)")
+    t.has(text, "not compared")
+    _, errors = t.memctl("trace", "on", "-p", program.pid, status=1)
+    t.has(errors, "has ended")
+    _, errors = t.memctl("show", "memory", "-p", program.pid, status=1)
+    t.has(errors, "has ended")
+    t.equal([each["state"] for each in t.list()], ["dead"], "list")
+    t.memctl("forget", program.pid)
+    t.equal((t.list(), list(t.regions.iterdir())), ([], []), "after forget")
+    t.memctl("show", "trace", "-p", program.pid, status=1)
+
+
+@row("X1_aborted")
+def aborted(t):
+    program = t.puppet(preexec_fn=no_core_file)
+    t.on(program)
+    program.ask("alloc a 40 100")
+    program.send("abort")
+    t.equal(program.wait(), -signal.SIGABRT, "status")
+    t.site(t.trace(program), "site_a", 40, 100)
+
+
+def no_core_file():
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+@row("X1_list_and_forget")
+def list_and_forget(t):
+    idle, gone, traced, alive = (t.puppet() for _ in range(4))
+    t.on(traced)
+    traced.ask("alloc a 1 100")
+    _, errors = t.memctl("forget", alive.pid, status=1)
+    t.has(errors, "is alive")
+    for each in (idle, gone, traced):
+        each.kill()
+    states = {each["pid"]: each["state"] for each in t.list()}
+    t.equal(states, {traced.pid: "dead", alive.pid: "alive"}, "list")
+    t.equal(sorted(path.name for path in t.regions.iterdir()),
+            sorted([str(traced.pid), str(alive.pid)]), "regions without a trace are cleared")
+    text = t.memctl("list")[0].splitlines()
+    t.equal(text[0].split(), "PID NAME UPTIME USED TRACE STACKS STATE".split(), "columns")
+    t.check(any(line.split()[0] == str(alive.pid) and line.endswith("alive") for line in text),
+            f"the living one is not in the list: {text}")
+    t.has(t.memctl("forget", "--all")[0], "forgot 1 process")
+    t.equal([each["pid"] for each in t.list()], [alive.pid], "after forget --all")
+    alive.send("exit 0")
+    t.equal(alive.wait(), 0, "status")
+    t.equal((t.list(), list(t.regions.iterdir())), ([], []), "after a normal exit")
+
+
+@row("X1_no_descriptors")
+def no_descriptors(t):
+    program = t.puppet()
+    fds = lambda: sorted(os.listdir(f"/proc/{program.pid}/fd"))  # noqa: E731
+    t.equal(fds(), ["0", "1", "2"], "descriptors of a program under the preload")
+    t.equal(program.ask("sparse"), "result 0", "close_range")
+    t.on(program)
+    program.ask("alloc a 30 100")
+    t.site(t.trace(program), "site_a", 30, 100)
+    program.send("dark b 50 100")
+    t.until(lambda: fds() == [] and t.trace(program).sums("site_b")[0] == 50,
+            "50 objects of a program without descriptors")
+    t.site(t.trace(program), "site_b", 50, 100)
+    t.adds_up(t.trace(program))
+
+
+@row("X1_chrooted")
+def chrooted(t):
+    t.need(os.geteuid() == 0, "chroot takes root")
+    program = t.puppet()
+    empty = t.folder / "empty"
+    empty.mkdir()
+    t.equal(program.ask(f"chroot {empty}"), "result 0", "chroot")
+    t.has(t.on(program), "trace on")
+    program.ask("alloc a 30 100")
+    table = t.trace(program)
+    t.adds_up(table)
+    found = next(each for each in table.rows if each.bytes == 3000)
+    t.equal(found.count, 30, "count")
+    t.equal(found.functions[0], "site_a", "named through what the process has mapped")
+    t.equal([each["pid"] for each in t.list()], [program.pid], "list")
+
+
+@row("X1_changed_user")
+def changed_user(t):
+    t.need(os.geteuid() == 0, "changing the user takes root")
+    program = t.puppet()
+    t.equal(program.ask(f"setuid {NOBODY}"), "result 0", "setuid")
+    t.on(program)
+    program.ask("alloc a 30 100")
+    table = t.trace(program)
+    t.site(table, "site_a", 30, 100)
+    t.adds_up(table)
+    t.off(program)
+    program.send("exit 0")
+    t.equal(program.wait(), 0, "status")
+    t.equal(t.list(), [], "list after its normal exit, when its region was another user's")
+
+
+@row("X1_other_users_process")
+def other_users_process(t):
+    """Refused with a clear message and status 1, whatever is asked."""
+    t.need(os.geteuid() == 0, "being another user takes root")
+    tool = Path(tempfile.mkdtemp(dir=t.folder.parent)) / "memctl"
+    t.undo.append(lambda: shutil.rmtree(tool.parent))
+    tool.parent.chmod(0o755)
+    shutil.copy(t.memctl_path, tool)
+    program = t.puppet()
+    as_nobody = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+    for words in (["trace", "on"], ["trace", "off"], ["show", "trace"], ["show", "memory"],
+                  ["show", "total"], ["leak-check", "--for", "1s"]):
+        for variables in ({}, {"MEMCTL_DIR": str(t.regions)}):
+            done = subprocess.run(
+                [*as_nobody, str(tool), *words, "-p", str(program.pid)], capture_output=True,
+                text=True, env={"PATH": os.environ["PATH"]} | variables, timeout=60)
+            t.equal((done.returncode, done.stdout), (1, ""), f"{words}: {done.stderr.strip()}")
+            t.check("belongs to user 0" in done.stderr or "ermi" in done.stderr,
+                    f"{words}: {done.stderr.strip()}")
+    t.equal(t.region(program).armed, 0, "armed")
+    t.equal(program.ask("alloc a 1 1"), "done", "the program goes on")
+
+
+def child_of(t, program):
+    def children():
+        path = f"/proc/{program.pid}/task/{program.pid}/children"
+        return Path(path).read_text().split()
+    return int(t.until(children, "unshare starts its child")[0])
+
+
+def unshared(t, flags, *command, variables=None):
+    """A puppet in namespaces of its own, or Skip."""
+    t.need(os.geteuid() == 0, "namespaces take root")
+    probe = subprocess.run(["unshare", *flags, "true"], capture_output=True, text=True)
+    t.need(probe.returncode == 0, f"unshare {' '.join(flags)}: {probe.stderr.strip()}")
+    program = t.start("unshare", *flags, *command, preload=False, variables=variables)
+    program.answer()
+    return program
+
+
+@row("X1_mount_namespace")
+def mount_namespace(t):
+    """A process with a /dev/shm of its own, as in a container: found through /proc/PID/root."""
+    script = f'mount -t tmpfs none /dev/shm && LD_PRELOAD={t.lib} exec {t.build_outside("puppet")}'
+    program = unshared(t, ["-m"], "sh", "-c", script, variables={"MEMCTL_DIR": None})
+    default = {"MEMCTL_DIR": None}
+    t.memctl("trace", "on", "-p", program.pid, variables=default)
+    program.ask("alloc a 30 100")
+    table = t.trace(program, variables=default)
+    t.site(table, "site_a", 30, 100)
+    t.adds_up(table)
+    t.check(not Path(f"/dev/shm/memctl-0/{program.pid}").exists(), "the region is in our /dev/shm")
+    t.check(program.pid in [each["pid"] for each in t.list(variables=default)], "not in the list")
+    t.memctl("trace", "off", "-p", program.pid, variables=default)
+    program.send("exit 0")
+    t.equal(program.wait(), 0, "status")
+
+
+@row("X1_pid_namespace")
+def pid_namespace(t):
+    """A process that is number 1 to itself."""
+    program = unshared(t, ["-p", "-f", "--mount-proc"], "env", f"LD_PRELOAD={t.lib}",
+                       t.build.c("puppet"))
+    program.pid = child_of(t, program)
+    t.has(t.on(program), f"process {program.pid}")
+    program.ask("alloc a 30 100")
+    table = t.trace(program)
+    t.site(table, "site_a", 30, 100)
+    t.adds_up(table)
+    t.equal([(each["pid"], each["state"]) for each in t.list()], [(program.pid, "alive")], "list")
+    t.equal([path.name for path in t.regions.iterdir()], ["1"], "its region's name")
+    program.process.kill()
+
+
+def regions_of_a_kind(t, whole):
+    """Damaged copies of a region: (name, bytes)."""
+    chance = random.Random(7)
+    yield "empty", b""
+    yield "short", whole[:63]
+    yield "one_page", whole[:4096]
+    yield "half", whole[:len(whole) // 2]
+    yield "zeros", bytes(len(whole))
+    yield "noise", chance.randbytes(65536)
+    for field in range(64, 368, 8):
+        for value in (2**64 - 1, 2**63, 1 << 32):
+            yield f"word_{field}_{value:x}", (whole[:field] + value.to_bytes(8, "little")
+                                              + whole[field + 8:])
+    for number in range(40):
+        data = bytearray(whole)
+        for _ in range(chance.choice((1, 10, 1000))):
+            data[chance.randrange(64, len(data))] = chance.randrange(256)
+        yield f"random_{number}", bytes(data)
+
+
+@row("X1_hostile_region")
+def hostile_region(t):
+    """Damaged files give a report or an error, never a crash, a hang or a huge allocation."""
+    program = t.puppet()
+    t.on(program)
+    program.ask("many a 60 100")
+    region = t.region(program).path
+    program.kill()
+    whole = sparse_head(region)
+    target = t.regions / "77"
+    seen = set()
+    for number, (name, data) in enumerate(regions_of_a_kind(t, whole)):
+        if not t.long and name.startswith("word") and number % 3:
+            continue
+        target.write_bytes(data)
+        os.truncate(target, max(len(data), region.stat().st_size if name[0] in "wr" else 0))
+        for words in (["show", "trace", "--all", "--file", target],
+                      ["list"] if number % 8 == 0 else []):
+            if not words:
+                continue
+            done = subprocess.run(
+                ["prlimit", f"--as={4 << 30}", str(t.memctl_path), *map(str, words)],
+                env={"MEMCTL_DIR": str(t.regions), "PATH": os.environ["PATH"], "DEBUGINFOD_URLS": ""},
+                capture_output=True, timeout=60)
+            seen.add(done.returncode)
+            t.check(done.returncode in (0, 1), f"{name}: {words[0]} ended with {done.returncode}")
+            if done.returncode:
+                t.check(b" \xe2\x80\x94 " in done.stderr, f"{name}: {done.stderr!r}")
+    t.equal(seen, {0, 1}, "statuses seen: some were readable, some were not")
+
+
+def sparse_head(path):
+    """What there is of a sparse file, up to the last byte written below 16 MiB."""
+    with open(path, "rb") as file:
+        data = file.read(16 << 20).rstrip(b"\0")
+    return data + bytes(-len(data) % 4096)
+
+
+@row("X1_strange_files")
+def strange_files(t):
+    """Links, pipes and folders among the regions are left alone and hang nobody."""
+    program = t.puppet()
+    os.mkfifo(t.regions / "5")
+    os.symlink(t.region(program).path, t.regions / "6")
+    (t.regions / "7").mkdir()
+    (t.regions / "notes").write_text("not a region")
+    t.equal([each["pid"] for each in t.list()], [program.pid], "list")
+    for name in ("5", "7", "notes"):
+        _, errors = t.memctl("show", "trace", "--file", t.regions / name, status=1, seconds=20)
+        t.has(errors, name)
+    t.memctl("forget", "--all")
+    t.equal(sorted(path.name for path in t.regions.iterdir()),
+            sorted(["5", "6", "7", "notes", str(program.pid)]), "what is no region is not removed")
+
+
+@row("X1_linked_folder")
+def linked_folder(t):
+    """A folder of regions that somebody else could have put there is not used."""
+    t.need(os.geteuid() == 0, "giving a folder away takes root")
+    theirs = t.folder / "theirs"
+    theirs.mkdir(mode=0o777)
+    os.chown(theirs, NOBODY, NOBODY)
+    program = t.puppet(variables={"MEMCTL_DIR": str(theirs), "MEMCTL_VERBOSE": "1"})
+    t.equal(program.ask("alloc a 10 100"), "done", "the program goes on")
+    t.check(os.listdir(theirs) == [] or os.stat(theirs / os.listdir(theirs)[0]).st_mode & 0o77 == 0,
+            "a region that others may read")
