@@ -18,14 +18,14 @@ package struct Snapshot {
 
     package init(_ entry: RegionEntry) throws(HeapImageError) {
         self.entry = entry
+        // Table and heap can't be read at one instant. Of a few readings the best is kept: one that
+        // no traced slot is missing from the heap in, and that the process did least during.
         var best: Reading?
-        // Table and heap can't be read at one instant. Try until they agree that no traced slot is
-        // missing in the heap, which soon happens unless the process churns without a pause.
+        let end = bootTimeNanoseconds().plus(Self.patience)
         for _ in 0..<Self.attempts {
             let reading = try Reading(entry)
-            let isFirst = best == nil
-            if isFirst || reading.isPlausible { best = reading }
-            if reading.isPlausible { break }
+            if best.map({ reading.isBetter(than: $0) }) ?? true { best = reading }
+            if reading.moved == 0 && reading.isPlausible || bootTimeNanoseconds() > end { break }
         }
         guard let best else { throw .gone(pid: entry.pid) }
         header = best.header
@@ -40,7 +40,9 @@ package struct Snapshot {
         }
     }
 
-    private static let attempts = 4
+    /// Readings of a process that allocates without a pause; and no new one after so many ns.
+    private static let attempts = 16
+    private static let patience: UInt64 = 100_000_000
 
     /// The heap alone, for what needs no stacks.
     package static func heap(of entry: RegionEntry) -> Result<HeapWalk, HeapImageError> {
@@ -78,6 +80,10 @@ package struct Snapshot {
             heap = Snapshot.heap(of: now)
             let after = try StackTable.activity(entry.file, now.header)
             moved = after.minus(stacks.activity)
+        }
+
+        func isBetter(than other: Reading) -> Bool {
+            isPlausible == other.isPlausible ? moved < other.moved : isPlausible
         }
 
         var isPlausible: Bool {
