@@ -57,7 +57,7 @@ static void *move(void *object, size_t size)
     if (unlikely(!fresh))
         return 0;
     memcpy(fresh, object, had < size ? had : size);
-    mc_free(object);
+    mc_free_moved(object);
     return fresh;
 }
 

@@ -34,7 +34,10 @@ static struct mc_arena *arena_of(uint64_t base)
 {
     for (uint64_t i = 0;; i++) {
         struct mc_arena *arena = arena_at(i);
-        if (base - arena->base < mc_load(&arena->slice_count) * MC_SLICE)
+        /* The count first: if it is one of a former arena of this struct, the base is newer, and
+         * the caller's slice is not in it. Pairs with fill(). */
+        uint64_t slices = mc_load_acquire(&arena->slice_count);
+        if (base - mc_load(&arena->base) < slices * MC_SLICE)
             return arena;
     }
 }
@@ -68,7 +71,7 @@ static struct mc_arena *take_unmade(uint64_t words)
 static int fill(struct mc_arena *arena, void *start, uint64_t slices, int fresh)
 {
     arena->start = (uint64_t)start;
-    arena->base = mc_round_up((uint64_t)start, MC_SLICE);
+    mc_store(&arena->base, mc_round_up((uint64_t)start, MC_SLICE));
     mc_store(&arena->free_slices, slices);
     mc_store(&arena->hint, 0);
     if (fresh) {
@@ -77,9 +80,10 @@ static int fill(struct mc_arena *arena, void *start, uint64_t slices, int fresh)
         arena->bitmaps = (uint64_t)(arena + 1);
         return publish(arena);
     }
-    for (unsigned which = MC_ARENA_BITMAPS; which-- > 0;) /* `used` last */
-        mc_bits_clear(bitmap(arena, which), 0, slices);
+    /* `used` last: whoever claims a slice finds all the rest in place. */
     mc_store_release(&arena->slice_count, slices);
+    for (unsigned which = MC_ARENA_BITMAPS; which-- > 0;)
+        mc_bits_clear(bitmap(arena, which), 0, slices);
     return 0;
 }
 
@@ -190,6 +194,10 @@ static int take_from(struct mc_arena *arena, uint64_t slices, uint64_t align, st
         if (first == MC_BITS_NONE)
             return ENOMEM;
         int error = claim(arena, first, slices, run);
+        if (!error && run->base & (align - 1)) { /* made again elsewhere since `phase` */
+            mc_arena_give(run->base, slices);
+            return ENOMEM;
+        }
         if (error != EAGAIN) {
             if (!error && slices == 1 && step == 1)
                 mc_store(&arena->hint, first / 64);

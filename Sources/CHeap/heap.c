@@ -199,17 +199,15 @@ static void free_local(struct mc_thread *self, struct mc_span *span, struct mc_s
         mc_refill_span_freed(self, span);
 }
 
-void mc_free_slow(void *object)
+static void release(void *object, struct mc_thread *keeper)
 {
-    if (!object)
-        return;
     if (unlikely(mc_os_forked()))
         mc_heap_notice_fork();
     struct mc_span *span = span_of_live(object, "free()");
     if (span->flags & MC_SPAN_TAGGED)
         take_tag(object);
     if (span->state != MC_SPAN_CLASS) {
-        mc_large_free(mc_self, span, object);
+        mc_large_free(keeper, span, object);
         mc_refill_tick(mc_self);
     } else if (mc_load(&span->owner) != (uint64_t)mc_self) {
         mc_span_push_remote(span, object);
@@ -218,6 +216,17 @@ void mc_free_slow(void *object)
             untag(span);
         free_local(mc_self, span, object);
     }
+}
+
+void mc_free_slow(void *object)
+{
+    if (object)
+        release(object, mc_self);
+}
+
+void mc_free_moved(void *object)
+{
+    release(object, 0);
 }
 
 size_t mc_usable_size(const void *object, const char *caller)

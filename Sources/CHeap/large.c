@@ -62,31 +62,33 @@ static void give_memory(uint64_t base, uint64_t size, int state)
     }
 }
 
-/* A waiting span that fits: not over 1/8 larger than needed, so that little is lost. */
+/* A waiting span that fits: not over 1/8 larger than needed, so that little is lost. The places are
+ * exchanged, not read, since another thread may be flushing them. */
 static struct mc_span *take_waiting(struct mc_thread *self, uint64_t size, uint64_t align)
 {
     for (unsigned i = 0; i < MC_LARGE_KEPT; i++) {
-        struct mc_span *span = (struct mc_span *)self->large[i];
-        if (!span || span->size < size || span->size - size > MC_SLICE + size / 8
-            || span->base & (align - 1))
+        if (!mc_load(&self->large[i]))
             continue;
-        self->large[i] = 0;
-        return span;
+        struct mc_span *span = (struct mc_span *)mc_take(&self->large[i]);
+        if (!span)
+            continue;
+        if (span->size >= size && span->size - size <= MC_SLICE + size / 8
+            && !(span->base & (align - 1)))
+            return span;
+        mc_store_release(&self->large[i], (uint64_t)span);
     }
     return 0;
 }
 
-/* Keeps the span if it is one worth keeping, in place of the one that waits longest. Returns the
- * span that has to go, or NULL. */
+/* Keeps the span if it is one worth keeping, in place of an older one. Returns the span that has to
+ * go, or NULL. */
 static struct mc_span *keep(struct mc_thread *self, struct mc_span *span)
 {
     if (!self || self == &mc_thread_none || span->size > MC_LARGE_KEPT_MAX)
         return span;
-    struct mc_span *last = (struct mc_span *)self->large[MC_LARGE_KEPT - 1];
-    for (unsigned i = MC_LARGE_KEPT - 1; i > 0; i--)
-        self->large[i] = self->large[i - 1];
-    self->large[0] = (uint64_t)span;
-    return last;
+    unsigned place = self->large_next++ % MC_LARGE_KEPT;
+    return (struct mc_span *)__atomic_exchange_n(&self->large[place], (uint64_t)span,
+                                                 __ATOMIC_ACQ_REL);
 }
 
 static void unmake(struct mc_span *span, int state)
@@ -100,8 +102,9 @@ static void unmake(struct mc_span *span, int state)
 void mc_large_flush(struct mc_thread *thread)
 {
     for (unsigned i = 0; i < MC_LARGE_KEPT; i++) {
-        struct mc_span *span = (struct mc_span *)thread->large[i];
-        thread->large[i] = 0;
+        struct mc_span *span = 0;
+        if (mc_load(&thread->large[i]))
+            span = (struct mc_span *)mc_take(&thread->large[i]); /* pairs with keep() */
         if (span)
             unmake(span, MC_SPAN_LARGE);
     }

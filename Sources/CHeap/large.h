@@ -6,8 +6,8 @@
  * touched. The page map knows their first slice only. Any thread may free or resize them; that two
  * free one at once is found by the exchange of `state`.
  *
- * A thread keeps the last few large spans that it freed, whole, until the next tick: a program that
- * takes and frees a buffer again and again finds it where it was. */
+ * A thread keeps the last few large spans that it freed, whole, until the next tick (of any thread):
+ * a program that takes and frees a buffer again and again finds it where it was. */
 #ifndef MC_LARGE_H
 #define MC_LARGE_H
 
@@ -20,7 +20,7 @@ void *mc_large_alloc(struct mc_thread *self, size_t size, size_t align, int *zer
 /* Requires that `object` is the start of `span`'s slot. `self` may be NULL. */
 void mc_large_free(struct mc_thread *self, struct mc_span *span, void *object);
 
-/* Gives back the spans that wait. The thread is the caller's own, or seized. */
+/* Gives back the spans that wait. Any thread, for any thread. */
 void mc_large_flush(struct mc_thread *thread);
 
 /* The object, perhaps moved (huge), with `size` bytes; NULL if it can't be done so: then it is

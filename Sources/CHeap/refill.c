@@ -263,6 +263,8 @@ void mc_refill_tick(struct mc_thread *self)
         return;
     mc_refill_flush(self);
     mc_threads_reap();
+    for (struct mc_thread *thread = mc_thread_first(); thread; thread = mc_thread_next(thread))
+        mc_large_flush(thread);
     if (mc_arena_purgeable())
         mc_arena_purge(0);
 }

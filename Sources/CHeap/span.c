@@ -221,7 +221,7 @@ void mc_span_check(const struct mc_span *span)
     for (uint32_t i = 0; i < span->fresh; i++)
         free_count += mc_trim_is_purged(span, (void *)(span->base + i * span->slot_size));
     mc_assert(span->used + free_count == span->fresh + !!(span->flags & MC_SPAN_CURRENT));
-    int plain = !(span->flags & (MC_SPAN_TAGGED | MC_SPAN_FULL));
+    int plain = !(span->flags & (MC_SPAN_TAGGED | MC_SPAN_FULL)) && !span->purged;
     mc_assert(span->local == (plain ? span->owner : 0));
     mc_assert(!(span->flags & MC_SPAN_FULL)
               || (!span->free && !span->purged && span->fresh == span->slot_count));

@@ -34,10 +34,10 @@ void mc_span_notify(struct mc_span *span);
 /* Owner: takes what others freed back to `free`; the span was taken off `notified` just before. */
 void mc_span_collect(struct mc_span *span);
 
-/* Sets `local` after a change of flags or owner. */
+/* Sets `local` after a change of flags, `purged` or owner. */
 static inline void mc_span_set_local(struct mc_span *span)
 {
-    int plain = !(span->flags & (MC_SPAN_TAGGED | MC_SPAN_FULL));
+    int plain = !(span->flags & (MC_SPAN_TAGGED | MC_SPAN_FULL)) && !span->purged;
     mc_store(&span->local, plain ? span->owner : 0);
 }
 

@@ -226,10 +226,15 @@ int mc_folder_make(const char *wanted, const void *first, uint64_t first_size, u
     return error;
 }
 
+int mc_folder_is_ours(void)
+{
+    return maker == MC_SYSCALL_1(SYS_getpid, 0);
+}
+
 int mc_folder_open(void)
 {
     char name[48];
-    int folder = maker == getpid() ? open_at(AT_FDCWD, path, O_DIRECTORY) : -1;
+    int folder = mc_folder_is_ours() ? open_at(AT_FDCWD, path, O_DIRECTORY) : -1;
     if (folder < 0)
         return -1;
     name_of((uint64_t)maker, 0, name);
@@ -241,7 +246,7 @@ int mc_folder_open(void)
 int mc_folder_remove(void)
 {
     char name[48];
-    if (maker != getpid())
+    if (!mc_folder_is_ours())
         return 0;
     int folder = open_at(AT_FDCWD, path, O_DIRECTORY);
     if (folder < 0)

@@ -18,6 +18,9 @@ int mc_folder_open(void);
 
 void mc_folder_close(int descriptor);
 
+/* 1 if the file that was made last was made by this process. */
+int mc_folder_is_ours(void);
+
 /* Removes the file that was made last, if this process made it: a forked child, or one of vfork(2),
  * does not take its parent's away. Returns 0 or an errno value. */
 int mc_folder_remove(void);

@@ -136,10 +136,12 @@ void mc_region_remove(void)
 {
     if (!file_size || mc_os_forked())
         return;
-    uint32_t how = MC_EXITED_KEPT;
-    if (!keep_at_exit && mc_folder_remove())
-        how = MC_EXITED; /* no longer allowed to: whoever comes by may remove it */
-    __atomic_store_n(&mc_own_region.exited, how, __ATOMIC_RELEASE);
+    if (!mc_folder_is_ours())
+        return;
+    if (keep_at_exit)
+        __atomic_store_n(&mc_own_region.exited, MC_EXITED_KEPT, __ATOMIC_RELEASE);
+    else if (mc_folder_remove()) /* no longer allowed to: whoever comes by may */
+        __atomic_store_n(&mc_own_region.exited, MC_EXITED, __ATOMIC_RELEASE);
 }
 
 /* -- areas --------------------------------------------------------------------------------- */

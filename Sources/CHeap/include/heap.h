@@ -40,6 +40,7 @@ void *mc_alloc_slow(size_t size, int zero);
 void *mc_alloc_aligned(size_t size, size_t align);
 void *mc_realloc_in_place(void *object, size_t size); /* the object, or NULL if it has to move */
 void mc_free_slow(void *object);
+void mc_free_moved(void *object); /* after a copy to a larger place: leaves room to grow around it */
 
 /* Bytes the program may use at `object`. A pointer that is no live object's start is a panic that
  * names `caller`, as "free()"; so it is for mc_free and mc_realloc_in_place. */

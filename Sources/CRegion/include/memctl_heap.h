@@ -54,7 +54,7 @@ enum {
  *   1. used + |free| + |slots that start in purged parts| == fresh + (1 if CURRENT), and
  *      fresh <= slot_count; so a span whose `used` falls to 0 is not anybody's current one
  *   2. every slot on `remote` is still counted in `used`
- *   3. local == owner, if neither TAGGED nor FULL; else 0
+ *   3. local == owner, if neither TAGGED nor FULL and nothing is purged; else 0
  *   4. a free slot's second word is `mark`; a slot handed out never starts with it there
  *   5. the tag of a free slot is 0 */
 struct mc_span {
@@ -130,7 +130,8 @@ struct mc_thread {
     uint32_t state;      /* [shared] MC_THREAD_ */
     uint32_t refills;    /* [owner] counts, to look at the clock now and then */
     uint64_t generation; /* [owner] of forks, see thread.c */
-    uint64_t large[MC_LARGE_KEPT]; /* [owner] large spans that wait to be used again, or 0 */
+    uint64_t large[MC_LARGE_KEPT]; /* [shared] large spans that wait to be used again, or 0 */
+    uint64_t large_next;           /* [owner] which to replace next */
 };
 
 struct mc_heap_pool {
