@@ -11,8 +11,15 @@ set -u
 here=$(cd "$(dirname "$0")" && pwd)
 sources=$(cd "$here/../../Sources" && pwd)
 out=${OUT:-$(mktemp -d "${TMPDIR:-/tmp}/core.XXXXXX")}
-[[ -n ${OUT:-} ]] || trap 'rm -rf "$out"' EXIT
 mkdir -p "$out"
+# Regions lie in memory, as in life.
+TEST_FOLDER=$(mktemp -d /dev/shm/core.XXXXXX 2>/dev/null) || TEST_FOLDER=$(mktemp -d)
+export TEST_FOLDER
+cleanup() {
+    rm -rf "$TEST_FOLDER"
+    [[ $out == "${OUT:-}" ]] || rm -rf "$out"
+}
+trap cleanup EXIT
 failed=0
 variants=()
 names=()
@@ -27,9 +34,10 @@ done
 ((${#variants[@]})) || variants=(clang gcc asan tsan)
 
 flags=(-std=gnu17 -g -Wall -Wextra -Werror -fno-builtin -I"$here")
-for layer in CRegion/include CBase/include CHeap/include CHeap CTrace/include CTrace; do
+for layer in CRegion/include CBase/include CHeap/include CTrace/include; do
     flags+=(-I"$sources/$layer")
 done
+flags+=(-iquote "$sources/CHeap" -iquote "$sources/CTrace") # whose limits.h is not <limits.h>
 harness=("$here/test.c" "$here/hooks.c")
 base=("$sources"/CBase/*.c)
 heap=("$sources"/CHeap/*.c)
@@ -62,6 +70,7 @@ usual() {
     build model "$here/model_test.c" "${harness[@]}" "${base[@]}" "${heap[@]}" && run model
     build threads "$here/threads_test.c" "${harness[@]}" "${base[@]}" "${heap[@]}" && run threads
     build faults "$here/faults_test.c" "${harness[@]}" "${faulty[@]}" "${heap[@]}" && run faults
+    build region "$here/region_test.c" "$here/test.c" "${base[@]}" "${trace[@]}" && run region
     build misuse "$here/misuse_test.c" "${harness[@]}" "${base[@]}" "${heap[@]}" && run misuse
 }
 
@@ -71,6 +80,8 @@ concurrent() {
         run parts bitmap_threads pool_threads page_map_threads arena_threads
     build threads "$here/threads_test.c" "${harness[@]}" "${faulty[@]}" "${heap[@]}" &&
         run threads exchanges handed_over short_threads adoption only_frees
+    build region "$here/region_test.c" "$here/test.c" "${base[@]}" "${trace[@]}" &&
+        run region index_threads stack_threads counter_threads
 }
 
 for variant in "${variants[@]}"; do
