@@ -5,6 +5,7 @@
  *
  *     alloc SET COUNT SIZE     calloc SET COUNT SIZE     realloc SET COUNT SIZE
  *     free SET COUNT           the first COUNT left      every SET    frees each second one
+ *     away SET COUNT SIZE      realloc, in another thread than made it
  *     deep SET DEPTH SIZE      one object, DEPTH calls of descend() down
  *     many SET COUNT SIZE      each object from a backtrace of its own
  *     dark SET COUNT SIZE      closes every descriptor first, and waits for good after
@@ -14,10 +15,13 @@
  *     churn THREADS | calm     threads that allocate and free until calm; then all is freed
  *     cross THREADS COUNT      COUNT objects a thread, each freed by the next thread
  *     open PATH | call SET COUNT SIZE | close       a library with `void *plugin(size_t)`
+ *     mallinfo                 what mallinfo2(3) says is in use, in all
  *     sparse | chroot DIR | setuid UID | exec PATH | spin | exit STATUS | abort */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdint.h>
@@ -231,6 +235,15 @@ struct order {
     size_t count, size;
 };
 
+static void *reallocate_in_thread(void *argument)
+{
+    struct order *order = argument;
+    void **objects = order->set->objects + order->set->first;
+    for (size_t i = 0; i < order->count; i++)
+        objects[i] = site_realloc(objects[i], order->size);
+    return 0;
+}
+
 static void *allocate_in_thread(void *argument)
 {
     struct order *order = argument;
@@ -255,10 +268,11 @@ static struct set *set_named(const char *name, unsigned *number)
 
 static void allocate(const char *how, struct set *set, unsigned number, size_t count, size_t size)
 {
-    if (!strcmp(how, "thread")) {
+    int away = !strcmp(how, "away");
+    if (away || !strcmp(how, "thread")) {
         struct order order = {set, number, count, size};
         pthread_t thread;
-        if (pthread_create(&thread, 0, allocate_in_thread, &order))
+        if (pthread_create(&thread, 0, away ? reallocate_in_thread : allocate_in_thread, &order))
             _exit(3);
         pthread_join(thread, 0);
         return;
@@ -303,9 +317,8 @@ static void begin_child(const char *in, const char *out)
         say_number("forked", child);
         return;
     }
-    extern int open(const char *, int, ...);
-    input = open(in, 0);
-    output = open(out, 1);
+    input = open(in, O_RDONLY);
+    output = open(out, O_WRONLY);
     say_number("child", getpid());
 }
 
@@ -324,13 +337,17 @@ static void obey_set(char *words[4])
         for (size_t page = 0; page < count; page++)
             object[page * 4096] = 1;
     } else if (!strcmp(words[0], "usable")) {
-        extern size_t malloc_usable_size(void *);
         say_number("usable", (long)malloc_usable_size(set->objects[set->first]));
         return;
     } else {
         allocate(words[0], set, number, count, size);
     }
     say("done");
+}
+
+static int become(unsigned user)
+{
+    return setgid(user) || setuid(user) ? errno : 0;
 }
 
 static int obey_process(char *words[4])
@@ -343,7 +360,7 @@ static int obey_process(char *words[4])
     else if (!strcmp(what, "chroot"))
         say_number("result", chroot(words[1]) || chdir("/") ? errno : 0);
     else if (!strcmp(what, "setuid"))
-        say_number("result", setgid((gid_t)atoi(words[1])) || setuid((uid_t)atoi(words[1])) ? errno : 0);
+        say_number("result", become((unsigned)atoi(words[1])));
     else if (!strcmp(what, "sparse"))
         say_number("result", close_range(2, ~0u, 0) ? errno : 0);
     else if (!strcmp(what, "exec"))
@@ -378,6 +395,9 @@ static void obey(char *words[4])
     } else if (!strcmp(what, "cross")) {
         run_crossing((unsigned)atoi(words[1]), strtoul(words[2], 0, 10));
         say("done");
+    } else if (!strcmp(what, "mallinfo")) {
+        struct mallinfo2 info = mallinfo2();
+        say_number("used", (long)(info.uordblks + info.hblkhd));
     } else if (!strcmp(what, "spin")) {
         say("spinning");
         for (volatile unsigned i = 0;; i++)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The tool's way in: to stopped, hung, killed, walled-off and hostile processes."""
 
+import json
 import os
 import random
 import resource
@@ -10,7 +11,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from harness import row
+from harness import Table, row
 
 NOBODY = 65534
 
@@ -63,7 +64,7 @@ def killed(t):
             [(each.count, each.bytes, each.functions) for each in live.rows], "rows post mortem")
     t.check(table.at("site_a").frames[0]["line"], "no line")
     text = t.text(program)
-    t.has(text, f"{program.pid} (puppet, killed or crashed)")
+    t.has(text, f"{program.pid} (puppet, ended abruptly)")
     t.has(text, "not compared")
     _, errors = t.memctl("trace", "on", "-p", program.pid, status=1)
     t.has(errors, "has ended")
@@ -87,6 +88,21 @@ def aborted(t):
 
 def no_core_file():
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+@row("X1_region_removed")
+def region_removed(t):
+    """A living process whose region's name is gone is still reached, by what it has mapped."""
+    program = t.puppet()
+    t.on(program)
+    program.ask("alloc a 40 100")
+    t.region(program).path.unlink()
+    t.site(t.trace(program), "site_a", 40, 100)
+    t.off(program)
+    program.ask("alloc b 40 100")
+    t.equal(t.trace(program).all_at("site_b"), [], "rows of what was made after off")
+    program.send("exit 0")
+    t.equal(program.wait(), 0, "status")
 
 
 @row("X1_list_and_forget")
@@ -183,6 +199,97 @@ def other_users_process(t):
                     f"{words}: {done.stderr.strip()}")
     t.equal(t.region(program).armed, 0, "armed")
     t.equal(program.ask("alloc a 1 1"), "done", "the program goes on")
+
+
+@row("X1_ordinary_user")
+def ordinary_user(t):
+    """Without root: the default folder, private to its owner, and every command."""
+    t.need(os.geteuid() == 0, "becoming an ordinary user takes root")
+    user = 54321
+    folder = Path(f"/dev/shm/memctl-{user}")
+    tool = Path(tempfile.mkdtemp(dir=t.folder.parent))
+    tool.chmod(0o755)
+    for file in (t.memctl_path, t.lib, t.build.c("puppet")):
+        shutil.copy(file, tool)
+        os.chmod(tool / file.name, 0o755)
+    t.undo += [lambda: shutil.rmtree(tool), lambda: shutil.rmtree(folder, ignore_errors=True)]
+    as_user = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
+    program = t.start(*as_user, "env", f"LD_PRELOAD={tool / 'libmemctl.so'}", tool / "puppet",
+                      preload=False, variables={"MEMCTL_DIR": None})
+    program.answer()
+    region = folder / str(program.pid)
+    t.equal([(path.stat().st_mode & 0o7777, path.stat().st_uid) for path in (folder, region)],
+            [(0o700, user), (0o600, user)], "mode and owner of folder and region")
+
+    def memctl(*words):
+        done = subprocess.run(
+            [*as_user, str(tool / "memctl"), *words], capture_output=True, text=True, timeout=60,
+            env={"PATH": os.environ["PATH"]})
+        t.equal((done.returncode, done.stderr), (0, ""), f"{words}")
+        return done.stdout
+    memctl("trace", "on")
+    program.ask("alloc a 40 100")
+    table = Table(json.loads(memctl("show", "trace", "--all", "--format", "json")))
+    t.site(table, "site_a", 40, 100)
+    t.adds_up(table)
+    t.check(json.loads(memctl("show", "memory", "--format", "json"))["pages"]["populated"] > 0,
+            "populated pages are unknown to the owner")
+    t.check(int(memctl("show", "total")) >= 4000, "show total")
+    memctl("trace", "off")
+    t.equal([each["pid"] for each in json.loads(memctl("list", "--format", "json"))],
+            [program.pid], "list")
+    program.send("exit 0")
+    t.equal((program.wait(), list(folder.iterdir())), (0, []), "status, and regions left")
+
+
+@row("X1_vanishing")
+def vanishing(t):
+    """Processes that end while they are looked at give a table or an error."""
+    leaks = t.build.c("leaks")
+    seen = set()
+    for number in range(40):
+        program = t.start(leaks, str(20_000 * (number % 20)), variables={"MEMCTL_TRACE": "on"})
+        for words in (["show", "trace", "--all"], ["show", "memory"], ["trace", "off"]):
+            done = subprocess.run(
+                [t.memctl_path, *words, "-p", str(program.pid)], capture_output=True, timeout=60,
+                env={"MEMCTL_DIR": str(t.regions), "PATH": os.environ["PATH"]})
+            seen.add(done.returncode)
+            t.check(done.returncode in (0, 1), f"{words}: status {done.returncode}")
+            t.check(done.returncode == 0 or b" \xe2\x80\x94 " in done.stderr,
+                    f"{words}: {done.stderr!r}")
+        program.wait()
+    t.equal(seen, {0, 1}, "statuses seen")
+
+
+@row("X1_started_in_a_chroot")
+def started_in_a_chroot(t):
+    """A process of a container's file tree: its region and its files are below /proc/PID/root."""
+    t.need(os.geteuid() == 0, "chroot takes root")
+    tree = t.folder / "tree"
+    puppet = t.build.c("puppet")
+    for file in (puppet, t.lib, *loaded_by(puppet)):
+        place = tree / Path(file).relative_to("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, place)
+    (tree / "regions").mkdir(mode=0o700)
+    program = t.start("chroot", tree, puppet, preload=False, variables={"MEMCTL_DIR": None})
+    program.answer()
+    program.kill()
+    loader = next(file for file in loaded_by(puppet) if "ld-linux" in file)
+    program = t.start("chroot", tree, loader, "--preload", t.lib, puppet, preload=False,
+                      variables={"MEMCTL_DIR": "/regions"})
+    program.answer()
+    t.on(program)
+    program.ask("alloc a 40 100")
+    found = t.site(t.trace(program), "site_a", 40, 100)
+    t.check(found.frames[0]["line"], "no line")
+    t.equal(os.listdir(tree / "regions"), [str(program.pid)], "its region")
+
+
+def loaded_by(program):
+    """Libraries and loader of a program, as files."""
+    text = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    return [word for word in text.split() if word.startswith("/")]
 
 
 def child_of(t, program):

@@ -2,9 +2,12 @@
 """What `show trace` prints, and how the tool answers."""
 
 import json
+import os
 import re
+import signal
+import subprocess
 
-from harness import row
+from harness import clean_environment, row
 
 FILL = [("a", 10, 5000), ("b", 300, 100), ("c", 40, 16), ("d", 1, 400)]
 
@@ -140,6 +143,57 @@ def messages_and_statuses(t):
     t.memctl("run", "--", "/nowhere/at/all", status=127)
     t.memctl("run", "--", "/etc/passwd", status=126)
     t.memctl("run", "--", "sh", "-c", "exit 9", status=9)
+
+
+@row("V2_colour_on_terminals_only")
+def colour_on_terminals_only(t):
+    program = filled(t)
+    t.check("\x1b" not in t.text(program), "colour in a pipe")
+    for variables, wanted in (({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)):
+        ours, theirs = os.openpty()
+        environment = clean_environment() | {"MEMCTL_DIR": str(t.regions), "TERM": "xterm"}
+        done = subprocess.Popen(
+            [t.memctl_path, "show", "trace", "-p", str(program.pid)], stdout=theirs,
+            stderr=subprocess.DEVNULL, env=environment | variables)
+        os.close(theirs)
+        text = b""
+        try:
+            while data := os.read(ours, 65536):
+                text += data
+        except OSError:  # the terminal's other end is closed
+            pass
+        os.close(ours)
+        t.equal(done.wait(), 0, "status")
+        t.check(b"site_a" in text, "no table")
+        t.equal(b"\x1b[1m" in text, wanted, f"colour with {variables}")
+
+
+@row("V2_reader_that_leaves")
+def reader_that_leaves(t):
+    """`memctl show trace | head -1`: no complaint, no signal."""
+    program = t.puppet()
+    t.on(program)
+    program.ask("many a 3000 48")
+    done = subprocess.Popen(
+        [t.memctl_path, "show", "trace", "--all", "-p", str(program.pid)], stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, env=clean_environment() | {"MEMCTL_DIR": str(t.regions)})
+    t.check(done.stdout.readline().startswith(b"process "), "no first line")
+    done.stdout.close()
+    errors = done.stderr.read()
+    done.stderr.close()
+    t.check(done.wait() in (0, 1, -signal.SIGPIPE), f"status {done.returncode}")
+    t.equal(errors, b"", "stderr")
+
+
+@row("C7_total_is_mallinfo")
+def total_is_mallinfo(t):
+    """What the tool reads from outside is what the program is told by mallinfo2(3)."""
+    program = t.puppet()
+    for command in ("alloc a 1000 64", "alloc b 30 100000", "alloc c 2 50000000", "free a 500",
+                    "thread d 100 300", "free c 1", "cross 4 500"):
+        program.ask(command)
+        t.equal(int(t.memctl("show", "total", "-p", program.pid)[0]), program.number("mallinfo"),
+                f"after {command}")
 
 
 @row("C7_total")

@@ -170,6 +170,44 @@ def realloc_is_its_callers(t):
     t.adds_up(table)
 
 
+@row("V1_realloc_in_another_thread")
+def realloc_in_another_thread(t):
+    program = t.puppet()
+    program.ask("alloc c 40 100")
+    t.on(program)
+    program.ask("alloc a 60 100")
+    for size in (101, 112, 5000, 100_000, 3_000_000, 50):  # some stay where they are
+        program.ask(f"away a 60 {size}")
+        table = t.trace(program)
+        t.equal(table.all_at("site_a"), [], f"rows of the first site, {size}")
+        t.equal(table.sums("site_realloc"), (60, 60 * size), f"reallocated to {size}")
+        t.adds_up(table)
+    program.ask("away c 40 110")
+    t.equal(t.trace(program).sums("site_realloc"), (100, 60 * 50 + 40 * 110), "untraced ones too")
+    t.off(program)
+    program.ask("away a 60 60")
+    program.ask("free c 40")
+    table = t.trace(program)
+    t.equal(table.sums("site_realloc"), (0, 0), "reallocated and freed while off")
+    t.adds_up(table)
+
+
+@row("V1_threads_that_ended")
+def threads_that_ended(t):
+    """What threads left behind when they ended is counted, and freed by others."""
+    program = t.puppet()
+    t.on(program)
+    for _ in range(40):
+        program.ask("thread a 50 200")
+    t.site(t.trace(program), ["site_a", "allocate_in_thread"], 2000, 200)
+    program.ask("free a 1500")
+    t.site(t.trace(program), "site_a", 500, 200)
+    program.ask("free a 500")
+    table = t.trace(program)
+    t.equal(table.sums("site_a"), (0, 0), "when all is freed")
+    t.adds_up(table)
+
+
 @row("V1_reset")
 def reset(t):
     program = t.puppet()
@@ -206,6 +244,45 @@ def on_within_50_ms(t):
     t.remark(f"first traced allocation {best[0]:.1f} ms after the command was started, which "
              f"took {best[1]:.1f} ms")
     t.check(0 < best[0] < 50, f"{best[0]:.1f} ms, not below 50")
+
+
+@row("V2_100000_stacks", alone=True)
+def a_hundred_thousand_stacks(t):
+    program = t.puppet()
+    t.on(program)
+    program.ask("many a 100000 48")
+    best = None
+    for _ in range(3):
+        started = time.monotonic()
+        text = t.text(program, "--all")
+        best = min(best or 1e9, time.monotonic() - started)
+    t.has(text, "100000 stacks")
+    t.check(text.count("turn_left") > 100_000, "the rows have no names")
+    t.remark(f"100,000 stacks shown with names in {best:.2f} s, {len(text) >> 20} MiB")
+    t.check(best < 2, f"{best:.2f} s, not below 2")
+
+
+@row("V1_many_resets")
+def many_resets(t):
+    """The table stays sound over a thousand resets."""
+    program = t.puppet()
+    t.on(program)
+    region = t.region(program)
+    for number in range(1000):
+        program.ask("alloc a 3 100")
+        with open(region.path, "r+b") as file:  # as trace reset does, without starting a tool
+            stacks = os.pread(file.fileno(), 8, 208 + 32 * 3 + 24)
+            os.pwrite(file.fileno(), stacks, 24)
+        program.ask("free a 1")
+    program.ask("alloc b 3 100")
+    table = t.trace(program)
+    t.site(table, "site_b", 3, 100)
+    t.equal(table.sums("site_a"), (0, 0), "what was reset")
+    program.ask("alloc b 3 100")
+    program.ask("alloc b 3 100")
+    t.site(t.trace(program), "site_b", 9, 100)
+    t.equal(len(t.trace(program, "--cumulative").all_at("site_b")), 1, "rows of one backtrace")
+    t.adds_up(t.trace(program))
 
 
 @row("L1_cumulative")
