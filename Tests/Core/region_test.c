@@ -192,13 +192,13 @@ static void check_stack(uint32_t id, uint64_t number)
 {
     uint64_t pcs[16];
     uint32_t depth = make_stack(number, pcs);
-    REQUIRE(id >= MC_STACK_FIRST && id < mc_own_region.areas[MC_AREA_STACKS].count);
+    REQUIRE(id >= MC_STACK_FIRST && id < mc_load_acquire(&mc_own_region.areas[MC_AREA_STACKS].count));
     const struct mc_region_stack *stack = mc_area_record(MC_AREA_STACKS, id);
     REQUIRE_EQUAL(stack->depth, depth);
     uint32_t frame = stack->frame;
     for (uint32_t i = 0; i < depth; i++) {
         const struct mc_region_frame *record = mc_area_record(MC_AREA_FRAMES, frame);
-        REQUIRE(frame && frame < mc_own_region.areas[MC_AREA_FRAMES].count);
+        REQUIRE(frame && frame < mc_load_acquire(&mc_own_region.areas[MC_AREA_FRAMES].count));
         REQUIRE_EQUAL(record->pc, pcs[i]);
         frame = record->parent;
     }

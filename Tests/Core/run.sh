@@ -37,11 +37,10 @@ flags=(-std=gnu17 -g -Wall -Wextra -Werror -fno-builtin -I"$here")
 for layer in CRegion/include CBase/include CHeap/include CTrace/include; do
     flags+=(-I"$sources/$layer")
 done
-flags+=(-iquote "$sources/CHeap" -iquote "$sources/CTrace") # whose limits.h is not <limits.h>
 harness=("$here/test.c" "$here/hooks.c")
 base=("$sources"/CBase/*.c)
-heap=("$sources"/CHeap/*.c)
-trace=("$sources"/CTrace/*.c)
+heap=(-iquote "$sources/CHeap" "$sources"/CHeap/*.c) # its limits.h is not <limits.h>
+trace=(-iquote "$sources/CTrace" "$sources"/CTrace/*.c)
 
 # The same heap on a kernel that a test can make fail.
 faulty=("$here/os_faulty.c")
@@ -79,7 +78,7 @@ concurrent() {
     build parts "$here/parts_test.c" "${harness[@]}" "${faulty[@]}" "${heap[@]}" &&
         run parts bitmap_threads pool_threads page_map_threads arena_threads
     build threads "$here/threads_test.c" "${harness[@]}" "${faulty[@]}" "${heap[@]}" &&
-        run threads exchanges handed_over short_threads adoption only_frees
+        run threads exchanges handed_over adoption only_frees
     build region "$here/region_test.c" "$here/test.c" "${base[@]}" "${trace[@]}" &&
         run region index_threads stack_threads counter_threads
 }

@@ -89,6 +89,8 @@ static void exchange_one(struct random *random)
         end_object(old);
 }
 
+static pthread_barrier_t all_done;
+
 static void *exchange(void *argument)
 {
     struct random random = test_random((uint64_t)argument);
@@ -97,6 +99,9 @@ static void *exchange(void *argument)
         if (i % 20000 == 19999)
             mc_heap_trim();
     }
+    /* Nobody takes a struct over before its thread was joined: that a thread has ended the heap
+     * learns from the kernel, which ThreadSanitizer does not see. */
+    pthread_barrier_wait(&all_done);
     return 0;
 }
 
@@ -142,6 +147,7 @@ static void exchanges(void)
 {
     pthread_t threads[THREADS];
     rounds = test_scale(300000);
+    pthread_barrier_init(&all_done, 0, THREADS);
     for (unsigned round = 0; round < 3; round++) { /* each time by new threads, that take over */
         start(threads, THREADS, exchange);
         join(threads, THREADS);
@@ -392,6 +398,7 @@ static void forks(void)
     struct random random = test_random(50);
     char text[1024];
     rounds = UINT64_MAX;
+    pthread_barrier_init(&all_done, 0, THREADS);
     start(threads, THREADS, exchange);
     for (uint64_t i = 0; i < test_scale(150); i++) {
         for (unsigned k = 0; k < 100; k++) {
@@ -477,8 +484,11 @@ static void *allocate_second(void *argument)
 static void *allocate_first(void *argument)
 {
     pthread_t thread;
-    pthread_join(*(pthread_t *)argument, 0);
-    mc_heap_trim();
+    struct mc_thread *first = argument;
+    while (__atomic_load_n(&first->state, __ATOMIC_ACQUIRE) != MC_THREAD_FREE) {
+        sleep_ms(1);
+        mc_heap_trim();
+    }
     REQUIRE(!pthread_create(&thread, 0, allocate_second, 0));
     pthread_join(thread, 0);
     return 0;
@@ -486,13 +496,11 @@ static void *allocate_first(void *argument)
 
 static void leave_to_others(void *argument)
 {
-    static pthread_t self;
     pthread_t thread;
     (void)argument;
-    self = pthread_self();
     mc_free(mc_alloc(100000));
     REQUIRE(mc_os_forked());
-    REQUIRE(!pthread_create(&thread, 0, allocate_first, &self));
+    REQUIRE(!pthread_create(&thread, 0, allocate_first, mc_self));
     pthread_exit(0);
 }
 
