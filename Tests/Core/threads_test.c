@@ -161,7 +161,7 @@ static void exchanges(void)
     REQUIRE_EQUAL(totals.used, 0);
     REQUIRE_EQUAL(totals.cached, 0); /* spans of ended threads went back too */
     REQUIRE_EQUAL(totals.free_slices, totals.reserved);
-    REQUIRE(memctl_heap_root.thread_count <= THREADS + 1);
+    REQUIRE(memctl_heap_root.thread_count <= 2 * THREADS + 1); /* one may be seized just then */
 }
 
 /* One makes, another ends: every free is remote. */
