@@ -15,6 +15,10 @@
  *     churn THREADS | calm     threads that allocate and free until calm; then all is freed
  *     cross THREADS COUNT      COUNT objects a thread, each freed by the next thread
  *     open PATH | call SET COUNT SIZE | close       a library with `void *plugin(size_t)`
+ *     holds SET ADDRESS        is that object one of the set, and live?
+ *     handle SET COUNT SIZE    allocates in a signal handler
+ *     system COMMAND           by system(3), without blanks
+ *     secret                   becomes a process that others may not look into
  *     mallinfo                 what mallinfo2(3) says is in use, in all
  *     sparse | chroot DIR | setuid UID | exec PATH | spin | exit STATUS | abort */
 #define _GNU_SOURCE
@@ -24,11 +28,13 @@
 #include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -252,6 +258,15 @@ static void *allocate_in_thread(void *argument)
     return 0;
 }
 
+static struct order handled;
+
+SITE static void handler(int number)
+{
+    (void)number;
+    for (size_t i = 0; i < handled.count; i++)
+        add(handled.set, sites[handled.number](handled.size));
+}
+
 /* --- the commands ---------------------------------------------------------------------------- */
 
 static void *library;
@@ -279,6 +294,12 @@ static void allocate(const char *how, struct set *set, unsigned number, size_t c
     }
     if (!strcmp(how, "deep")) {
         add(set, descend((unsigned)count, size));
+        return;
+    }
+    if (!strcmp(how, "handle")) {
+        handled = (struct order){set, number, count, size};
+        signal(SIGUSR1, handler);
+        raise(SIGUSR1);
         return;
     }
     if (!strcmp(how, "dark"))
@@ -336,6 +357,13 @@ static void obey_set(char *words[4])
         char *object = set->objects[set->first];
         for (size_t page = 0; page < count; page++)
             object[page * 4096] = 1;
+    } else if (!strcmp(words[0], "holds")) {
+        void *wanted = (void *)(uintptr_t)strtoull(words[2], 0, 16);
+        size_t i = set->first;
+        while (i < set->count && set->objects[i] != wanted)
+            i++;
+        say(i < set->count ? "yes" : "no");
+        return;
     } else if (!strcmp(words[0], "usable")) {
         say_number("usable", (long)malloc_usable_size(set->objects[set->first]));
         return;
@@ -361,6 +389,10 @@ static int obey_process(char *words[4])
         say_number("result", chroot(words[1]) || chdir("/") ? errno : 0);
     else if (!strcmp(what, "setuid"))
         say_number("result", become((unsigned)atoi(words[1])));
+    else if (!strcmp(what, "system"))
+        say_number("result", system(words[1]));
+    else if (!strcmp(what, "secret"))
+        say_number("result", prctl(PR_SET_DUMPABLE, 0) ? errno : 0);
     else if (!strcmp(what, "sparse"))
         say_number("result", close_range(2, ~0u, 0) ? errno : 0);
     else if (!strcmp(what, "exec"))

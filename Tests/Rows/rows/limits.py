@@ -36,6 +36,15 @@ def overflows(t, program, count):
     t.adds_up(table)
     program.ask("alloc b 50 64")
     t.equal(t.trace(program).totals["traced_count"], 50, "what comes after")
+    program.ask("churn 8")
+    for _ in range(5):
+        t.trace(program)
+    program.ask("calm")
+    program.ask("cross 16 1000")
+    table = t.trace(program)
+    left = table.totals["traced_count"]  # libc keeps a few ended threads' stacks, and their TLS
+    t.check(50 <= left <= 50 + 16, f"{left} live after eight and sixteen threads, not 50")
+    t.adds_up(table)
     return lost[0].count
 
 

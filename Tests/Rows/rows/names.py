@@ -70,6 +70,29 @@ def lines_and_own_frames(t):
     t.equal(outer[-1], "_start", "outermost frame")
 
 
+@row("V8_signal_handlers")
+def signal_handlers(t):
+    """Frames of a handler, and beyond it those it interrupted."""
+    program = t.puppet()
+    t.on(program)
+    program.ask("handle a 5 100")
+    found = t.site(t.trace(program), ["site_a", "handler", "main"], 5, 100)
+    t.equal((found.data["stopped"], found.functions[-1]), (False, "_start"), "the stack's end")
+    t.check(any("raise" in (name or "") or "pthread_kill" in (name or "")
+                for name in found.functions), f"what it interrupted: {found.functions}")
+
+
+@row("V8_thread_stacks")
+def thread_stacks(t):
+    program = t.puppet()
+    t.on(program)
+    program.ask("thread a 5 100")
+    found = t.site(t.trace(program), ["site_a", "allocate_in_thread"], 5, 100)
+    t.equal((found.data["stopped"], found.data["cut"]), (False, False), "the whole stack")
+    t.check(any((name or "").startswith(("clone", "__clone")) for name in found.functions[-2:]),
+            f"outermost frames: {found.functions}")
+
+
 @row("V8_cxx")
 def cxx(t):
     program = made(t, t.build.cxx("names"))

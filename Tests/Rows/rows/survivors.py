@@ -242,6 +242,94 @@ def ordinary_user(t):
     t.equal((program.wait(), list(folder.iterdir())), (0, []), "status, and regions left")
 
 
+@row("X1_may_not_be_looked_into")
+def may_not_be_looked_into(t):
+    """One's own process that others may not look into: the rows are there, used is not known."""
+    t.need(os.geteuid() == 0, "becoming an ordinary user takes root")
+    user = 54322
+    tool = Path(tempfile.mkdtemp(dir=t.folder.parent))
+    t.undo.append(lambda: shutil.rmtree(tool))
+    tool.chmod(0o755)
+    shutil.copy(t.memctl_path, tool / "memctl")
+    t.folder.chmod(0o711)
+    os.chown(t.regions, user, user)
+    t.build.folder.chmod(0o755)
+    as_user = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
+    program = t.start(*as_user, "env", f"LD_PRELOAD={t.lib}", t.build.c("puppet"), preload=False)
+    program.answer()
+    t.equal(program.ask("secret"), "result 0", "prctl")
+
+    def memctl(*words, status=0):
+        done = subprocess.run(
+            [*as_user, str(tool / "memctl"), *words, "-p", str(program.pid)], text=True, timeout=60,
+            capture_output=True, env={"PATH": os.environ["PATH"], "MEMCTL_DIR": str(t.regions)})
+        t.equal(done.returncode, status, f"{words}: {done.stderr}")
+        return done.stdout or done.stderr
+    memctl("trace", "on")
+    program.ask("alloc a 40 100")
+    table = Table(json.loads(memctl("show", "trace", "--all", "--format", "json")))
+    t.check(table.totals["used_unknown"], "used is known")
+    t.equal((table.rows[0].count, table.rows[0].bytes), (40, 4000), "the row")
+    t.has(memctl("show", "trace"), "not compared")
+    t.has(memctl("show", "memory", status=1), "not allowed to read the memory")
+    memctl("trace", "off")
+
+
+@row("X1_same_number")
+def same_number(t):
+    """Two processes with one number, one after the other: the first one's trace is kept."""
+    tables = []
+    for number, count in enumerate((11, 22, 33)):
+        program = unshared(t, ["-p", "-f", "--mount-proc"], "env", f"LD_PRELOAD={t.lib}",
+                           "MEMCTL_TRACE=on", t.build.c("puppet"))
+        program.ask(f"alloc a {count} 100")
+        inner = child_of(t, program)
+        t.site(t.trace(t.regions / "1"), "site_a", count, 100)
+        os.kill(inner, signal.SIGKILL)
+        program.wait()
+    for name in sorted(path.name for path in t.regions.iterdir()):
+        tables.append(t.trace(t.regions / name).at("site_a").count)
+    t.equal(sorted(tables), [11, 22, 33], "traces kept")
+    labels = [each["label"] for each in t.list()]
+    t.equal(len(set(labels)), 3, f"labels to name them by: {labels}")
+    for label in labels:
+        t.memctl("forget", label)
+    t.equal(t.list(), [], "after forget")
+
+
+@row("X1_exec_begins_anew")
+def exec_begins_anew(t):
+    puppet = t.build.c("puppet")
+    program = t.puppet()
+    t.on(program)
+    program.ask("alloc a 40 100")
+    t.has(program.ask(f"exec {puppet}"), "ready", "the program once more")
+    t.equal([path.name for path in t.regions.iterdir()], [str(program.pid)], "regions")
+    t.equal(t.trace(program).rows, [], "rows after exec")
+    t.on(program)
+    program.ask("alloc b 30 100")
+    table = t.trace(program)
+    t.site(table, "site_b", 30, 100)
+    t.equal(len(table.rows), 1, "rows")
+
+
+@row("X1_system")
+def system(t):
+    """Children by vfork, which end or run others in our address space, touch nothing of ours."""
+    program = t.puppet()
+    for traced in (False, True):
+        if traced:
+            t.on(program)
+        program.ask("alloc a 10 100")
+        for command in ("true", "false", "/nowhere"):
+            program.ask(f"system {command}")
+        t.equal([path.name for path in t.regions.iterdir()], [str(program.pid)], "regions")
+        t.equal([each["state"] for each in t.list()], ["alive"], "state")
+    t.site(t.trace(program), "site_a", 10, 100)
+    program.kill()
+    t.equal([each["state"] for each in t.list()], ["dead"], "state of the killed one")
+
+
 @row("X1_vanishing")
 def vanishing(t):
     """Processes that end while they are looked at give a table or an error."""

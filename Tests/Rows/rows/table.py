@@ -46,6 +46,23 @@ def columns_and_footer(t):
     t.check(by_count.index("site_b") < by_count.index("site_a"), "--sort count does not sort")
 
 
+@row("V2_samples_are_live")
+def samples_are_live(t):
+    """A row's sample is the address of an object of that row that lives now."""
+    program = filled(t)
+    for name, count, size in FILL:
+        program.ask(f"alloc {name} 500 {size}")
+    program.ask("alloc e 3 100000")
+    program.ask("alloc f 3 50000000")
+    for freed in (0, 1, 250):
+        for name in "abc":
+            program.ask(f"free {name} {freed}")
+        table = t.trace(program)
+        for name in "abcdef":
+            sample = table.at(f"site_{name}").data["sample"]
+            t.equal(program.ask(f"holds {name} {sample}"), "yes", f"sample {sample} of {name}")
+
+
 @row("V2_top_50_and_all")
 def top_50_and_all(t):
     program = t.puppet()

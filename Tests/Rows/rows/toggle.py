@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 
@@ -131,6 +132,21 @@ def toggled_while_churning(t):
     table = t.trace(program)
     t.equal(table.sums("churn"), (0, 0), "live when all is freed")
     t.adds_up(table)
+
+
+@row("V7_toggled_while_crossing")
+def toggled_while_crossing(t):
+    """Objects are freed by other threads than made them, while tracing goes on and off."""
+    program = t.puppet()
+    for _ in range(10 if t.long else 3):
+        program.send("cross 8 30000")
+        for _ in range(5):
+            t.on(program)
+            t.off(program)
+        program.answer()
+        table = t.trace(program, "--cumulative")
+        t.equal(table.sums("cross"), (0, 0), "live when all is freed")
+        t.adds_up(table)
 
 
 @row("V1_threads_cross")
@@ -369,3 +385,27 @@ def leak_check_window(t):
     t.equal(rows.get("site_a"), (40, 4000), "made in the window")
     t.check("site_b" not in rows, "freed objects are named")
     t.equal(region.armed, 0, "armed after leak-check")
+
+
+@row("V4_leak_check_leaves_no_trace")
+def leak_check_leaves_no_trace(t):
+    """Interrupted or not, tracing is on afterwards if it was on before, and off if it was off."""
+    program = t.puppet()
+    region = t.region(program)
+    for was_on in (False, True):
+        if was_on:
+            t.on(program, "--depth", "7")
+        for ending in (signal.SIGINT, signal.SIGTERM, None):
+            watch = t.start(t.memctl_path, "leak-check", "--for", "500ms" if ending is None else "1h",
+                            "-p", program.pid, preload=False)
+            if ending and not was_on:
+                t.until(lambda: region.armed, "leak-check turns tracing on")
+            elif ending:
+                time.sleep(0.2)  # nothing tells when it has begun
+            if ending:
+                watch.signal(ending)
+            status = watch.wait()
+            t.equal(status, 1 if ending else 0, f"status after {ending}: {watch.stderr()}")
+            t.equal(region.armed, int(was_on), f"armed after {ending}")
+    program.ask("deep a 30 64")
+    t.equal(len(t.trace(program).at("descend").frames), 7, "depth as it was before")
