@@ -378,6 +378,7 @@ static void tags(void)
 
 enum { HELD = 3000 };
 static struct held held[HELD];
+static uint32_t held_end; /* stacks of held objects are below */
 
 static void hold_some(void)
 {
@@ -388,6 +389,7 @@ static void hold_some(void)
         uint32_t stack = intern(i % 700);
         mc_counters_in(i % 10, stack, usable - slack, usable);
         held[i] = (struct held){mc_tag_make(stack, slack, 0), usable, MC_REQUESTED_IN_TAG};
+        held_end = stack >= held_end ? stack + 1 : held_end;
     }
 }
 
@@ -403,19 +405,25 @@ static void let_go(unsigned from, unsigned step)
 /* Per stack, what is live must be what is held. */
 static void check_live(void)
 {
-    for (uint32_t stack = MC_STACK_FIRST; stack < mc_own_region.areas[MC_AREA_STACKS].count; stack++) {
+    enum { STACKS = 4000 }; /* of those, that is; others were made later */
+    static struct mc_region_counters live[STACKS];
+    memset(live, 0, sizeof(live));
+    for (unsigned i = 0; i < HELD; i++) {
+        uint32_t stack = mc_tag_stack(held[i].tag);
+        if (!held[i].tag)
+            continue;
+        REQUIRE(stack < STACKS);
+        live[stack].allocs++;
+        live[stack].usable_in += held[i].usable;
+        live[stack].bytes_in += held[i].usable - mc_tag_slack(held[i].tag);
+    }
+    for (uint32_t stack = MC_STACK_FIRST; stack < STACKS; stack++) {
+        if (stack >= mc_load_acquire(&mc_own_region.areas[MC_AREA_STACKS].count) || stack >= held_end)
+            break;
         struct mc_region_counters sum = sum_of(stack);
-        uint64_t count = 0, bytes = 0, usable = 0;
-        for (unsigned i = 0; i < HELD; i++) {
-            if (!held[i].tag || mc_tag_stack(held[i].tag) != stack)
-                continue;
-            count++;
-            usable += held[i].usable;
-            bytes += held[i].usable - mc_tag_slack(held[i].tag);
-        }
-        REQUIRE_EQUAL(sum.allocs - sum.frees, count);
-        REQUIRE_EQUAL(sum.bytes_in - sum.bytes_out, bytes);
-        REQUIRE_EQUAL(sum.usable_in - sum.usable_out, usable);
+        REQUIRE_EQUAL(sum.allocs - sum.frees, live[stack].allocs);
+        REQUIRE_EQUAL(sum.bytes_in - sum.bytes_out, live[stack].bytes_in);
+        REQUIRE_EQUAL(sum.usable_in - sum.usable_out, live[stack].usable_in);
     }
 }
 
@@ -447,6 +455,7 @@ static void forked_copy(void *parent)
         uint32_t stack = intern(5000 + i); /* new ones of its own */
         mc_counters_in(i % 10, stack, 10, 16);
         held[i] = (struct held){mc_tag_make(stack, 6, 0), 16, MC_REQUESTED_IN_TAG};
+        held_end = stack >= held_end ? stack + 1 : held_end;
     }
     check_live();
     let_go(0, 1);
@@ -475,6 +484,63 @@ static void fork_copies(void)
         check_live(); /* the parent's numbers are its own */
         let_go(i, 7);
     }
+}
+
+static int fork_stop; /* [shared] */
+
+static void *intern_always(void *argument)
+{
+    unsigned number = (unsigned)(uint64_t)argument;
+    for (uint64_t i = 0; !__atomic_load_n(&fork_stop, __ATOMIC_RELAXED); i++)
+        mc_counters_in(number, intern(10000 + number + THREADS * (i % 4000)), 1, 1);
+    return 0;
+}
+
+/* A record that was being written when the process forked is empty in the child; others are whole. */
+static void check_records(void)
+{
+    for (uint32_t id = MC_STACK_FIRST; id < mc_own_region.areas[MC_AREA_STACKS].count; id++) {
+        const struct mc_region_stack *stack = mc_area_record(MC_AREA_STACKS, id);
+        uint32_t frame = stack->frame, depth = 0;
+        while (frame && depth <= stack->depth) {
+            REQUIRE(frame < mc_own_region.areas[MC_AREA_FRAMES].count);
+            const struct mc_region_frame *record = mc_area_record(MC_AREA_FRAMES, frame);
+            REQUIRE(record->parent < frame);
+            frame = record->parent;
+            depth++;
+        }
+        REQUIRE_EQUAL(depth, stack->depth);
+    }
+}
+
+static void forked_busy(void *parent)
+{
+    REQUIRE_EQUAL(become_child(), 0);
+    check_records();
+    struct mc_region_counters sum = sum_of_all(); /* what nobody here holds is not counted */
+    REQUIRE_EQUAL(sum.allocs - sum.frees, HELD);
+    check_live();
+    for (uint64_t i = 0; i < 2000; i++)
+        mc_counters_in((unsigned)i % 10, intern(10000 + i), 1, 1);
+    sum = sum_of_all();
+    REQUIRE_EQUAL(sum.allocs - sum.frees, HELD + 2000);
+    mc_region_remove();
+    REQUIRE(exists((pid_t)(uint64_t)parent));
+}
+
+static void fork_busy(void)
+{
+    pthread_t threads[THREADS];
+    char text[1024];
+    trace(64 << 20);
+    hold_some();
+    for (uint64_t i = 0; i < THREADS; i++)
+        REQUIRE(!pthread_create(&threads[i], 0, intern_always, (void *)i));
+    for (uint64_t i = 0; i < test_scale(40); i++)
+        REQUIRE_EQUAL(in_child(forked_busy, text, sizeof(text)), 0);
+    __atomic_store_n(&fork_stop, 1, __ATOMIC_RELAXED);
+    for (unsigned i = 0; i < THREADS; i++)
+        pthread_join(threads[i], 0);
 }
 
 static void forked_nothing(void *parent)
@@ -761,6 +827,7 @@ static const struct test_case cases[] = {
     {"resets", resets, 0},
     {"tags", tags, 0},
     {"region_fork_copies", fork_copies, 0},
+    {"region_fork_busy", fork_busy, 0},
     {"region_fork_fails", fork_fails, 0},
     {"region_fork_shares_nothing", fork_shares_nothing, 0},
     {"region_vfork_exit", vfork_exit, 0},

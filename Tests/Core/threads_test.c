@@ -199,6 +199,54 @@ static void handed_over(void)
     REQUIRE(totals.reserved < 256 << 20); /* what was freed was used again */
 }
 
+/* The program's own lists look like the heap's: each new node points at an object that another
+ * thread is freeing just then, in a span that has purged parts. None of it is a double free. */
+static void *consume_plainly(void *argument)
+{
+    (void)argument;
+    for (uint64_t i = 0; i < rounds; i++) {
+        void *object;
+        while (!(object = __atomic_exchange_n(&queue[i % QUEUE], 0, __ATOMIC_ACQUIRE)))
+            sched_yield();
+        mc_free(object);
+    }
+    return 0;
+}
+
+static void linked_nodes(void)
+{
+    enum { SIZE = 64, NODES = 1000 };
+    static void *kept[NODES];
+    pthread_t thread;
+    rounds = test_scale(3000000);
+    start(&thread, 1, consume_plainly);
+    for (uint64_t i = 0; i < rounds; i++) {
+        if (i % 5000 == 0) { /* pages with free slots only, between others */
+            for (unsigned k = 0; k < NODES; k++)
+                kept[k] = mc_alloc(SIZE);
+            for (unsigned k = 0; k < NODES; k++)
+                if (k % 150)
+                    mc_free(kept[k]);
+            mc_heap_trim();
+            for (unsigned k = 0; k < NODES; k += 150)
+                mc_free(kept[k]);
+        }
+        while (__atomic_load_n(&queue[i % QUEUE], __ATOMIC_ACQUIRE))
+            sched_yield();
+        void *object = mc_alloc(SIZE), *nodes[8];
+        __atomic_store_n(&queue[i % QUEUE], (struct object *)object, __ATOMIC_RELEASE);
+        for (unsigned k = 0; k < 8; k++) {
+            nodes[k] = mc_alloc(SIZE);
+            *(void **)nodes[k] = object;
+        }
+        for (unsigned k = 0; k < 8; k++)
+            mc_free(nodes[k]);
+    }
+    join(&thread, 1);
+    mc_heap_trim();
+    mc_heap_check();
+}
+
 /* -- threads that end ---------------------------------------------------------------------- */
 
 static void *make_some(void *argument)
@@ -548,6 +596,7 @@ static void forks_in_handlers(void)
 static const struct test_case cases[] = {
     {"exchanges", exchanges, 0},
     {"handed_over", handed_over, 0},
+    {"linked_nodes", linked_nodes, 0},
     {"short_threads", short_threads, 0},
     {"adoption", adoption, 0},
     {"only_frees", only_frees, 0},
