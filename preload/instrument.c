@@ -11,7 +11,7 @@
 int mc_has_tag(const void *object)
 {
     const struct mc_span *span = mc_span_of(object);
-    return span && span->flags & MC_SPAN_TAGGED;
+    return span && mc_load(&span->flags) & MC_SPAN_TAGGED;
 }
 
 /* A signal handler that allocates while its thread is in the middle of accounting goes untraced:
@@ -33,14 +33,22 @@ static int tracing(void)
     uint32_t only = mc_load(&mc_own_region.only_pid);
     if (unlikely(only) && only != mc_own_region.pid)
         return 0; /* a forked child that shares this region is meant */
-    return armed & MC_ARMED_TRACE && !busy && mc_trace_ready();
+    if (!(armed & MC_ARMED_TRACE))
+        return 0;
+    if (unlikely(busy)) {
+        mc_trace_untraced();
+        return 0;
+    }
+    return mc_trace_ready();
 }
 
 /* Accounts the object to the stack that asked for it. */
 static void trace(void *object, size_t requested)
 {
-    if (!mc_tag_settable(object))
+    if (!mc_tag_settable(object)) {
+        mc_trace_untraced();
         return;
+    }
     busy = 1;
     unsigned thread = mc_thread_number();
     size_t usable = mc_usable_size(object, "malloc()");

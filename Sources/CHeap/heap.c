@@ -161,7 +161,7 @@ static struct mc_span *span_of_live(const void *object, const char *caller)
     if (unlikely((uint64_t)(product >> 64) >= mc_load(&span->fresh)))
         mc_panic(caller, object, "invalid pointer: never allocated");
     int looks_free = mc_load(&((const struct mc_slot *)object)->mark) == span->mark;
-    if (unlikely(looks_free || mc_load(&span->purged)) && mc_span_has_free(span, object))
+    if (unlikely(looks_free) ? mc_span_has_free(span, object) : mc_trim_is_purged(span, object))
         mc_panic(caller, object, "double free");
     return span;
 }
@@ -177,7 +177,7 @@ static void untag(struct mc_span *span)
         if (mc_load(&tags[i]))
             return;
     }
-    span->flags &= (uint8_t)~MC_SPAN_TAGGED;
+    mc_span_clear_flag(span, MC_SPAN_TAGGED);
     mc_span_set_local(span);
 }
 
@@ -204,7 +204,7 @@ static void release(void *object, struct mc_thread *keeper)
     if (unlikely(mc_os_forked()))
         mc_heap_notice_fork();
     struct mc_span *span = span_of_live(object, "free()");
-    if (span->flags & MC_SPAN_TAGGED)
+    if (mc_load(&span->flags) & MC_SPAN_TAGGED)
         take_tag(object);
     if (span->state != MC_SPAN_CLASS) {
         mc_large_free(keeper, span, object);

@@ -63,7 +63,7 @@ _Static_assert(MC_DIRECT_MAX == 1024, "a class ends there, so that direct[] is o
 
 static void take_current(struct mc_thread *self, struct mc_span *span)
 {
-    span->flags |= MC_SPAN_CURRENT;
+    mc_span_set_flag(span, MC_SPAN_CURRENT);
     span->used++;
     self->current[span->class_index] = (uint64_t)span;
     point_direct(self, span->class_index, span);
@@ -77,7 +77,7 @@ static struct mc_span *drop_current(struct mc_thread *self, unsigned class_index
         return 0;
     self->current[class_index] = (uint64_t)&mc_span_none;
     point_direct(self, class_index, &mc_span_none);
-    span->flags &= (uint8_t)~MC_SPAN_CURRENT;
+    mc_span_clear_flag(span, MC_SPAN_CURRENT);
     span->used--;
     return span;
 }
@@ -91,7 +91,7 @@ static int has_more(const struct mc_span *span)
 
 static void set_full(struct mc_span *span)
 {
-    span->flags |= MC_SPAN_FULL;
+    mc_span_set_flag(span, MC_SPAN_FULL);
     mc_span_set_local(span);
 }
 
@@ -103,14 +103,14 @@ static void put_empty(struct mc_thread *self, struct mc_span *span)
         mc_span_unmake(span);
         return;
     }
-    span->flags |= MC_SPAN_KEPT;
+    mc_span_set_flag(span, MC_SPAN_KEPT);
     *kept = (uint64_t)span;
 }
 
 void mc_refill_span_freed(struct mc_thread *self, struct mc_span *span)
 {
     if (span->flags & MC_SPAN_FULL) {
-        span->flags &= (uint8_t)~MC_SPAN_FULL;
+        mc_span_clear_flag(span, MC_SPAN_FULL);
         mc_span_set_local(span);
         push(self, span);
     }
@@ -223,7 +223,7 @@ static struct mc_span *next_span(struct mc_thread *self, unsigned class_index)
     span = at(self->kept[class_index]);
     if (span) {
         self->kept[class_index] = 0;
-        span->flags &= (uint8_t)~MC_SPAN_KEPT;
+        mc_span_clear_flag(span, MC_SPAN_KEPT);
         return span;
     }
     span = adopt(self, class_index);

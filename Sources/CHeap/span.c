@@ -35,7 +35,7 @@ static struct mc_span *make_struct(void)
         else if (!mc_os_release(fresh, size))
             mc_sub(&mc_root()->metadata_bytes, size);
     } while (!mc_swap_if(&mc_root()->span_count, &number, number + 1));
-    struct mc_span *first = (struct mc_span *)mc_span_pools[number / MC_SPAN_POOL_COUNT].start;
+    struct mc_span *first = (struct mc_span *)mc_load(&mc_span_pools[number / MC_SPAN_POOL_COUNT].start);
     return first + number % MC_SPAN_POOL_COUNT;
 }
 _Static_assert(MC_SPAN_POOL_COUNT * sizeof(struct mc_span) > MC_META_CHUNK / 4,
@@ -137,7 +137,7 @@ int mc_span_carve(struct mc_span *span)
     }
     slot->mark = span->mark;
     slot->next = 0;
-    span->fresh += count;
+    mc_store(&span->fresh, span->fresh + count);
     span->free = first;
     return 1;
 }
@@ -199,8 +199,11 @@ static int list_has(const struct mc_span *span, uint64_t list, const void *slot)
 
 int mc_span_has_free(const struct mc_span *span, const void *slot)
 {
-    return mc_trim_is_purged(span, slot) || list_has(span, mc_load(&span->free), slot)
-           || list_has(span, mc_remote_slot(mc_load(&span->remote)), slot);
+    int found = mc_trim_is_purged(span, slot) || list_has(span, mc_load(&span->free), slot)
+                || list_has(span, mc_remote_slot(mc_load(&span->remote)), slot);
+    /* A list that changed underfoot may have led through a live object that points here; but then
+     * this slot is live too, and its mark is no more than a coincidence that does not last. */
+    return found && mc_load_acquire(&((const struct mc_slot *)slot)->mark) == span->mark;
 }
 
 void mc_span_check(const struct mc_span *span)

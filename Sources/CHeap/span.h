@@ -34,6 +34,17 @@ void mc_span_notify(struct mc_span *span);
 /* Owner: takes what others freed back to `free`; the span was taken off `notified` just before. */
 void mc_span_collect(struct mc_span *span);
 
+/* `flags` are read by other threads that free; they are the owner's to change. */
+static inline void mc_span_set_flag(struct mc_span *span, unsigned flag)
+{
+    mc_store(&span->flags, (uint8_t)(span->flags | flag));
+}
+
+static inline void mc_span_clear_flag(struct mc_span *span, unsigned flag)
+{
+    mc_store(&span->flags, (uint8_t)(span->flags & ~flag));
+}
+
 /* Sets `local` after a change of flags, `purged` or owner. */
 static inline void mc_span_set_local(struct mc_span *span)
 {

@@ -27,7 +27,7 @@ static void add_span(struct mc_span *span, void *context)
     struct mc_heap_totals *totals = context;
     uint64_t live = mc_load(&span->used);
     if (span->state == MC_SPAN_CLASS) {
-        uint64_t held = mc_remote_count(mc_load(&span->remote)) + !!(span->flags & MC_SPAN_CURRENT);
+        uint64_t held = mc_remote_count(mc_load(&span->remote)) + !!(mc_load(&span->flags) & MC_SPAN_CURRENT);
         live = live > held ? live - held : 0;
         totals->cached += (span->slot_count - live) * span->slot_size;
     }
@@ -58,7 +58,7 @@ struct tag_walk {
 static void visit_tags(struct mc_span *span, void *context)
 {
     struct tag_walk *walk = context;
-    if (!(span->flags & MC_SPAN_TAGGED))
+    if (!(mc_load(&span->flags) & MC_SPAN_TAGGED))
         return;
     if (span->state != MC_SPAN_CLASS) {
         if (span->tag)

@@ -62,7 +62,7 @@ int mc_tag_set(void *slot, size_t requested, uint64_t tag)
     if (span->state != MC_SPAN_CLASS)
         span->requested = requested;
     if (!(span->flags & MC_SPAN_TAGGED)) {
-        span->flags |= MC_SPAN_TAGGED;
+        mc_span_set_flag(span, MC_SPAN_TAGGED);
         if (span->state == MC_SPAN_CLASS)
             mc_span_set_local(span);
     }

@@ -18,13 +18,19 @@ int mc_trace_ready(void)
     uint32_t seen = mc_load_acquire(&state);
     if (likely(seen == READY))
         return 1;
-    if (seen != NONE || !mc_swap_if(&state, &seen, MAKING))
-        return 0;
-    int good = !mc_areas_make();
-    mc_store_release(&state, good ? READY : IMPOSSIBLE); /* pairs with the load above */
+    int good = 0;
+    if (seen == NONE && mc_swap_if(&state, &seen, MAKING)) {
+        good = !mc_areas_make();
+        mc_store_release(&state, good ? READY : IMPOSSIBLE); /* pairs with the load above */
+    }
     if (!good)
-        mc_add(&mc_own_region.untagged_allocs, 1);
+        mc_trace_untraced();
     return good;
+}
+
+void mc_trace_untraced(void)
+{
+    mc_add(&mc_own_region.untagged_allocs, 1);
 }
 
 int mc_trace_has_rows(void)
@@ -114,7 +120,7 @@ void mc_trace_count_out(unsigned thread, uint64_t tag, size_t usable, size_t req
 void mc_trace_count_undo(unsigned thread, uint64_t tag, size_t usable, size_t requested)
 {
     mc_trace_count_out(thread, tag, usable, requested);
-    mc_add(&mc_own_region.untagged_allocs, 1);
+    mc_trace_untraced();
 }
 
 void mc_trace_recount(uint64_t tag, uint64_t usable, uint64_t requested, void *context)

@@ -46,7 +46,8 @@ int mc_region_create(const struct mc_region_options *options, const char **faile
 /* At exit. Does nothing in a forked child that has no region of its own. */
 void mc_region_remove(void);
 
-/* 1 once the areas are there; tries to make them on the first call after a new region. */
+/* 1 once the areas are there; tries to make them on the first call after a new region. To be called
+ * for each allocation that is to be traced. */
 int mc_trace_ready(void);
 
 /* Accounts an object to the stack that the caller was called from, our own frames left out, and
@@ -57,6 +58,10 @@ uint64_t mc_trace_count_in(unsigned thread, size_t usable, size_t requested, int
 #define MC_REQUESTED_IN_TAG UINT64_MAX
 
 void mc_trace_count_out(unsigned thread, uint64_t tag, size_t usable, size_t requested);
+
+/* An allocation went untraced while tracing was on: counted, so that the report can say so.
+ * mc_trace_ready() counts its own refusals. */
+void mc_trace_untraced(void);
 
 /* The tag of an object could not be kept: takes back what mc_trace_count_in() counted. */
 void mc_trace_count_undo(unsigned thread, uint64_t tag, size_t usable, size_t requested);
