@@ -99,7 +99,7 @@ static void inner_pointers(void)
         size_t usable = mc_usable_size(place, "");
         dies(place + 1, inside);
         dies(place + 8, inside);
-        dies(place + (usable / 2 / 16 * 16 ? usable / 2 / 16 * 16 : 4),
+        dies(place + (usable >= 32 ? usable / 2 / 16 * 16 : 4),
              usable > MC_SMALL_MAX ? "invalid pointer" : inside);
         dies(place + usable - 1, usable > MC_SMALL_MAX ? "invalid pointer" : inside);
         mc_free(place);

@@ -37,21 +37,45 @@ flags=(-std=gnu17 -g -Wall -Wextra -Werror -fno-builtin -I"$here")
 for layer in CRegion/include CBase/include CHeap/include CTrace/include; do
     flags+=(-I"$sources/$layer")
 done
-harness=("$here/test.c" "$here/hooks.c")
-base=("$sources"/CBase/*.c)
-heap=(-iquote "$sources/CHeap" "$sources"/CHeap/*.c) # its limits.h is not <limits.h>
-trace=(-iquote "$sources/CTrace" "$sources"/CTrace/*.c)
-
-# The same heap on a kernel that a test can make fail.
-faulty=("$here/os_faulty.c")
-for file in "${base[@]}"; do [[ $file == */os.c ]] || faulty+=("$file"); done
-
-# build NAME SOURCE...: $compiler makes $out/NAME-$variant, unless that is newer than all sources.
-build() {
-    local program=$out/$1-$variant
+# compile LAYER FILE...: $compiler makes $objects/LAYER-FILE.o of each, two at a time.
+compile() {
+    local layer=$1 file
     shift
-    "${compiler[@]}" "${flags[@]}" "$@" -lpthread -o "$program" 2>"$program.err" && return 0
-    echo "not ok core/build ${program##*/}: $(grep -m 1 -E 'error|undefined' "$program.err")"
+    for file in "$@"; do
+        # A layer's own folder is for "quotes" only: CHeap's limits.h is not <limits.h>.
+        "${compiler[@]}" "${flags[@]}" -iquote "${file%/*}" -c "$file" \
+            -o "$objects/$layer-$(basename "$file" .c).o" 2>>"$objects/errors" &
+        while (($(jobs -pr | wc -l) >= 2)); do wait -n; done
+    done
+    wait
+}
+
+compile_all() {
+    objects=$out/$variant
+    rm -rf "$objects"
+    mkdir -p "$objects"
+    compile harness "$here/test.c"
+    compile hooks "$here/hooks.c"
+    compile faulty "$here/os_faulty.c"
+    compile base "$sources"/CBase/*.c
+    compile heap "$sources"/CHeap/*.c
+    compile trace "$sources"/CTrace/*.c
+    heap=("$objects"/harness-*.o "$objects"/hooks-*.o "$objects"/base-*.o "$objects"/heap-*.o)
+    trace=("$objects"/harness-*.o "$objects"/base-*.o "$objects"/trace-*.o)
+    # The same heap on a kernel that a test can make fail.
+    faulty=("$objects"/faulty-*.o)
+    local object
+    for object in "${heap[@]}"; do [[ $object == */base-os.o ]] || faulty+=("$object"); done
+    grep -E -m 1 'error' "$objects/errors" | sed 's/^/# /'
+}
+
+# build NAME OBJECT...: makes $out/NAME-$variant of Tests/Core/NAME_test.c and these.
+build() {
+    local program=$out/$1-$variant source=$here/$1_test.c
+    shift
+    "${compiler[@]}" "${flags[@]}" -iquote "$sources/CHeap" -iquote "$sources/CTrace" "$source" "$@" \
+        "${link[@]}" -lpthread -o "$program" 2>"$program.err" && return 0
+    echo "not ok core/build ${program##*/}: $(grep -m 1 -E 'error|undefined|No such' "$program.err")"
     failed=1
     return 1
 }
@@ -65,33 +89,39 @@ run() {
 }
 
 usual() {
-    build parts "$here/parts_test.c" "${harness[@]}" "${base[@]}" "${heap[@]}" && run parts
-    build model "$here/model_test.c" "${harness[@]}" "${base[@]}" "${heap[@]}" && run model
-    build threads "$here/threads_test.c" "${harness[@]}" "${base[@]}" "${heap[@]}" && run threads
-    build faults "$here/faults_test.c" "${harness[@]}" "${faulty[@]}" "${heap[@]}" && run faults
-    build region "$here/region_test.c" "$here/test.c" "${base[@]}" "${trace[@]}" && run region
-    build misuse "$here/misuse_test.c" "${harness[@]}" "${base[@]}" "${heap[@]}" && run misuse
+    compile_all
+    build parts "${heap[@]}" && run parts
+    build model "${heap[@]}" && run model
+    build misuse "${heap[@]}" && run misuse
+    build threads "${heap[@]}" && run threads
+    build faults "${faulty[@]}" && run faults
+    build region "${trace[@]}" && run region
 }
 
-# ThreadSanitizer has to see memory go and come back, so its heap is on libc's mmap.
+# ThreadSanitizer has to see memory go and come back, so its heap is on libc's mmap. It does not see
+# the kernel mark a dead thread's mutex: cases where structs change hands before a join are left out.
 concurrent() {
-    build parts "$here/parts_test.c" "${harness[@]}" "${faulty[@]}" "${heap[@]}" &&
-        run parts bitmap_threads pool_threads page_map_threads arena_threads
-    build threads "$here/threads_test.c" "${harness[@]}" "${faulty[@]}" "${heap[@]}" &&
-        run threads exchanges handed_over adoption only_frees
-    build region "$here/region_test.c" "$here/test.c" "${base[@]}" "${trace[@]}" &&
-        run region index_threads stack_threads counter_threads
+    compile_all
+    build parts "${faulty[@]}" && run parts bitmap_threads pool_threads page_map_threads arena_threads
+    build threads "${faulty[@]}" && run threads exchanges handed_over linked_nodes adoption only_frees
+    build region "${trace[@]}" && run region index_threads stack_threads counter_threads
 }
 
 for variant in "${variants[@]}"; do
     unset TEST_SLOW
+    link=()
     case $variant in
     clang) compiler=(clang -O2) && usual ;;
-    gcc) compiler=(gcc -O2) && usual ;;
+    gcc)
+        export TEST_SLOW=1 # the same code from another compiler: a shorter look
+        compiler=(gcc -O2)
+        usual
+        ;;
     asan)
         export TEST_SLOW=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
         export ASAN_OPTIONS=detect_leaks=0:handle_abort=0:abort_on_error=0
-        compiler=(clang -O1 -fuse-ld=lld -fsanitize=address,undefined -fno-sanitize-recover=all)
+        link=(-fuse-ld=lld)
+        compiler=(clang -O1 -fsanitize=address,undefined -fno-sanitize-recover=all)
         usual
         ;;
     tsan)
