@@ -23,27 +23,43 @@ struct Census {
         return [0, ownNamespace].contains(header.pidNamespace) || ownNamespace == initial
     }
 
+    private enum Answer { case yes, perhaps, no }
+
     mutating func owner(of entry: RegionEntry) -> Int32? {
-        if isOwner(entry.header.pid, of: entry) { return entry.header.pid }
+        let here = entry.header.pid
+        let answer = isOwner(here, of: entry)
+        if answer == .yes { return here }
         if byInnerPid == nil { byInnerPid = Self.foreignProcesses() }
-        let others = byInnerPid?[entry.header.pid] ?? []
-        return others.first { isOwner($0, of: entry) }
+        let others = (byInnerPid?[here] ?? []).filter { $0 != here }
+        let answers = others.map { (pid: $0, answer: isOwner($0, of: entry)) }
+        // One that is seen to map the file comes before any that may not be looked into.
+        if let sure = answers.first(where: { $0.answer == .yes }) { return sure.pid }
+        if answer == .perhaps { return here }
+        return answers.first { $0.answer == .perhaps }?.pid
     }
 
-    private func isOwner(_ pid: Int32, of entry: RegionEntry) -> Bool {
+    private func isOwner(_ pid: Int32, of entry: RegionEntry) -> Answer {
         guard pid > 0, let status = ProcessStatus(pid: pid), !status.isEnding,
             status.innerPid == entry.header.pid,
-            status.startNanoseconds <= entry.header.startNanoseconds.plus(Self.tick)
-        else { return false }
+            status.startNanoseconds <= entry.header.startNanoseconds.plus(Self.tick),
+            Self.mayBeIn(entry.header.pidNamespace, theirs: Self.namespace(of: "\(pid)"))
+        else { return .no }
         // A process is not asked twice: one that kept a region of its own pid maps the new one.
-        guard let mappings = FileMapping.shared(of: pid) else { return entry.generation == 0 }
-        return mappings.contains {
-            $0.inode == entry.file.inode
-                && ($0.device == entry.file.device || entry.file.path.hasSuffix($0.path))
+        guard let mappings = FileMapping.shared(of: pid) else {
+            return entry.generation == 0 ? .perhaps : .no
         }
+        return mappings.contains { $0.isOf(entry.file) } ? .yes : .no
     }
 
-    private static func namespace(of pid: String) -> UInt64 {
+    /// A process whose namespace can't be seen is one of memctl's own, if of any.
+    ///
+    /// Numbers mean nothing across namespaces: every container has a process 1.
+    static func mayBeIn(_ namespace: UInt64, theirs: UInt64, own: UInt64 = ownNamespace) -> Bool {
+        guard namespace != 0 else { return true }
+        return theirs != 0 ? theirs == namespace : own == 0 || own == namespace
+    }
+
+    static func namespace(of pid: String) -> UInt64 {
         var status = stat()
         return fstatat(AT_FDCWD, "/proc/\(pid)/ns/pid", &status, 0) == 0 ? UInt64(status.st_ino) : 0
     }

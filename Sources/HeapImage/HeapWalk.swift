@@ -120,13 +120,15 @@ package struct HeapWalk: Sendable {
         guard root.pool_count > 0 else { return }
         var pools = [mc_heap_pool](repeating: mc_heap_pool(), count: Int(root.pool_count))
         try memory.load(into: &pools, from: root.pools)
-        var total: UInt64 = 0
+        // The first `span_count` structs were used so far; a pool has room for more.
+        var left = root.span_count
+        guard left <= UInt64(Self.spanLimit) else { throw .damagedHeap(why: "\(left) spans") }
         for pool in pools {
-            total = total.plus(pool.count)
-            guard total <= UInt64(Self.spanLimit) else { throw .damagedHeap(why: "\(total) spans") }
+            let used = min(pool.count, left)
+            left -= used
             var first: UInt64 = 0
-            while first < pool.count {
-                let count = min(pool.count - first, 4096)
+            while first < used {
+                let count = min(used - first, 4096)
                 try readSpans(
                     memory, at: pool.start &+ first * UInt64(MemoryLayout<mc_span>.size),
                     count: Int(count))

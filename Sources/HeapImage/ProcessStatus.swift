@@ -64,6 +64,13 @@ package struct FileMapping: Equatable, Sendable {
     package var inode: UInt64
     package var path: String
 
+    /// Does it map that file?
+    ///
+    /// Some file systems show another device in maps than in stat(2).
+    func isOf(_ file: RegionFile) -> Bool {
+        inode == file.inode && (device == file.device || file.path.hasSuffix(path))
+    }
+
     /// The shared mappings of a process; nil when it may not be asked.
     package static func shared(of pid: Int32) -> [FileMapping]? {
         guard let text = Descriptor.contents(of: "/proc/\(pid)/maps", limit: 1 << 28) else {

@@ -19,11 +19,18 @@ package struct RegionEntry: Sendable {
     package var root: String
     /// Of an earlier process with the same pid: its number, else 0.
     package var generation: Int
+    /// The process whose region this really is; nil: its own. See RegionDirectory.sharers(of:).
+    package var owner: Int32?
+
+    package var isShared: Bool { owner != nil }
 
     package var livePid: Int32? {
         if case .alive(let pid) = state { return pid }
         return nil
     }
+
+    /// Left by a process that ended as usual but could not remove it: nobody wants it any more.
+    package var isLeftover: Bool { livePid == nil && header.ending == .removable }
 
     /// The number to name the process by: here if it lives, else as it knew itself.
     package var pid: Int32 { livePid ?? header.pid }
@@ -77,6 +84,7 @@ package struct RegionDirectory {
             throw LiveProcess.denial(pid: pid)
         }
         var failure: HeapImageError?
+        var shared: RegionEntry?
         for mapping in mappings where mapping.offset == 0 {
             let isDeleted = mapping.path.hasSuffix(" (deleted)")
             let name = mapping.path.split(separator: "/").last.map(String.init) ?? ""
@@ -85,22 +93,22 @@ package struct RegionDirectory {
             }
             // The name as the process sees it; a region that lost its name is reached by its range.
             let range = String(mapping.start, radix: 16) + "-" + String(mapping.end, radix: 16)
-            for path in [
-                mapping.path, "/proc/\(pid)/root" + mapping.path, "/proc/\(pid)/map_files/" + range,
-            ] {
+            let kernelsLink = "/proc/\(pid)/map_files/" + range
+            for path in [mapping.path, "/proc/\(pid)/root" + mapping.path, kernelsLink] {
                 do throws(HeapImageError) {
-                    let file = try RegionFile(path: path)
+                    let file = try RegionFile(path: path, following: path == kernelsLink)
                     guard file.inode == mapping.inode else { continue }
-                    let header = try file.header()
-                    return RegionEntry(
-                        file: file, header: header, state: .alive(pid: pid),
-                        root: Self.root(of: pid), generation: 0)
+                    let entry = try Self.entry(file, of: status)
+                    if !entry.isShared { return entry }
+                    shared = shared ?? entry
+                    break
                 } catch {
                     if case .cannotOpen(_, ENOENT) = error { continue }
                     failure = failure ?? error
                 }
             }
         }
+        if let shared { return shared }
         throw failure ?? .notPreloaded(pid: pid)
     }
 
@@ -147,7 +155,7 @@ package struct RegionDirectory {
         let header = try file.header()
         let name = path.split(separator: "/").last.map(String.init) ?? path
         var entry = RegionEntry(
-            file: file, header: header, state: header.didExit ? .exited : .dead, root: root,
+            file: file, header: header, state: header.ending == .none ? .dead : .exited, root: root,
             generation: Self.generation(of: name) ?? 0)
         if let pid = census.owner(of: entry) {
             entry.state = .alive(pid: pid)
@@ -187,7 +195,7 @@ package struct RegionDirectory {
     }
 
     /// "" for a process that sees the same files as memctl.
-    private static func root(of pid: Int32) -> String {
+    static func root(of pid: Int32) -> String {
         let theirs = Descriptor.link(at: "/proc/\(pid)/ns/mnt")
         let isSame = theirs == nil || theirs == Descriptor.link(at: "/proc/self/ns/mnt")
         let directory = Descriptor.link(at: "/proc/\(pid)/root")

@@ -27,13 +27,19 @@ package final class RegionFile: RegionBytes, @unchecked Sendable {
     /// Owner of the file; the process may name somebody else.
     package let owner: UInt32
     private let access: Int32
+    private let following: Bool
     /// nil while it rests.
     private var descriptor: Descriptor?
 
-    /// Opens a regular file that belongs to the caller, or to anybody when the caller is root.
-    package init(path: String, forWriting: Bool = false) throws(HeapImageError) {
+    /// Opens a regular file.
+    ///
+    /// `following` is for the kernel's own links in /proc alone.
+    package init(
+        path: String, forWriting: Bool = false, following: Bool = false
+    ) throws(HeapImageError) {
         access = forWriting ? O_RDWR : O_RDONLY
-        let file = try Descriptor(opening: path, access)
+        self.following = following
+        let file = try Descriptor(opening: path, access, following: following)
         self.path = path
         let status = try file.status()
         guard status.st_mode & S_IFMT == S_IFREG else {
@@ -45,14 +51,24 @@ package final class RegionFile: RegionBytes, @unchecked Sendable {
         descriptor = file
     }
 
-    /// Closes the file until it is read again: a list of thousands needs no thousands of descriptors.
+    /// The same file, to be steered.
+    package func forWriting() throws(HeapImageError) -> RegionFile {
+        let file = try RegionFile(path: path, forWriting: true, following: following)
+        // Another process may have got the number, and made a file of that name, meanwhile.
+        guard file.device == device, file.inode == inode else {
+            throw .cannotOpen(path: path, code: ENOENT)
+        }
+        return file
+    }
+
+    /// Closes the file until it is read again: a list of thousands needs no thousands of them.
     func rest() {
         descriptor = nil
     }
 
     private func file() throws(HeapImageError) -> Descriptor {
         if let descriptor { return descriptor }
-        let file = try Descriptor(opening: path, access)
+        let file = try Descriptor(opening: path, access, following: following)
         let status = try file.status()
         guard UInt64(status.st_dev) == device, UInt64(status.st_ino) == inode else {
             throw .cannotOpen(path: path, code: ENOENT)
@@ -77,6 +93,11 @@ package final class RegionFile: RegionBytes, @unchecked Sendable {
     package func setArmed(_ armed: Bool) throws(HeapImageError) {
         let value = armed ? UInt8(MC_ARMED_TRACE) : 0
         try store(value, at: MemoryLayout<mc_region>.offset(of: \.armed))
+    }
+
+    /// Of the processes that share the page the only one that is armed; 0: all are.
+    package func setOnlyPid(_ pid: Int32) throws(HeapImageError) {
+        try store(UInt32(bitPattern: pid), at: MemoryLayout<mc_region>.offset(of: \.only_pid))
     }
 
     package func setDepth(_ depth: UInt32) throws(HeapImageError) {

@@ -13,10 +13,21 @@ package struct RegionHeader: Equatable, Sendable {
         package var count: UInt64
     }
 
+    package enum Ending: Sendable {
+        /// Lives, or was killed.
+        case none
+        /// A normal end, with the wish that the trace stays.
+        case kept
+        /// A normal end of a process that may not remove its own region: anybody may.
+        case removable
+    }
+
     package static let version = UInt32(MC_REGION_VERSION)
 
     // Control words.
     package var isArmed: Bool
+    /// Inner pid of the forked child that is armed alone; 0: all that share the page are.
+    package var onlyPid: Int32
     package var depth: UInt32
     package var commands: UInt64
     package var floor: UInt64
@@ -29,7 +40,8 @@ package struct RegionHeader: Equatable, Sendable {
     package var libraryStart: UInt64
     package var libraryEnd: UInt64
     package var parentPid: Int32
-    package var didExit: Bool
+    /// How it ended; an unknown value counts as kept.
+    package var ending: Ending
     package var name: String
     package var executable: String
     // Answers and counters.
@@ -76,6 +88,7 @@ package struct RegionHeader: Equatable, Sendable {
             throw .damagedRegion(path: path, why: "\(raw.shards) counter shards")
         }
         isArmed = raw.armed & UInt8(MC_ARMED_TRACE) != 0
+        onlyPid = Int32(truncatingIfNeeded: raw.only_pid)
         depth = raw.depth
         commands = raw.commands
         floor = raw.floor
@@ -87,7 +100,12 @@ package struct RegionHeader: Equatable, Sendable {
         libraryStart = raw.library_start
         libraryEnd = raw.library_end
         parentPid = Int32(truncatingIfNeeded: raw.parent_pid)
-        didExit = raw.exited != 0
+        ending =
+            switch raw.exited {
+            case 0: .none
+            case UInt32(MC_EXITED): .removable
+            default: .kept
+            }
         name = Self.text(of: raw.name).withoutDeleted
         executable = Self.text(of: raw.executable).withoutDeleted
         commandsSeen = raw.commands_seen
@@ -124,7 +142,7 @@ package struct RegionHeader: Equatable, Sendable {
 
 extension String {
     /// What /proc adds to the name of an executable that was replaced while it ran.
-    fileprivate var withoutDeleted: String {
+    var withoutDeleted: String {
         hasSuffix(" (deleted)") ? String(dropLast(10)) : self
     }
 }

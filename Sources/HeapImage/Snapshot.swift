@@ -74,7 +74,7 @@ package struct Snapshot {
 
         init(_ entry: RegionEntry) throws(HeapImageError) {
             var now = entry
-            now.header = try entry.file.header()
+            now.header = try entry.currentHeader()
             header = now.header
             stacks = try StackTable(entry.file, now.header)
             heap = Snapshot.heap(of: now)

@@ -11,16 +11,19 @@ package struct ListReport: Equatable, Sendable {
         package var usedBytes: UInt64?
         package var stacks: UInt64
         package var file: String
+        /// Whose region it shares, having none of its own; else nil.
+        package var owner: Int32?
 
         package init(
             process: ReportedProcess, uptimeNanoseconds: UInt64?, usedBytes: UInt64?,
-            stacks: UInt64, file: String
+            stacks: UInt64, file: String, owner: Int32? = nil
         ) {
             self.process = process
             self.uptimeNanoseconds = uptimeNanoseconds
             self.usedBytes = usedBytes
             self.stacks = stacks
             self.file = file
+            self.owner = owner
         }
     }
 
@@ -42,7 +45,8 @@ package struct ListReport: Equatable, Sendable {
                     process: ReportedProcess(entry),
                     uptimeNanoseconds: isAlive ? now.minus(entry.header.startNanoseconds) : nil,
                     usedBytes: isAlive ? (try? Snapshot.heap(of: entry).get())?.usedBytes : nil,
-                    stacks: entry.header.stackCount, file: entry.file.path)
+                    stacks: entry.header.stackCount, file: entry.file.path,
+                    owner: entry.owner)
             })
     }
 
@@ -56,7 +60,8 @@ package struct ListReport: Equatable, Sendable {
                 row.process.label, Layout.safe(row.process.name),
                 row.uptimeNanoseconds.map(Layout.duration) ?? "-",
                 row.usedBytes.map { "\($0)" } ?? "-", row.process.isTraced ? "on" : "off",
-                "\(row.stacks)", row.process.state.rawValue,
+                "\(row.stacks)",
+                row.process.state.rawValue + (row.owner.map { ", shares \($0)'s region" } ?? ""),
             ]
         }
         let header = ["PID", "NAME", "UPTIME", "USED", "TRACE", "STACKS", "STATE"]
@@ -80,6 +85,7 @@ package struct ListReport: Equatable, Sendable {
                         json.field("used", row.usedBytes)
                         json.field("stacks", row.stacks)
                         json.field("file", row.file)
+                        json.field("shares", row.owner.map { UInt64(clamping: $0) })
                     }
                 }
             }

@@ -113,7 +113,8 @@ extension MemoryReport {
             free: arenaBytes.minus(usedSlices),
             purgeable: walk.arenas.reduce(0) { $0.plus($1.purgeableBytes) },
             purged: walk.purgedBytes, metadata: walk.metadataBytes, tags: walk.tagBytes,
-            tracing: entry.header.ownBytes, region: (try? entry.file.extent().allocated) ?? 0,
+            tracing: entry.header.ownBytes,
+            region: entry.isShared ? 0 : (try? entry.file.extent().allocated) ?? 0,
             arenas: walk.arenas.count, threads: walk.liveThreads,
             classes: Self.classes(walk.spans), pages: pages, unsettled: walk.unsettled)
     }

@@ -34,7 +34,7 @@ package struct ReportedProcess: Equatable, Sendable {
             }
         self.init(
             pid: entry.pid, label: entry.label, name: entry.header.name,
-            executable: entry.header.executable, state: state, isTraced: entry.header.isArmed)
+            executable: entry.header.executable, state: state, isTraced: entry.isTraced)
     }
 
     /// "1234 (nginx)", and how it ended if it did.

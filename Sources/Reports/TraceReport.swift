@@ -130,7 +130,9 @@ extension TraceReport {
         var builder = RowBuilder(table: table, order: order, name: name)
         builder.choose(limit: limit) { includingZero || $0.live > 0 || $0.liveBytes > 0 }
         var overhead = Overhead()
-        overhead.region = (try? snapshot.entry.file.extent().allocated) ?? 0
+        if !snapshot.entry.isShared {
+            overhead.region = (try? snapshot.entry.file.extent().allocated) ?? 0
+        }
         overhead.tracing = header.ownBytes
         var used: Used?
         var usedUnknown: String?
@@ -146,7 +148,8 @@ extension TraceReport {
             rows: builder.rows(samples: snapshot.samples), places: builder.places,
             rowCount: builder.rowCount, total: table.total, used: used, usedUnknown: usedUnknown,
             moved: snapshot.moved, missing: Missing(header), overhead: overhead,
-            wasTraced: header.tracedSinceNanoseconds != 0 || header.holdsTrace || header.isArmed)
+            wasTraced: header.tracedSinceNanoseconds != 0 || header.holdsTrace
+                || snapshot.entry.isTraced)
     }
 }
 

@@ -64,20 +64,25 @@ struct LeakCheck: ParsableCommand {
     // MARK: A living process
 
     private func watch(for time: WatchTime) throws -> LeakReport {
-        let entry = try target.entry()
-        guard let pid = entry.livePid else { throw TargetError.notAlive(ReportedProcess(entry)) }
+        var entry = try Steering.living(target)
         // Found out now rather than at the end: may its memory be read at all?
         _ = try Snapshot.heap(of: entry).get()
-        let file = try RegionFile(path: entry.file.path, forWriting: true)
-        let before = try file.header()
-        if let depth = depth.depth { try file.setDepth(UInt32(depth)) }
-        if !before.isArmed {
-            try file.setCommands(before.commands &+ 1)
-            try file.setArmed(true)
+        let wasTraced = entry.isTraced && !entry.isShared
+        let oldDepth = entry.header.depth
+        if !wasTraced {
+            let asked = entry
+            entry = try Steering.on(asked, depth: depth.depth)
+            if entry.isShared {
+                try? Steering.off(asked)
+                throw SteeringError.noRegionYet(ReportedProcess(asked))
+            }
         }
+        let file = try entry.file.forWriting()
+        let before = try file.header()
+        if wasTraced, let depth = depth.depth { try file.setDepth(UInt32(depth)) }
         defer {
-            if !before.isArmed { try? file.setArmed(false) }
-            if depth.depth != nil { try? file.setDepth(before.depth) }
+            if !wasTraced { try? Steering.off(entry) }
+            if depth.depth != nil { try? file.setDepth(oldDepth) }
         }
         let clock = BirthClock(start: before.startNanoseconds)
         let first = clock.nextQuarter()
@@ -85,7 +90,7 @@ struct LeakCheck: ParsableCommand {
         let pause = Pause()
         try pause.sleep(until: clock.time(of: window.first))
         try pause.sleep(until: clock.time(of: window.end), saying: "watching \(entry.header.name)")
-        let (table, samples) = try window.table(entry, LiveProcess(pid: pid))
+        let (table, samples) = try window.table(entry, LiveProcess(pid: entry.pid))
         let after = try file.header()
         let names = Names(entry, try file.modules(after))
         return LeakReport(

@@ -8,7 +8,8 @@ struct List: ParsableCommand {
         abstract: "List the processes that use the memctl heap.",
         discussion: """
             What processes left that were killed stays listed while it holds a trace; `memctl \
-            forget` removes it. What holds none is removed here.
+            forget` removes it. What holds none is removed here. A forked child that was never traced \
+            shares its parent's region.
             """)
 
     @OptionGroup var output: OutputOptions
@@ -16,14 +17,17 @@ struct List: ParsableCommand {
     func run() throws {
         let directory = RegionDirectory()
         var shown: [RegionEntry] = []
-        for entry in directory.entries() {
-            if RegionDirectory.isCertainlyEnded(entry), !entry.header.holdsTrace,
-                (try? directory.remove(entry)) != nil
-            {
-                continue
-            }
+        let entries = directory.entries()
+        let sharers = directory.sharers(of: entries)
+        for entry in entries {
+            // Nobody wants what holds no trace, unless a child that lives shares it.
+            let isUseless =
+                RegionDirectory.isCertainlyEnded(entry) && !entry.header.holdsTrace
+                && !sharers.contains { $0.file.inode == entry.file.inode }
+            if entry.isLeftover || isUseless, (try? directory.remove(entry)) != nil { continue }
             shown.append(entry)
         }
+        shown += sharers
         let report = ListReport(shown, now: bootTimeNanoseconds())
         Terminal.print { text in
             switch output.format {

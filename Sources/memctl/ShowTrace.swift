@@ -27,6 +27,11 @@ struct ShowTrace: ParsableCommand {
             case .vppJSON: report.writeVPPJSON(to: &text)
             }
         }
+        if let owner = entry.owner {
+            Terminal.note(
+                "process \(ReportedProcess(entry).title) was never traced: it is a forked child that"
+                    + " shares the region of process \(owner)")
+        }
         names.noteProblems()
     }
 }

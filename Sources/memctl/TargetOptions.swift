@@ -33,7 +33,9 @@ struct TargetOptions: ParsableArguments {
         let living = Result { () throws(HeapImageError) in try directory.entry(livePid: pid) }
         switch living {
         case .failure(.noProcess), .failure(.notPreloaded):
-            let ended = directory.entries().filter { $0.livePid == nil && $0.pid == pid }
+            let ended = directory.entries().filter {
+                $0.livePid == nil && !$0.isLeftover && $0.pid == pid
+            }
             if let entry = ended.min(by: { $0.generation < $1.generation }) { return entry }
         default: break
         }
@@ -43,13 +45,18 @@ struct TargetOptions: ParsableArguments {
     static func only(of entries: [RegionEntry]) throws -> RegionEntry {
         let living = entries.filter { $0.livePid != nil }
         if living.count == 1 { return living[0] }
-        if living.isEmpty { throw TargetError.none(ended: entries.map(ReportedProcess.init)) }
+        if living.isEmpty {
+            throw TargetError.none(
+                ended: entries.filter { !$0.isLeftover }.map(ReportedProcess.init))
+        }
         throw TargetError.several(name: nil, living.map(ReportedProcess.init))
     }
 
     /// The living process of that name, else the ended one.
     static func named(_ name: String, of entries: [RegionEntry]) throws -> RegionEntry {
-        let matching = entries.filter { $0.header.name == name || $0.label == name }
+        let matching = entries.filter {
+            !$0.isLeftover && ($0.header.name == name || $0.label == name)
+        }
         let living = matching.filter { $0.livePid != nil }
         let candidates = living.isEmpty ? matching : living
         if candidates.count == 1 { return candidates[0] }

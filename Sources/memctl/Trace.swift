@@ -13,18 +13,6 @@ struct Trace: ParsableCommand {
         subcommands: [TraceOn.self, TraceOff.self, TraceReset.self])
 }
 
-/// What the three have in common: the region of a living process, opened to be steered.
-private func steer(
-    _ target: TargetOptions, _ body: (RegionFile, RegionHeader) throws -> Void
-) throws -> ReportedProcess {
-    let entry = try target.entry()
-    guard entry.livePid != nil else { throw TargetError.notAlive(ReportedProcess(entry)) }
-    let file = try RegionFile(path: entry.file.path, forWriting: true)
-    let header = try file.header()
-    try body(file, header)
-    return ReportedProcess(entry)
-}
-
 struct TraceOn: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "on", abstract: "Account every allocation to its backtrace from now on.")
@@ -33,13 +21,12 @@ struct TraceOn: ParsableCommand {
     @OptionGroup var depth: DepthOption
 
     func run() throws {
-        let process = try steer(target) { file, header in
-            // The depth is there before the first allocation that may ask for it.
-            if let depth = depth.depth { try file.setDepth(UInt32(depth)) }
-            try file.setCommands(header.commands &+ 1)
-            try file.setArmed(true)
+        let entry = try Steering.on(try Steering.living(target), depth: depth.depth)
+        let later = entry.isShared ? ", from its next allocation on" : ""
+        Terminal.print("trace on: process \(ReportedProcess(entry).title)\(later)")
+        if entry.isShared, depth.depth != nil {
+            Terminal.note("it has no region to keep --depth in before: give that once more then")
         }
-        Terminal.print("trace on: process \(process.title)")
     }
 }
 
@@ -51,11 +38,9 @@ struct TraceOff: ParsableCommand {
     @OptionGroup var target: TargetOptions
 
     func run() throws {
-        let process = try steer(target) { file, header in
-            try file.setArmed(false)
-            try file.setCommands(header.commands &+ 1)
-        }
-        Terminal.print("trace off: process \(process.title)")
+        let entry = try Steering.living(target)
+        try Steering.off(entry)
+        Terminal.print("trace off: process \(ReportedProcess(entry).title)")
     }
 }
 
@@ -68,11 +53,8 @@ struct TraceReset: ParsableCommand {
     @OptionGroup var depth: DepthOption
 
     func run() throws {
-        let process = try steer(target) { file, header in
-            if let depth = depth.depth { try file.setDepth(UInt32(depth)) }
-            try file.setFloor(header.stacks.count)
-            try file.setCommands(header.commands &+ 1)
-        }
-        Terminal.print("trace reset: process \(process.title)")
+        let entry = try Steering.living(target)
+        try Steering.reset(entry, depth: depth.depth)
+        Terminal.print("trace reset: process \(ReportedProcess(entry).title)")
     }
 }

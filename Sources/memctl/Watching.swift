@@ -55,6 +55,12 @@ struct Pause {
         sigprocmask(SIG_BLOCK, &signals, nil)
     }
 
+    /// A fiftieth of a second, for what is asked again and again.
+    static func briefly() {
+        var time = timespec(tv_sec: 0, tv_nsec: 20_000_000)
+        nanosleep(&time, nil)
+    }
+
     func sleep(until end: UInt64, saying what: String? = nil) throws {
         defer { if what != nil { Terminal.progress("") } }
         while true {
