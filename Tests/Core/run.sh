@@ -15,6 +15,7 @@ mkdir -p "$out"
 # Regions lie in memory, as in life.
 TEST_FOLDER=$(mktemp -d /dev/shm/core.XXXXXX 2>/dev/null) || TEST_FOLDER=$(mktemp -d)
 export TEST_FOLDER
+# shellcheck disable=SC2317
 cleanup() {
     rm -rf "$TEST_FOLDER"
     [[ $out == "${OUT:-}" ]] || rm -rf "$out"
@@ -121,7 +122,7 @@ for variant in "${variants[@]}"; do
         export TEST_SLOW=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
         export ASAN_OPTIONS=detect_leaks=0:handle_abort=0:abort_on_error=0
         link=(-fuse-ld=lld)
-        compiler=(clang -O1 -fsanitize=address,undefined -fno-sanitize-recover=all)
+        compiler=(clang -O1 "-fsanitize=address,undefined" -fno-sanitize-recover=all)
         usual
         ;;
     tsan)
