@@ -64,6 +64,7 @@ struct SampleHeap {
     }
 
     mutating func build() -> PieceMemory {
+        if root.span_count == 0 { root.span_count = UInt64(spans.count) }
         memory.put(root, at: 0x1000)
         memory.put([UInt64(0x2100)], at: 0x2000)
         var arena = mc_arena()
@@ -71,7 +72,8 @@ struct SampleHeap {
         memory.put(arena, at: 0x2100)
         // used, committed, dirty, aging: 9 slices used, 2 free ones still dirty
         memory.put([UInt64(0x1ff), 1, 0x7ff, 0], at: 0x2200)
-        memory.put([mc_heap_pool(start: 0x100000, count: UInt64(spans.count))], at: 0x3000)
+        // The pool has room for more than was ever used.
+        memory.put([mc_heap_pool(start: 0x100000, count: 1 << 20)], at: 0x3000)
         memory.put(spans, at: 0x100000)
         var tags = [UInt64](repeating: 0, count: 256)
         tags[4] = mc_tag_make(2, 14, 7)
@@ -172,9 +174,41 @@ struct SampleHeap {
 
     @Test func aPoolOfEndlessSpansIsRefused() {
         var sample = SampleHeap()
+        sample.root.span_count = .max
         var memory = sample.build()
         memory.put([mc_heap_pool(start: 0x100000, count: .max)], at: 0x3000)
         #expect(throws: HeapImageError.self) { try HeapWalk(memory, root: 0x1000) }
+    }
+
+    @Test func onlyStructsThatWereUsedAreWalked() throws {
+        var sample = SampleHeap()
+        sample.root.span_count = 2
+        #expect(try HeapWalk(sample.build(), root: 0x1000).spans.map(\.kind) == [.slots, .large])
+    }
+
+    @Test func spansGoOnInTheNextPool() throws {
+        var sample = SampleHeap()
+        sample.root.pool_count = 2
+        var memory = sample.build()
+        memory.put(
+            [
+                mc_heap_pool(start: 0x100000, count: 2),
+                mc_heap_pool(start: 0x100000 + 3 * 128, count: 2),
+            ], at: 0x3000)
+        sample.root.span_count = 3
+        memory.put(sample.root, at: 0x1000)
+        let walk = try HeapWalk(memory, root: 0x1000)
+        #expect(walk.spans.map(\.kind) == [.slots, .large, .huge])
+    }
+
+    /// Free, and kept by a thread: cached, not used.
+    @Test func aWaitingSpanIsFree() throws {
+        var sample = SampleHeap()
+        sample.spans[1].state = UInt8(MC_SPAN_WAITING)
+        let walk = try HeapWalk(sample.build(), root: 0x1000)
+        #expect(walk.spans.map(\.kind) == [.slots, .huge])
+        #expect(walk.usedBytes == 7 * 64 + 64 << 20)
+        #expect(walk.waitingBytes == 131072)
     }
 
     @Test func impossibleSpansAreLeftOut() throws {

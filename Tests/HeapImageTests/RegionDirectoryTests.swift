@@ -68,15 +68,12 @@ final class Folder {
         sample.header.pid = UInt32(getpid())
         sample.header.start_boottime_ns = bootTimeNanoseconds()
         sample.putHeader()
-        let path = folder.write(sample.bytes, "\(getpid())")
-        let directory = RegionDirectory(chosen: folder.path)
         // Without the mapping the pid alone is not enough.
-        #expect(try directory.entry(path: path).state == .dead)
-        let file = open(path, O_RDWR)
-        let mapped = mmap(nil, 4096, PROT_READ, MAP_SHARED, file, 0)
-        close(file)
-        defer { munmap(mapped, 4096) }
-        #expect(try directory.entry(path: path).state == .alive(pid: getpid()))
+        let path = folder.write(sample.bytes, "\(getpid())")
+        #expect(try RegionDirectory(chosen: folder.path).entry(path: path).state == .dead)
+        let mapped = MappedRegion(sample, "\(getpid())")
+        let directory = mapped.directory
+        #expect(try directory.entry(path: mapped.path).state == .alive(pid: getpid()))
         let found = try directory.entry(livePid: getpid())
         #expect(found.header.pid == getpid())
         #expect(found.state == .alive(pid: getpid()))

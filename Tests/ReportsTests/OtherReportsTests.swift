@@ -29,11 +29,24 @@ import Testing
         #expect(
             Output.text { report.writeJSON(to: &$0) } == """
                 [{"pid":12,"label":"12","name":"app","executable":"/usr/bin/app","state":"alive",\
-                "traced":true,"uptime_ms":3723000,"used":123456,"stacks":812,"file":"/r/12"},\
+                "traced":true,"uptime_ms":3723000,"used":123456,"stacks":812,"file":"/r/12",\
+                "shares":null},\
                 {"pid":7,"label":"7.1","name":"old","executable":"/bin/old","state":"exited",\
-                "traced":false,"uptime_ms":null,"used":null,"stacks":4,"file":"/r/7.1"}]
+                "traced":false,"uptime_ms":null,"used":null,"stacks":4,"file":"/r/7.1",\
+                "shares":null}]
 
                 """)
+    }
+
+    @Test func aChildWithoutARegionIsSaid() {
+        let report = ListReport([
+            ListReport.Row(
+                process: Sample.process, uptimeNanoseconds: 1_000_000_000, usedBytes: 5,
+                stacks: 0, file: "/r/10", owner: 10)
+        ])
+        #expect(
+            Output.text { report.writeText(to: &$0) }.hasSuffix("alive, shares 10's region\n"))
+        #expect(Output.text { report.writeJSON(to: &$0) }.contains(#""shares":10}"#))
     }
 
     @Test func nobodyIsSaid() {
