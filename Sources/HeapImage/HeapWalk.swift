@@ -38,6 +38,8 @@ package struct HeapWalk: Sendable {
     package private(set) var spans: [Span] = []
     package private(set) var arenas: [Arena] = []
     package private(set) var unsettled = 0
+    /// Of large spans that are free, and kept by a thread for its next request.
+    package private(set) var waitingBytes: UInt64 = 0
     package let threadCount: UInt64
     package let liveThreads: Int
     package let metadataBytes: UInt64
@@ -153,7 +155,12 @@ package struct HeapWalk: Sendable {
                     mc_span.self, at: address &+ UInt64(index * stride), zero: mc_span())
                 isSettled = Self.equal(raw[index], again[index])
             }
-            guard let span = Span(again[index]) else { continue }
+            guard let span = Span(again[index]) else {
+                if Int32(again[index].state) == Int32(MC_SPAN_WAITING) {
+                    waitingBytes = waitingBytes.plus(again[index].size)
+                }
+                continue
+            }
             if !isSettled { unsettled += 1 }
             spans.append(span)
         }

@@ -64,7 +64,7 @@ package struct FileMapping: Equatable, Sendable {
     package var inode: UInt64
     package var path: String
 
-    /// Does it map that file?
+    /// Tells whether it maps that file.
     ///
     /// Some file systems show another device in maps than in stat(2).
     func isOf(_ file: RegionFile) -> Bool {

@@ -65,7 +65,7 @@ extension RegionEntry {
         return ProcessStatus(pid: livePid)?.innerPid ?? livePid
     }
 
-    /// Will its process' next allocation be traced?
+    /// Tells whether its process' next allocation is traced.
     package var isTraced: Bool {
         header.isArmed && (header.onlyPid == 0 || header.onlyPid == innerPid)
     }
@@ -77,8 +77,9 @@ extension RegionEntry {
 }
 
 extension RegionHeader {
-    /// What a sharing child has of a region: the control words, and where the heap is. The records
-    /// are its parent's.
+    /// What a sharing child has of a region: the control words, and where the heap is.
+    ///
+    /// The records are its parent's.
     fileprivate var withoutRecords: RegionHeader {
         var header = self
         let none = Area(offset: 0, recordSize: 0, capacity: 0, count: 0)

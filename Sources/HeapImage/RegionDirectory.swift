@@ -19,7 +19,9 @@ package struct RegionEntry: Sendable {
     package var root: String
     /// Of an earlier process with the same pid: its number, else 0.
     package var generation: Int
-    /// The process whose region this really is; nil: its own. See RegionDirectory.sharers(of:).
+    /// The process whose region this really is; nil: its own.
+    ///
+    /// See RegionDirectory.sharers(of:).
     package var owner: Int32?
 
     package var isShared: Bool { owner != nil }

@@ -108,8 +108,9 @@ extension MemoryReport {
             usedCount: walk.usedCount,
             tracedSlack: isTraced ? traced.liveUsable.minus(traced.liveBytes) : nil,
             untraced: used.minus(traced.liveUsable),
-            cached: sum(slots) { UInt64($0.slotCount - $0.live).times($0.slotSize) },
-            kept: sum(slots.filter(\.isKept)) { $0.size },
+            cached: sum(slots) { UInt64($0.slotCount - $0.live).times($0.slotSize) }
+                .plus(walk.waitingBytes),
+            kept: sum(slots.filter(\.isKept)) { $0.size }.plus(walk.waitingBytes),
             free: arenaBytes.minus(usedSlices),
             purgeable: walk.arenas.reduce(0) { $0.plus($1.purgeableBytes) },
             purged: walk.purgedBytes, metadata: walk.metadataBytes, tags: walk.tagBytes,
