@@ -9,7 +9,8 @@
         t.equal(table.at("site_a").count, 1000, "count")
 
 Every test has a folder of regions of its own in memory, and its processes are ended by pid, as
-members of the process groups that it made. Failed checks raise Failed; Skip says why a test can't run here.
+members of the process groups that it made. Failed checks raise Failed; Skip says why a test can't
+run here.
 """
 
 import json

@@ -15,8 +15,7 @@ static int region;
 
 static void arm(char value)
 {
-    if (pwrite(region, &value, 1, 0) != 1)
-        _exit(10);
+    if (pwrite(region, &value, 1, 0) != 1) _exit(10);
 }
 
 static struct {
@@ -24,10 +23,7 @@ static struct {
     size_t size;
 } held[OBJECTS];
 
-static unsigned char byte_of(size_t index)
-{
-    return (unsigned char)(index * 7 + 1);
-}
+static unsigned char byte_of(size_t index) { return (unsigned char)(index * 7 + 1); }
 
 static size_t random_size(void)
 {
@@ -39,11 +35,9 @@ static void check(size_t index)
 {
     unsigned char *object = held[index].object;
     size_t size = held[index].size, usable = malloc_usable_size(object);
-    if (!object || (uintptr_t)object % 16 || usable < size)
-        _exit(11);
+    if (!object || (uintptr_t)object % 16 || usable < size) _exit(11);
     for (size_t i = 0; i < size; i += 61) {
-        if (object[i] != byte_of(index))
-            _exit(12);
+        if (object[i] != byte_of(index)) _exit(12);
     }
 }
 
@@ -53,8 +47,7 @@ static void make(size_t index)
     unsigned char *object = malloc(size);
     held[index].object = object;
     held[index].size = size;
-    if (!object)
-        _exit(13);
+    if (!object) _exit(13);
     memset(object, byte_of(index), malloc_usable_size(object));
 }
 
@@ -64,8 +57,7 @@ static void resize(size_t index)
     unsigned char *object = realloc(held[index].object, size);
     size_t kept = size < held[index].size ? size : held[index].size;
     for (size_t i = 0; i < kept; i++) {
-        if (object[i] != byte_of(index))
-            _exit(14);
+        if (object[i] != byte_of(index)) _exit(14);
     }
     held[index].object = object;
     held[index].size = size;

@@ -19,8 +19,7 @@ static unsigned kept_count;
 
 static void keep(void *object)
 {
-    if (!object)
-        _exit(3);
+    if (!object) _exit(3);
     kept[kept_count++] = object;
 }
 
@@ -38,7 +37,8 @@ SITE from_pvalloc() { EACH keep(pvalloc(SIZE)); }
 
 SITE from_posix_memalign()
 {
-    EACH {
+    EACH
+    {
         void *object;
         keep(posix_memalign(&object, ALIGN, SIZE) ? nullptr : object);
     }
@@ -70,7 +70,8 @@ SITE from_strndup() { EACH keep(strndup("many words, of which some", 9)); }
 
 SITE from_asprintf()
 {
-    EACH {
+    EACH
+    {
         char *text;
         keep(asprintf(&text, "%0199d", i) == SIZE - 1 ? text : nullptr);
     }
@@ -78,7 +79,8 @@ SITE from_asprintf()
 
 SITE from_getline(FILE *file)
 {
-    EACH {
+    EACH
+    {
         rewind(file);
         char *line = nullptr;
         size_t size = 0;
@@ -99,10 +101,10 @@ static void *wait_in_thread(void *)
 
 SITE from_pthread_create()
 {
-    EACH {
+    EACH
+    {
         pthread_t thread;
-        if (pthread_create(&thread, nullptr, wait_in_thread, nullptr))
-            _exit(3);
+        if (pthread_create(&thread, nullptr, wait_in_thread, nullptr)) _exit(3);
     }
 }
 
@@ -116,12 +118,10 @@ extern "C" __attribute__((noinline, constructor)) void from_constructor()
 
 int main(int count, char **arguments)
 {
-    if (count != 3 || pipe(ended))
-        return 64;
+    if (count != 3 || pipe(ended)) return 64;
     free(before_main);
     FILE *file = fopen(arguments[1], "r");
-    if (!file)
-        return 65;
+    if (!file) return 65;
     from_malloc();
     from_calloc();
     from_realloc();

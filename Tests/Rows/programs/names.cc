@@ -10,7 +10,8 @@
 static void *volatile kept[64];
 static unsigned kept_count;
 
-namespace shop {
+namespace shop
+{
 template <typename Item> struct Shelf {
     __attribute__((noinline)) void add(Item item)
     {
@@ -33,7 +34,7 @@ __attribute__((noinline)) void outer(size_t size)
     middle(size); // line of outer
     asm volatile("");
 }
-}
+} // namespace shop
 
 __attribute__((noinline)) static void recurse(unsigned depth)
 {

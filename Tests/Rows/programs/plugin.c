@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #ifndef NAME
-#define NAME plugin_site
+#    define NAME plugin_site
 #endif
 
 __attribute__((noinline)) void *NAME(size_t size)

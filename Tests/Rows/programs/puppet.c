@@ -53,8 +53,7 @@ static void say(const char *text)
 {
     char line[256];
     int size = snprintf(line, sizeof(line), "%s\n", text);
-    if (write(output, line, (size_t)size) != size)
-        _exit(3);
+    if (write(output, line, (size_t)size) != size) _exit(3);
 }
 
 static void say_number(const char *text, long number)
@@ -66,10 +65,9 @@ static void say_number(const char *text, long number)
 
 static void *map(size_t size)
 {
-    void *memory = mmap(0, size, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED)
-        _exit(3);
+    void *memory =
+        mmap(0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) _exit(3);
     return memory;
 }
 
@@ -117,8 +115,7 @@ static void *turn_right(unsigned turns, size_t size);
 /* As many backtraces as there are numbers: its bits tell the turns. The last turn is bit 1. */
 static void *walk(unsigned turns, size_t size)
 {
-    if (turns < 2)
-        return malloc(size);
+    if (turns < 2) return malloc(size);
     return turns % 2 ? turn_left(turns / 2, size) : turn_right(turns / 2, size);
 }
 
@@ -136,10 +133,8 @@ SITE static void *turn_right(unsigned turns, size_t size)
 
 static void add(struct set *set, void *object)
 {
-    if (!set->objects)
-        set->objects = map(OBJECTS * sizeof(void *));
-    if (!object || set->count == OBJECTS)
-        _exit(4);
+    if (!set->objects) set->objects = map(OBJECTS * sizeof(void *));
+    if (!object || set->count == OBJECTS) _exit(4);
     set->objects[set->count++] = object;
 }
 
@@ -274,10 +269,8 @@ static void *library;
 static struct set *set_named(const char *name, unsigned *number)
 {
     unsigned index = (unsigned)(name[0] - 'a');
-    if (index >= SETS || name[1])
-        _exit(4);
-    if (number)
-        *number = index;
+    if (index >= SETS || name[1]) _exit(4);
+    if (number) *number = index;
     return &sets[index];
 }
 
@@ -302,11 +295,9 @@ static void allocate(const char *how, struct set *set, unsigned number, size_t c
         raise(SIGUSR1);
         return;
     }
-    if (!strcmp(how, "dark"))
-        close_range(0, ~0u, 0);
+    if (!strcmp(how, "dark")) close_range(0, ~0u, 0);
     void *(*plugin)(size_t) = 0;
-    if (!strcmp(how, "call"))
-        plugin = (void *(*)(size_t))dlsym(library, "plugin");
+    if (!strcmp(how, "call")) plugin = (void *(*)(size_t))dlsym(library, "plugin");
     for (size_t i = 0; i < count; i++) {
         if (!strcmp(how, "realloc"))
             set->objects[set->first + i] = site_realloc(set->objects[set->first + i], size);
@@ -327,8 +318,7 @@ static void release(struct set *set, size_t count, unsigned step)
         free(set->objects[set->first]);
         set->first += step;
     }
-    if (set->first >= set->count)
-        set->first = set->count = 0;
+    if (set->first >= set->count) set->first = set->count = 0;
 }
 
 static void begin_child(const char *in, const char *out)
@@ -373,10 +363,7 @@ static void obey_set(char *words[4])
     say("done");
 }
 
-static int become(unsigned user)
-{
-    return setgid(user) || setuid(user) ? errno : 0;
-}
+static int become(unsigned user) { return setgid(user) || setuid(user) ? errno : 0; }
 
 static int obey_process(char *words[4])
 {
@@ -409,8 +396,7 @@ static int obey_process(char *words[4])
 static void obey(char *words[4])
 {
     const char *what = words[0];
-    if (obey_process(words))
-        return;
+    if (obey_process(words)) return;
     if (!strcmp(what, "open")) {
         library = dlopen(words[1], RTLD_NOW);
         say(library ? "done" : dlerror());
@@ -446,8 +432,7 @@ int main(void)
     say_number("ready", getpid());
     for (;;) {
         ssize_t got = read(input, line + used, 1);
-        if (got <= 0)
-            return 0;
+        if (got <= 0) return 0;
         if (line[used] != '\n') {
             used += used < sizeof(line) - 1;
             continue;

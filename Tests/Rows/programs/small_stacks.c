@@ -22,8 +22,7 @@ int main(void)
         return 1;
     for (unsigned i = 0; i < 50; i++) {
         pthread_t thread;
-        if (pthread_create(&thread, &attributes, work, 0) || pthread_join(thread, 0))
-            return 2;
+        if (pthread_create(&thread, &attributes, work, 0) || pthread_join(thread, 0)) return 2;
     }
     return 0;
 }

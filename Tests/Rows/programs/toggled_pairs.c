@@ -17,20 +17,11 @@ static void pairs(unsigned count)
     }
 }
 
-PHASE void pairs_before(void)
-{
-    pairs(PAIRS);
-}
+PHASE void pairs_before(void) { pairs(PAIRS); }
 
-PHASE void pairs_traced(void)
-{
-    pairs(PAIRS);
-}
+PHASE void pairs_traced(void) { pairs(PAIRS); }
 
-PHASE void pairs_after(void)
-{
-    pairs(PAIRS);
-}
+PHASE void pairs_after(void) { pairs(PAIRS); }
 
 static void arm(const char *folder, char value)
 {
@@ -46,8 +37,7 @@ static void arm(const char *folder, char value)
 
 int main(int count, char **arguments)
 {
-    if (count != 2)
-        return 64;
+    if (count != 2) return 64;
     pairs(SETTLE);
     pairs_before();
     arm(arguments[1], 1);

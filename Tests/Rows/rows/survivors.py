@@ -473,8 +473,8 @@ def hostile_region(t):
                 continue
             done = subprocess.run(
                 ["prlimit", f"--as={4 << 30}", str(t.memctl_path), *map(str, words)],
-                env={"MEMCTL_DIR": str(t.regions), "PATH": os.environ["PATH"], "DEBUGINFOD_URLS": ""},
-                capture_output=True, timeout=60)
+                env={"MEMCTL_DIR": str(t.regions), "PATH": os.environ["PATH"],
+                     "DEBUGINFOD_URLS": ""}, capture_output=True, timeout=60)
             seen.add(done.returncode)
             t.check(done.returncode in (0, 1), f"{name}: {words[0]} ended with {done.returncode}")
             if done.returncode:

@@ -27,7 +27,8 @@ def columns_and_footer(t):
     t.has(lines[0], f"process {program.pid} (puppet)", "title")
     header = next(line for line in lines if "Traceback" in line)
     t.equal(header.split(), ["Bytes", "Usable", "Count", "Sample", "Traceback"], "columns")
-    rows = [line.split() for line in lines if re.match(r" +\d+ +\d+ +\d+ +(0x[0-9a-f]+|-) *$", line)]
+    rows = [line.split() for line in lines
+            if re.match(r" +\d+ +\d+ +\d+ +(0x[0-9a-f]+|-) *$", line)]
     wanted = sorted(((count * size, count) for _, count, size in FILL), reverse=True)
     t.equal([(int(each[0]), int(each[2])) for each in rows], wanted, "rows, largest first")
     samples = [int(each[3], 16) for each in rows]

@@ -39,7 +39,8 @@ def off_costs_nothing(t):
     subprocess.run(["objcopy", "--strip-debug", t.lib, library], check=True)
     counts = {}
     for phase in ("pairs_before", "pairs_traced", "pairs_after"):
-        environment = {"LD_PRELOAD": str(library), "MEMCTL_DIR": str(t.regions), "PATH": "/usr/bin:/bin"}
+        environment = {"LD_PRELOAD": str(library), "MEMCTL_DIR": str(t.regions),
+                       "PATH": os.environ["PATH"]}
         done = subprocess.run(
             ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null",
              f"--toggle-collect={phase}", str(program), str(t.regions)],
@@ -396,7 +397,7 @@ def leak_check_leaves_no_trace(t):
         if was_on:
             t.on(program, "--depth", "7")
         for ending in (signal.SIGINT, signal.SIGTERM, None):
-            watch = t.start(t.memctl_path, "leak-check", "--for", "500ms" if ending is None else "1h",
+            watch = t.start(t.memctl_path, "leak-check", "--for", "1h" if ending else "500ms",
                             "-p", program.pid, preload=False)
             if ending and not was_on:
                 t.until(lambda: region.armed, "leak-check turns tracing on")
