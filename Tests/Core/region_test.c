@@ -536,7 +536,7 @@ static void fork_busy(void)
     hold_some();
     for (uint64_t i = 0; i < THREADS; i++)
         REQUIRE(!pthread_create(&threads[i], 0, intern_always, (void *)i));
-    for (uint64_t i = 0; i < test_scale(40); i++)
+    for (uint64_t i = 0; i < test_scale(60); i++)
         REQUIRE_EQUAL(in_child(forked_busy, text, sizeof(text)), 0);
     __atomic_store_n(&fork_stop, 1, __ATOMIC_RELAXED);
     for (unsigned i = 0; i < THREADS; i++)
@@ -827,7 +827,7 @@ static const struct test_case cases[] = {
     {"resets", resets, 0},
     {"tags", tags, 0},
     {"region_fork_copies", fork_copies, 0},
-    {"region_fork_busy", fork_busy, 0},
+    {"region_fork_busy", fork_busy, 120},
     {"region_fork_fails", fork_fails, 0},
     {"region_fork_shares_nothing", fork_shares_nothing, 0},
     {"region_vfork_exit", vfork_exit, 0},
