@@ -100,6 +100,66 @@ def fork_untraced(t):
     t.site(t.trace(program), "site_d", 10, 64)
 
 
+@row("E7_children_that_share")
+def children_that_share(t):
+    """They are listed, say whose region they share, and commands given before they next allocate
+    hold: the last one counts."""
+    program = t.puppet()
+    program.ask("alloc a 10 64")
+    children = [program.fork() for _ in range(3)]
+    for child in children:
+        child.ask("alloc a 1 64")
+    shares = {each["pid"]: each["shares"] for each in t.list()}
+    t.equal(shares, {program.pid: None} | {child.pid: program.pid for child in children}, "list")
+    t.has(t.memctl("list")[0], f"shares {program.pid}'s region")
+    t.equal(int(t.memctl("show", "total", "-p", children[0].pid)[0]), 11 * 64, "its own heap")
+    first, second, third = children
+    for child in (first, second):  # one after the other, each alone
+        t.on(child)
+        child.ask("alloc b 5 64")
+    program.ask("alloc b 5 64")
+    third.ask("alloc b 5 64")
+    for child in (first, second):
+        t.site(t.trace(child), "site_b", 5, 64)
+    for each in (program, third):
+        t.equal(t.trace(each).rows, [], "rows of those that were not meant")
+    t.on(third)
+    t.off(third)
+    third.ask("alloc c 5 64")
+    t.equal(t.trace(third).rows, [], "rows of one that was turned on and off before it allocated")
+    t.equal(t.region(program).armed, 0, "the parent's page")
+    t.on(third)
+    t.on(program)
+    third.ask("alloc d 5 64")
+    program.ask("alloc d 6 64")
+    t.site(t.trace(third), "site_d", 5, 64)
+    t.site(t.trace(program), "site_d", 6, 64)
+
+
+@row("E7_child_outlives_its_parent")
+def child_outlives_its_parent(t):
+    """A child that shares the region of a parent that has ended can still be traced."""
+    for ending in ("exit", "kill"):
+        program = t.puppet()
+        program.ask("alloc a 10 64")
+        child = program.fork()
+        child.ask("alloc a 10 64")
+        if ending == "exit":
+            program.send("exit 0")
+            program.wait()
+        else:
+            program.kill()
+        t.memctl("list")
+        t.on(child)
+        child.ask("alloc b 30 64")
+        table = t.trace(child)
+        t.site(table, "site_b", 30, 64)
+        t.adds_up(table)
+        t.check(child.pid in [each["pid"] for each in t.list()], f"{ending}: not in the list")
+        child.send("exit 0")
+        t.until(lambda: str(child.pid) not in os.listdir(t.regions), "its region goes with it")
+
+
 @row("E7_parent_on_traces_children")
 def parent_on_traces_children(t):
     """trace on for a parent is for the children too that share its page."""
