@@ -136,6 +136,32 @@ def children_that_share(t):
     t.site(t.trace(program), "site_d", 6, 64)
 
 
+@row("E7_child_of_a_traced_parent")
+def child_of_a_traced_parent(t):
+    """trace on for a child that still shares its page leaves the traced parent alone; off is refused
+    until the child has a page of its own."""
+    program = t.puppet()
+    program.ask("alloc a 10 64")
+    child, other = program.fork(), program.fork()
+    t.on(program)
+    program.ask("alloc b 1 64")
+    t.on(child)
+    program.ask("alloc b 1 64")
+    child.ask("alloc c 5 64")
+    program.ask("alloc b 1 64")
+    t.site(t.trace(program), "site_b", 3, 64)
+    t.site(t.trace(child), "site_c", 5, 64)
+    _, errors = t.memctl("trace", "off", "-p", other.pid, status=1)
+    t.has(errors, f"shares the region of process {program.pid}, which is traced")
+    other.ask("alloc c 1 64")
+    t.off(other)
+    other.ask("alloc c 1 64")
+    t.site(t.trace(other), "site_c", 1, 64)
+    program.ask("alloc b 1 64")
+    t.site(t.trace(program), "site_b", 4, 64)
+    t.adds_up(t.trace(program))
+
+
 @row("E7_child_outlives_its_parent")
 def child_outlives_its_parent(t):
     """A child that shares the region of a parent that has ended can still be traced."""

@@ -440,7 +440,7 @@ def regions_of_a_kind(t, whole):
     yield "half", whole[:len(whole) // 2]
     yield "zeros", bytes(len(whole))
     yield "noise", chance.randbytes(65536)
-    for field in range(64, 368, 8):
+    for field in range(64, 376, 8):
         for value in (2**64 - 1, 2**63, 1 << 32):
             yield f"word_{field}_{value:x}", (whole[:field] + value.to_bytes(8, "little")
                                               + whole[field + 8:])

@@ -4,6 +4,7 @@
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -270,13 +271,15 @@ def a_hundred_thousand_stacks(t):
     program.ask("many a 100000 48")
     best = None
     for _ in range(3):
-        started = time.monotonic()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         text = t.text(program, "--all")
-        best = min(best or 1e9, time.monotonic() - started)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        best = min(best or took, took)
     t.has(text, "100000 stacks")
     t.check(text.count("turn_left") > 100_000, "the rows have no names")
-    t.remark(f"100,000 stacks shown with names in {best:.2f} s, {len(text) >> 20} MiB")
-    t.check(best < 2, f"{best:.2f} s, not below 2")
+    t.remark(f"100,000 stacks shown with names: {best:.2f} s of processor, {len(text) >> 20} MiB")
+    t.check(0 < best < 2, f"{best:.2f} s, not below 2")
 
 
 @row("V1_many_resets")
@@ -288,7 +291,7 @@ def many_resets(t):
     for number in range(1000):
         program.ask("alloc a 3 100")
         with open(region.path, "r+b") as file:  # as trace reset does, without starting a tool
-            stacks = os.pread(file.fileno(), 8, 208 + 32 * 3 + 24)
+            stacks = os.pread(file.fileno(), 8, 216 + 32 * 3 + 24)
             os.pwrite(file.fileno(), stacks, 24)
         program.ask("free a 1")
     program.ask("alloc b 3 100")
