@@ -103,8 +103,11 @@ package struct HeapWalk: Sendable {
             guard arena.slice_count % 64 == 0, arena.slice_count <= 1 << 33 else {
                 throw .damagedHeap(why: "an arena of \(arena.slice_count) slices")
             }
-            let words = arena.slice_count / 64
-            arenas.append(try Arena(memory, arena, words: words))
+            // An arena that was unmade keeps its bitmaps, and has no slices.
+            guard arena.slice_count / 64 <= arena.words, arena.words <= 1 << 27 else {
+                throw .damagedHeap(why: "bitmaps of \(arena.words) words")
+            }
+            if arena.slice_count > 0 { arenas.append(try Arena(memory, arena)) }
         }
     }
 
@@ -176,8 +179,9 @@ package struct HeapWalk: Sendable {
 extension HeapWalk.Arena {
     /// Counts the bits of two of the bitmaps behind the arena.
     fileprivate init(
-        _ memory: some MemorySource, _ raw: mc_arena, words: UInt64
+        _ memory: some MemorySource, _ raw: mc_arena
     ) throws(HeapImageError) {
+        let words = raw.slice_count / 64
         var used = 0
         var purgeable = 0
         var done: UInt64 = 0
@@ -185,7 +189,7 @@ extension HeapWalk.Arena {
             var usedBits = [UInt64](repeating: 0, count: Int(min(words - done, 1 << 14)))
             var dirtyBits = usedBits
             func start(_ bitmap: Int) -> UInt64 {
-                raw.bitmaps &+ (UInt64(bitmap) * words + done) * 8
+                raw.bitmaps &+ (UInt64(bitmap) * raw.words + done) * 8
             }
             try memory.load(into: &usedBits, from: start(MC_ARENA_USED))
             try memory.load(into: &dirtyBits, from: start(MC_ARENA_DIRTY))

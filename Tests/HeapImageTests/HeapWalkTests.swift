@@ -35,6 +35,8 @@ struct SampleHeap {
     var memory = PieceMemory()
     var root = mc_heap_root()
     var spans: [mc_span]
+    /// Of each bitmap.
+    var words = 1
 
     init() {
         var small = mc_span()
@@ -69,9 +71,11 @@ struct SampleHeap {
         memory.put([UInt64(0x2100)], at: 0x2000)
         var arena = mc_arena()
         (arena.base, arena.slice_count, arena.bitmaps) = (0x10000, 64, 0x2200)
+        arena.words = UInt64(words)
         memory.put(arena, at: 0x2100)
         // used, committed, dirty, aging: 9 slices used, 2 free ones still dirty
-        memory.put([UInt64(0x1ff), 1, 0x7ff, 0], at: 0x2200)
+        let none = [UInt64](repeating: 0, count: words - 1)
+        memory.put([0x1ff] + none + [1] + none + [0x7ff] + none + [0] + none, at: 0x2200)
         // The pool has room for more than was ever used.
         memory.put([mc_heap_pool(start: 0x100000, count: 1 << 20)], at: 0x3000)
         memory.put(spans, at: 0x100000)
@@ -101,6 +105,21 @@ struct SampleHeap {
         #expect(walk.liveThreads == 1)
         #expect(walk.metadataBytes == 4096)
         #expect(walk.unsettled == 0)
+    }
+
+    /// The arena says how long they are.
+    @Test func bitmapsLieAsFarApartAsTheyAreLong() throws {
+        var sample = SampleHeap()
+        sample.words = 3
+        let walk = try HeapWalk(sample.build(), root: 0x1000)
+        #expect(walk.arenas.map(\.usedBytes) == [9 << 14])
+        #expect(walk.arenas.map(\.purgeableBytes) == [2 << 14])
+        sample.words = 1
+        var memory = sample.build()
+        var arena = mc_arena()
+        (arena.base, arena.slice_count, arena.bitmaps, arena.words) = (0x10000, 128, 0x2200, 1)
+        memory.put(arena, at: 0x2100)
+        #expect(throws: HeapImageError.self) { try HeapWalk(memory, root: 0x1000) }
     }
 
     @Test func tagsLeadToSlots() throws {
