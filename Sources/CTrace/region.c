@@ -77,6 +77,7 @@ static void describe(struct mc_region *region, const struct mc_region_options *o
     region->pid = (uint32_t)getpid();
     region->uid = (uint32_t)geteuid();
     region->start_boottime_ns = mc_boottime_ns();
+    region->births_from_ns = region->start_boottime_ns;
     region->start_realtime_ns = realtime_ns();
     region->heap_root = options->heap_root;
     region->library_start = (uint64_t)__ehdr_start;
@@ -288,21 +289,28 @@ void mc_area_publish(unsigned area, uint64_t end)
 
 /* -- a forked child ------------------------------------------------------------------------ */
 
-/* Copies the records of the parent's areas, which lie the same way in ours. */
+/* Copies the records of the parent's areas, which lie the same way in ours. The parent goes on
+ * appending, always what is referred to first: so what refers is counted first here. */
 static int copy_areas(const char *from, const struct mc_region *parent)
 {
+    static const uint8_t referring_first[MC_AREA_COUNT] = {
+        MC_AREA_COUNTERS, MC_AREA_STACKS, MC_AREA_FRAMES, MC_AREA_MODULES, MC_AREA_STRINGS,
+    };
+    uint64_t counts[MC_AREA_COUNT];
+    for (unsigned i = 0; i < MC_AREA_COUNT; i++)
+        counts[referring_first[i]] = mc_load_acquire(&parent->areas[referring_first[i]].count);
+    counts[MC_AREA_COUNTERS] = counts[MC_AREA_STACKS];
     for (unsigned i = 0; i < MC_AREA_COUNT; i++) {
         struct mc_region_area *area = &mc_own_region.areas[i];
-        uint64_t count = mc_load_acquire(&parent->areas[i].count);
-        if (area->capacity != parent->areas[i].capacity || count > area->capacity)
+        if (area->capacity != parent->areas[i].capacity || counts[i] > area->capacity)
             return ENOSPC;
-        uint64_t size = count * area->record_size;
+        uint64_t size = counts[i] * area->record_size;
         /* Of the counters, the shared shard: they start at 0, but must be there to be counted in. */
         if (size && !mc_area_ensure(mc_areas + area->offset, size))
             return ENOSPC;
         if (i != MC_AREA_COUNTERS)
             memcpy(mc_areas + area->offset, from + area->offset, size);
-        mc_region_store(&area->count, count);
+        mc_region_store(&area->count, counts[i]);
     }
     begin_appending();
     return 0;
@@ -327,6 +335,7 @@ int mc_region_create_forked(const struct mc_region_options *options, const char 
     made.parent_pid = mc_own_region.pid;
     made.depth = mc_own_region.depth;
     made.floor = mc_own_region.floor;
+    made.births_from_ns = mc_own_region.births_from_ns; /* the tags it inherits count from there */
     made.epoch = mc_own_region.epoch;
     mc_areas = 0;
     int error = map_over(&made, options, failed);

@@ -55,7 +55,7 @@ static uint64_t now(void)
     static uint64_t start_ms; /* [shared] the same within a step, whoever stores it */
     uint64_t ms = mc_os_clock_ms(), start = mc_load(&start_ms);
     if (unlikely(!start)) {
-        start = ms - (mc_boottime_ns() - mc_own_region.start_boottime_ns) / 1000000;
+        start = ms - (mc_boottime_ns() - mc_own_region.births_from_ns) / 1000000;
         mc_store(&start_ms, start);
     }
     uint64_t birth = (ms - start) / (MC_TAG_BIRTH_NS / 1000000);

@@ -140,6 +140,7 @@ struct mc_region {
     uint64_t own_bytes;       /* memory of the tracing itself outside this file: index, tags */
     uint64_t traced_since_ns; /* boot time of the first armed allocation; 0: never */
     uint64_t pid_namespace;   /* inode of /proc/PID/ns/pid: whose pid this is; 0: unknown */
+    uint64_t births_from_ns;  /* boot time that the births of tags count from */
 
     struct mc_region_area areas[MC_AREA_COUNT];
     char name[64];                       /* last part of executable, terminated */
@@ -148,8 +149,8 @@ struct mc_region {
 
 _Static_assert(offsetof(struct mc_region, magic) == 64, "region layout is an ABI");
 _Static_assert(offsetof(struct mc_region, commands_seen) == 136, "region layout is an ABI");
-_Static_assert(offsetof(struct mc_region, areas) == 208, "region layout is an ABI");
-_Static_assert(offsetof(struct mc_region, name) == 368, "region layout is an ABI");
+_Static_assert(offsetof(struct mc_region, areas) == 216, "region layout is an ABI");
+_Static_assert(offsetof(struct mc_region, name) == 376, "region layout is an ABI");
 _Static_assert(sizeof(struct mc_region) <= MC_REGION_PAGE, "the control words fill one page");
 _Static_assert(sizeof(struct mc_region_module) == 80, "region layout is an ABI");
 _Static_assert(sizeof(struct mc_region_frame) == 16, "region layout is an ABI");
@@ -158,7 +159,7 @@ _Static_assert(sizeof(struct mc_region_counters) == 48, "region layout is an ABI
 
 /* A tag: what tracing keeps for a live slot. 0 means untraced.
  *     bits 0-23   stack id        bits 24-38  usable - requested        bits 39-63  birth
- * birth counts quarters of a second since start_boottime_ns. A large or huge span keeps its
+ * birth counts quarters of a second since births_from_ns. A large or huge span keeps its
  * requested size itself (mc_span.requested), so 15 bits of slack are enough. */
 enum { MC_TAG_STACK_BITS = 24, MC_TAG_SLACK_BITS = 15, MC_TAG_BIRTH_BITS = 25 };
 #define MC_TAG_BIRTH_NS 250000000ull
