@@ -12,7 +12,8 @@ from harness import Skip, row
 SIZE, COUNT = 200, 7
 # Sites whose objects are of the size asked for.
 PLAIN = """malloc calloc realloc realloc_null reallocarray aligned_alloc memalign valloc
-    posix_memalign new new_array new_nothrow new_array_nothrow new_expression strdup asprintf""".split()
+    posix_memalign
+    new new_array new_nothrow new_array_nothrow new_expression strdup asprintf""".split()
 # libstdc++ rounds these up to a multiple of the alignment before it asks for them.
 ALIGNED = "new_aligned new_array_aligned new_aligned_nothrow new_array_aligned_nothrow".split()
 
