@@ -25,16 +25,13 @@ static int tracing(void)
         mc_start();
         armed = mc_load(&mc_own_region.armed);
     }
-    if (unlikely(mc_os_forked()))
-        mc_heap_notice_fork();
-    if (unlikely(mc_os_forked()))
-        return 0;
+    if (unlikely(mc_os_forked())) mc_heap_notice_fork();
+    if (unlikely(mc_os_forked())) return 0;
     armed = mc_load(&mc_own_region.armed);
     uint32_t only = mc_load(&mc_own_region.only_pid);
     if (unlikely(only) && only != mc_own_region.pid)
         return 0; /* a forked child that shares this region is meant */
-    if (!(armed & MC_ARMED_TRACE))
-        return 0;
+    if (!(armed & MC_ARMED_TRACE)) return 0;
     if (unlikely(busy)) {
         mc_trace_untraced();
         return 0;
@@ -54,8 +51,7 @@ static void trace(void *object, size_t requested)
     size_t usable = mc_usable_size(object, "malloc()");
     int large = mc_span_of(object)->state != MC_SPAN_CLASS;
     uint64_t tag = mc_trace_count_in(thread, usable, requested, large);
-    if (!mc_tag_set(object, requested, tag))
-        mc_trace_count_undo(thread, tag, usable, requested);
+    if (!mc_tag_set(object, requested, tag)) mc_trace_count_undo(thread, tag, usable, requested);
     busy = 0;
 }
 
@@ -69,10 +65,8 @@ void *mc_instrumented_alloc(size_t size, size_t align, int zero)
 {
     int traced = tracing();
     void *object = zero ? mc_alloc_slow(size, 1) : mc_alloc_aligned(size, align);
-    if (unlikely(!object))
-        return out_of_memory();
-    if (traced)
-        trace(object, size);
+    if (unlikely(!object)) return out_of_memory();
+    if (traced) trace(object, size);
     return object;
 }
 
@@ -81,8 +75,7 @@ static void *resize(void *object, size_t size, int traced)
 {
     /* Only the thread whose span it is can give it a new tag; for others it moves. */
     size_t usable = mc_usable_size(object, "realloc()"), requested;
-    if (traced && !mc_tag_settable(object))
-        return 0;
+    if (traced && !mc_tag_settable(object)) return 0;
     uint64_t tag = mc_tag_take(object, &usable, &requested);
     void *same = mc_realloc_in_place(object, size);
     if (!same && tag) {
@@ -90,8 +83,7 @@ static void *resize(void *object, size_t size, int traced)
         mc_tag_put_back(object, tag);
         return 0;
     }
-    if (tag)
-        mc_trace_count_out(mc_thread_number(), tag, usable, requested);
+    if (tag) mc_trace_count_out(mc_thread_number(), tag, usable, requested);
     return same;
 }
 
@@ -105,16 +97,14 @@ void *mc_instrumented_realloc(void *object, size_t size)
     void *fresh = object ? resize(object, size, traced) : 0;
     if (!fresh) {
         fresh = mc_alloc(size);
-        if (unlikely(!fresh))
-            return out_of_memory();
+        if (unlikely(!fresh)) return out_of_memory();
         if (object) {
             size_t had = mc_usable_size(object, "realloc()");
             memcpy(fresh, object, had < size ? had : size);
             mc_free(object);
         }
     }
-    if (traced)
-        trace(fresh, size);
+    if (traced) trace(fresh, size);
     return fresh;
 }
 

@@ -8,7 +8,8 @@
 #include "heap.h"
 #include "trace.h"
 
-_Static_assert(MC_REQUESTED_UNKNOWN == MC_REQUESTED_IN_TAG, "what the heap does not keep, the tag has");
+_Static_assert(MC_REQUESTED_UNKNOWN == MC_REQUESTED_IN_TAG,
+               "what the heap does not keep, the tag has");
 
 #define EXPORT __attribute__((visibility("default")))
 

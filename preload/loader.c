@@ -13,8 +13,8 @@
 
 #include "instrument.h"
 
-static int (*real_close)(void *);               /* [shared] the same value whoever stores it */
-static void *(*real_open)(const char *, int);   /* likewise */
+static int (*real_close)(void *);             /* [shared] the same value whoever stores it */
+static void *(*real_open)(const char *, int); /* likewise */
 
 static void *cannot_open(const char *path, int mode)
 {
@@ -32,18 +32,15 @@ __attribute__((noinline)) static void find(void)
 
 EXPORT void *dlopen(const char *path, int mode)
 {
-    if (unlikely(!mc_load(&real_open)))
-        find();
+    if (unlikely(!mc_load(&real_open))) find();
     return mc_load(&real_open)(path, mode & ~RTLD_DEEPBIND);
 }
 
 EXPORT int dlclose(void *handle)
 {
-    if (unlikely(!mc_load(&real_close)))
-        find();
+    if (unlikely(!mc_load(&real_close))) find();
     int (*close)(void *) = mc_load(&real_close);
-    if (!close)
-        return -1;
+    if (!close) return -1;
     mc_trace_unload_begin();
     int result = close(handle);
     mc_trace_unload_end();

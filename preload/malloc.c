@@ -14,15 +14,13 @@
 static inline void *allocate(size_t size)
 {
     void *object = mc_alloc(size);
-    if (unlikely(!object))
-        errno = ENOMEM;
+    if (unlikely(!object)) errno = ENOMEM;
     return object;
 }
 
 EXPORT void *malloc(size_t size)
 {
-    if (unlikely(mc_armed()))
-        return mc_instrumented_alloc(size, MC_QUANTUM, 0);
+    if (unlikely(mc_armed())) return mc_instrumented_alloc(size, MC_QUANTUM, 0);
     return allocate(size);
 }
 
@@ -38,12 +36,10 @@ EXPORT void *calloc(size_t count, size_t size)
         errno = ENOMEM;
         return 0;
     }
-    if (unlikely(mc_armed()))
-        return mc_instrumented_alloc(total, MC_QUANTUM, 1);
+    if (unlikely(mc_armed())) return mc_instrumented_alloc(total, MC_QUANTUM, 1);
     if (unlikely(total > MC_DIRECT_MAX)) {
         void *object = mc_alloc_slow(total, 1);
-        if (unlikely(!object))
-            errno = ENOMEM;
+        if (unlikely(!object)) errno = ENOMEM;
         return object;
     }
     void *object = allocate(total);
@@ -54,8 +50,7 @@ static void *move(void *object, size_t size)
 {
     size_t had = mc_usable_size(object, "realloc()");
     void *fresh = allocate(size);
-    if (unlikely(!fresh))
-        return 0;
+    if (unlikely(!fresh)) return 0;
     memcpy(fresh, object, had < size ? had : size);
     mc_free_moved(object);
     return fresh;
@@ -65,16 +60,13 @@ static void *move(void *object, size_t size)
  * old object as it was. */
 EXPORT void *realloc(void *object, size_t size)
 {
-    if (unlikely(mc_armed()))
-        return mc_instrumented_realloc(object, size);
-    if (!object)
-        return allocate(size);
+    if (unlikely(mc_armed())) return mc_instrumented_realloc(object, size);
+    if (!object) return allocate(size);
     if (unlikely(!size)) {
         mc_free(object);
         return 0;
     }
-    if (unlikely(mc_has_tag(object)))
-        return mc_instrumented_realloc(object, size);
+    if (unlikely(mc_has_tag(object))) return mc_instrumented_realloc(object, size);
     void *same = mc_realloc_in_place(object, size);
     return same ? same : move(object, size);
 }
@@ -91,22 +83,20 @@ EXPORT void *reallocarray(void *object, size_t count, size_t size)
 
 static void *allocate_aligned(size_t size, size_t align)
 {
-    void *object = mc_armed() ? mc_instrumented_alloc(size, align, 0) : mc_alloc_aligned(size, align);
-    if (unlikely(!object))
-        errno = ENOMEM;
+    void *object =
+        mc_armed() ? mc_instrumented_alloc(size, align, 0) : mc_alloc_aligned(size, align);
+    if (unlikely(!object)) errno = ENOMEM;
     return object;
 }
 
 /* POSIX: EINVAL and ENOMEM are returned; neither errno nor *out is touched then. */
 EXPORT int posix_memalign(void **out, size_t align, size_t size)
 {
-    if (!mc_is_power_of_two(align) || align % sizeof(void *))
-        return EINVAL;
+    if (!mc_is_power_of_two(align) || align % sizeof(void *)) return EINVAL;
     int saved = errno;
     void *object = allocate_aligned(size, align);
     errno = saved;
-    if (!object)
-        return ENOMEM;
+    if (!object) return ENOMEM;
     *out = object;
     return 0;
 }

@@ -36,13 +36,10 @@ extern void *__libc_stack_end __attribute__((weak));
 
 static char **environment(void)
 {
-    if (environ)
-        return environ;
-    if (!&__libc_stack_end || !__libc_stack_end)
-        return 0;
+    if (environ) return environ;
+    if (!&__libc_stack_end || !__libc_stack_end) return 0;
     const long *argc = __libc_stack_end;
-    if (*argc < 0 || *argc > 1 << 22)
-        return 0;
+    if (*argc < 0 || *argc > 1 << 22) return 0;
     char **after = (char **)(argc + 1) + *argc;
     return *after ? 0 : after + 1;
 }
@@ -78,20 +75,16 @@ static int parse_number(const char *text, enum kind kind, uint64_t *value)
     uint64_t number = 0;
     const char *at = text;
     for (; *at >= '0' && *at <= '9'; at++) {
-        if (number > UINT64_MAX / 10 - 10)
-            return 0;
+        if (number > UINT64_MAX / 10 - 10) return 0;
         number = number * 10 + (uint64_t)(*at - '0');
     }
     unsigned shift = 0;
     static const char units[] = "KMGT";
     for (unsigned i = 0; kind == SIZE && *at && units[i]; i++) {
-        if (*at == units[i] || *at == units[i] + ('a' - 'A'))
-            shift = 10 * (i + 1);
+        if (*at == units[i] || *at == units[i] + ('a' - 'A')) shift = 10 * (i + 1);
     }
-    if (shift)
-        at++;
-    if (at == text || *at || number > UINT64_MAX >> shift)
-        return 0;
+    if (shift) at++;
+    if (at == text || *at || number > UINT64_MAX >> shift) return 0;
     *value = number << shift;
     return 1;
 }
@@ -105,8 +98,7 @@ static void set(const struct option *option, const char *text)
         *option->value = value;
         return;
     }
-    if (!mc_options.verbose)
-        return;
+    if (!mc_options.verbose) return;
     struct mc_line line = mc_line_start();
     mc_line_text(&line, option->name);
     mc_line_text(&line, "=");
@@ -123,13 +115,11 @@ static void set_folder(const char *text)
     size_t used = 0, size = strlen(text);
     if (*text != '/') {
         long length = MC_SYSCALL_2(SYS_getcwd, folder, sizeof(folder) - 1); /* with its end */
-        if (mc_syscall_failed(length) || folder[0] != '/')
-            return;
+        if (mc_syscall_failed(length) || folder[0] != '/') return;
         used = (size_t)length;
         folder[used - 1] = '/';
     }
-    if (used + size >= sizeof(folder))
-        return;
+    if (used + size >= sizeof(folder)) return;
     memcpy(folder + used, text, size + 1);
     mc_options.folder = folder;
 }
@@ -138,13 +128,11 @@ static void read_entries(char **entries, int verbose_only)
 {
     for (; *entries; entries++) {
         const char *text = value_of(*entries, "MEMCTL_DIR");
-        if (text && *text)
-            set_folder(text);
+        if (text && *text) set_folder(text);
         for (unsigned i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
             int wanted = (table[i].value == &mc_options.verbose) == verbose_only;
             text = wanted ? value_of(*entries, table[i].name) : 0;
-            if (text)
-                set(&table[i], text);
+            if (text) set(&table[i], text);
         }
     }
 }
@@ -152,8 +140,7 @@ static void read_entries(char **entries, int verbose_only)
 void mc_options_read(void)
 {
     char **entries = environment();
-    if (!entries || getauxval(AT_SECURE))
-        return;
+    if (!entries || getauxval(AT_SECURE)) return;
     read_entries(entries, 1); /* first, so that it speaks for the others wherever it stands */
     read_entries(entries, 0);
 }

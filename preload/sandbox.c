@@ -18,8 +18,7 @@ int mc_sandboxed(void)
 
 static long finish(long result)
 {
-    if (!mc_syscall_failed(result))
-        return result;
+    if (!mc_syscall_failed(result)) return result;
     errno = (int)-result;
     return -1;
 }
@@ -31,8 +30,7 @@ EXPORT int prctl(int option, ...)
     long a = va_arg(list, long), b = va_arg(list, long);
     long c = va_arg(list, long), d = va_arg(list, long);
     va_end(list);
-    if (option == PR_SET_SECCOMP)
-        mc_store(&sandboxed, 1);
+    if (option == PR_SET_SECCOMP) mc_store(&sandboxed, 1);
     return (int)finish(MC_SYSCALL_5(SYS_prctl, option, a, b, c, d));
 }
 
@@ -43,7 +41,6 @@ EXPORT long syscall(long number, ...)
     long a = va_arg(list, long), b = va_arg(list, long), c = va_arg(list, long);
     long d = va_arg(list, long), e = va_arg(list, long), f = va_arg(list, long);
     va_end(list);
-    if (number == SYS_seccomp)
-        mc_store(&sandboxed, 1);
+    if (number == SYS_seccomp) mc_store(&sandboxed, 1);
     return finish(mc_syscall(number, a, b, c, d, e, f));
 }

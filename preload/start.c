@@ -26,8 +26,7 @@ static struct mc_region_options region_options(uint8_t armed)
 
 static void report(int error, const char *failed)
 {
-    if (!error || !mc_options.verbose)
-        return;
+    if (!error || !mc_options.verbose) return;
     struct mc_line line = mc_line_start();
     mc_line_text(&line, "no region, so this process can't be traced: ");
     mc_line_text(&line, failed);
@@ -40,8 +39,7 @@ void mc_start(void)
 {
     static uint32_t started; /* [shared] */
     uint32_t no = 0;
-    if (!mc_swap_if(&started, &no, 1))
-        return;
+    if (!mc_swap_if(&started, &no, 1)) return;
     int saved = errno;
     const char *failed = "";
     mc_options_read();
@@ -69,8 +67,7 @@ static void wait_for_region(void)
  * program. Not before, since it takes system calls that a sandbox may have forbidden meanwhile. */
 void mc_heap_on_fork(void)
 {
-    if (!mc_trace_has_rows() && !mc_load(&mc_own_region.armed))
-        return;
+    if (!mc_trace_has_rows() && !mc_load(&mc_own_region.armed)) return;
     if (!mc_os_fork_first(MC_FORK_REGION)) {
         wait_for_region();
         return;
@@ -85,8 +82,8 @@ void mc_heap_on_fork(void)
     const char *failed = "";
     uint32_t only = mc_load(&mc_own_region.only_pid);
     int mine = only == (uint32_t)getpid();
-    struct mc_region_options options = region_options(
-        !only || mine ? mc_load(&mc_own_region.armed) : 0);
+    struct mc_region_options options =
+        region_options(!only || mine ? mc_load(&mc_own_region.armed) : 0);
     if (mine) { /* nobody else was meant */
         mc_store(&mc_own_region.armed, 0);
         mc_store(&mc_own_region.only_pid, 0);
@@ -95,8 +92,7 @@ void mc_heap_on_fork(void)
     int error = mc_region_create_forked(&options, &failed);
     mc_trace_after_fork(error);
     report(error, failed);
-    if (recount && !error)
-        mc_tags_visit(mc_trace_recount, 0);
+    if (recount && !error) mc_tags_visit(mc_trace_recount, 0);
     mc_os_fork_done();
     errno = saved;
 }
@@ -109,8 +105,7 @@ __attribute__((constructor)) static void construct(void)
 /* A process that gave up system calls may be killed for one; its region is left to be swept. */
 static void finish(void)
 {
-    if (!mc_sandboxed())
-        mc_region_remove();
+    if (!mc_sandboxed()) mc_region_remove();
 }
 
 __attribute__((destructor)) static void destruct(void)

@@ -16,8 +16,8 @@ EXPORT struct mallinfo2 mallinfo2(void)
     mc_heap_totals(&totals);
     uint64_t arena = totals.reserved - totals.huge_bytes - totals.free_slices;
     return (struct mallinfo2){
-        .arena = arena,                                  /* in spans */
-        .ordblks = 1,                                    /* glibc: at least one free chunk */
+        .arena = arena, /* in spans */
+        .ordblks = 1,   /* glibc: at least one free chunk */
         .hblks = totals.huge_count,
         .hblkhd = totals.huge_bytes,
         .uordblks = totals.used - totals.huge_bytes,
@@ -46,8 +46,7 @@ EXPORT struct mallinfo mallinfo(void)
 
 EXPORT int malloc_info(int options, FILE *stream)
 {
-    if (options)
-        return EINVAL;
+    if (options) return EINVAL;
     struct mc_heap_totals totals;
     mc_heap_totals(&totals);
     fprintf(stream,
@@ -95,8 +94,7 @@ EXPORT int mallopt(int parameter, int value)
 {
     enum { MAX_FAST = 80 * sizeof(size_t) / 4 };
     switch (parameter) {
-    case M_MXFAST:
-        return value >= 0 && value <= (int)MAX_FAST;
+    case M_MXFAST: return value >= 0 && value <= (int)MAX_FAST;
     case M_TRIM_THRESHOLD:
     case M_TOP_PAD:
     case M_MMAP_THRESHOLD:
@@ -104,9 +102,7 @@ EXPORT int mallopt(int parameter, int value)
     case M_CHECK_ACTION:
     case M_PERTURB:
     case M_ARENA_TEST:
-    case M_ARENA_MAX:
-        return 1;
-    default:
-        return 0;
+    case M_ARENA_MAX: return 1;
+    default: return 0;
     }
 }

@@ -20,8 +20,7 @@ static int map(size_t size, int protection, void **out)
 {
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     long address = MC_SYSCALL_6(SYS_mmap, 0, size, protection, flags, -1, 0);
-    if (!mc_syscall_failed(address))
-        *out = (void *)address;
+    if (!mc_syscall_failed(address)) *out = (void *)address;
     return error_of(address);
 }
 
@@ -53,8 +52,7 @@ int mc_os_release(void *start, size_t size)
 int mc_os_resize(void *start, size_t size, size_t wanted, void **out)
 {
     long address = MC_SYSCALL_4(SYS_mremap, start, size, wanted, MREMAP_MAYMOVE);
-    if (!mc_syscall_failed(address))
-        *out = (void *)address;
+    if (!mc_syscall_failed(address)) *out = (void *)address;
     return error_of(address);
 }
 
@@ -126,10 +124,8 @@ void mc_os_fork_watch(void)
 {
     void *fresh;
     struct watch *none = &watch_nothing;
-    if (page() != none || mc_os_map(MC_PAGE, &fresh))
-        return;
+    if (page() != none || mc_os_map(MC_PAGE, &fresh)) return;
     long refused = MC_SYSCALL_3(SYS_madvise, fresh, MC_PAGE, MADV_WIPEONFORK);
     *(struct watch *)fresh = watch_nothing;
-    if (refused || !mc_swap_if(&watch, &none, (struct watch *)fresh))
-        mc_os_release(fresh, MC_PAGE);
+    if (refused || !mc_swap_if(&watch, &none, (struct watch *)fresh)) mc_os_release(fresh, MC_PAGE);
 }

@@ -18,8 +18,7 @@ static const Elf64_Phdr *segment_of(const Elf64_Ehdr *header, uint32_t type)
 {
     const Elf64_Phdr *segment = (const Elf64_Phdr *)((const char *)header + header->e_phoff);
     for (unsigned i = 0; i < header->e_phnum; i++, segment++) {
-        if (segment->p_type == type)
-            return segment;
+        if (segment->p_type == type) return segment;
     }
     return 0;
 }
@@ -28,28 +27,23 @@ static clock_function search(const Elf64_Ehdr *header)
 {
     const Elf64_Phdr *load = segment_of(header, PT_LOAD);
     const Elf64_Phdr *dynamic = segment_of(header, PT_DYNAMIC);
-    if (!load || !dynamic)
-        return 0;
+    if (!load || !dynamic) return 0;
     uint64_t bias = (uint64_t)header - load->p_vaddr;
     const Elf64_Sym *symbols = 0;
     const char *names = 0;
     uint64_t names_size = 0;
     for (const Elf64_Dyn *entry = (const Elf64_Dyn *)(bias + dynamic->p_vaddr);
          entry->d_tag != DT_NULL; entry++) {
-        if (entry->d_tag == DT_SYMTAB)
-            symbols = (const Elf64_Sym *)(bias + entry->d_un.d_ptr);
-        if (entry->d_tag == DT_STRTAB)
-            names = (const char *)(bias + entry->d_un.d_ptr);
-        if (entry->d_tag == DT_STRSZ)
-            names_size = entry->d_un.d_val;
+        if (entry->d_tag == DT_SYMTAB) symbols = (const Elf64_Sym *)(bias + entry->d_un.d_ptr);
+        if (entry->d_tag == DT_STRTAB) names = (const char *)(bias + entry->d_un.d_ptr);
+        if (entry->d_tag == DT_STRSZ) names_size = entry->d_un.d_val;
     }
-    if (!symbols || !names)
-        return 0;
+    if (!symbols || !names) return 0;
     /* The linker puts the names right behind the symbols; a name out of bounds ends them too. */
     for (const Elf64_Sym *symbol = symbols; (const char *)symbol < names; symbol++) {
-        if (symbol->st_name + sizeof(wanted) > names_size)
-            break;
-        if (symbol->st_shndx != SHN_UNDEF && !memcmp(names + symbol->st_name, wanted, sizeof(wanted)))
+        if (symbol->st_name + sizeof(wanted) > names_size) break;
+        if (symbol->st_shndx != SHN_UNDEF &&
+            !memcmp(names + symbol->st_name, wanted, sizeof(wanted)))
             return (clock_function)(bias + symbol->st_value);
     }
     return 0;
@@ -62,8 +56,7 @@ void mc_clock(clockid_t clock, struct timespec *now)
     if (unlikely(!function)) {
         const Elf64_Ehdr *header = (const Elf64_Ehdr *)getauxval(AT_SYSINFO_EHDR);
         function = header ? search(header) : 0;
-        if (!function)
-            function = clock_gettime;
+        if (!function) function = clock_gettime;
         mc_store(&found, function);
     }
     function(clock, now);

@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 /* Bits that _GNU_SOURCE would show; a header can't ask for it after others were read. */
-#define MC_O_PATH 0x200000
+#define MC_O_PATH    0x200000
 #define MC_O_CLOEXEC 0x80000
 
 /* A descriptor that names `path` without opening what it names (a device is not touched, a FIFO

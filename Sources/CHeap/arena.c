@@ -37,8 +37,7 @@ static struct mc_arena *arena_of(uint64_t base)
         /* The count first: if it is one of a former arena of this struct, the base is newer, and
          * the caller's slice is not in it. Pairs with fill(). */
         uint64_t slices = mc_load_acquire(&arena->slice_count);
-        if (base - mc_load(&arena->base) < slices * MC_SLICE)
-            return arena;
+        if (base - mc_load(&arena->base) < slices * MC_SLICE) return arena;
     }
 }
 
@@ -47,8 +46,7 @@ static int publish(struct mc_arena *arena)
 {
     for (uint64_t i = 0; i < MC_ARENAS_MAX; i++) {
         uint64_t none = 0;
-        if (mc_load(&mc_arenas[i]) || !mc_swap_if(&mc_arenas[i], &none, (uint64_t)arena))
-            continue;
+        if (mc_load(&mc_arenas[i]) || !mc_swap_if(&mc_arenas[i], &none, (uint64_t)arena)) continue;
         mc_add(&mc_root()->arena_count, 1);
         return 0;
     }
@@ -62,8 +60,7 @@ static struct mc_arena *take_unmade(uint64_t words)
     for (uint64_t i = 0; i < MC_ARENAS_MAX && arena_at(i); i++) {
         struct mc_arena *arena = arena_at(i);
         uint64_t unmade = 1;
-        if (arena->words == words && mc_swap_if(&arena->unmade, &unmade, 0))
-            return arena;
+        if (arena->words == words && mc_swap_if(&arena->unmade, &unmade, 0)) return arena;
     }
     return 0;
 }
@@ -100,27 +97,21 @@ static int make(uint64_t bytes)
 {
     uint64_t least = mc_round_up(bytes, MC_ARENA_SIZE_MIN);
     uint64_t size = mc_round_up(reserved_bytes(), MC_ARENA_SIZE_MIN);
-    if (size < MC_ARENA_SIZE)
-        size = MC_ARENA_SIZE;
-    if (size > MC_ARENA_SIZE_MAX)
-        size = MC_ARENA_SIZE_MAX;
-    if (size < least)
-        size = least;
+    if (size < MC_ARENA_SIZE) size = MC_ARENA_SIZE;
+    if (size > MC_ARENA_SIZE_MAX) size = MC_ARENA_SIZE_MAX;
+    if (size < least) size = least;
     void *start;
     /* A slice more than needed, since the kernel aligns to pages only. */
     while (mc_os_reserve(size + MC_SLICE, &start)) {
         mc_store(&scarce, 1);
-        if (size / 2 < least)
-            return ENOMEM;
+        if (size / 2 < least) return ENOMEM;
         size = size / 2 & ~(MC_ARENA_SIZE_MIN - 1);
     }
     uint64_t slices = size / MC_SLICE;
     struct mc_arena *arena = take_unmade(slices / 64);
     int fresh = !arena;
-    if (fresh)
-        arena = mc_meta_alloc(sizeof(*arena) + MC_ARENA_BITMAPS * (slices / 64) * 8);
-    if (arena && !fill(arena, start, slices, fresh))
-        return 0;
+    if (fresh) arena = mc_meta_alloc(sizeof(*arena) + MC_ARENA_BITMAPS * (slices / 64) * 8);
+    if (arena && !fill(arena, start, slices, fresh)) return 0;
     mc_os_release(start, size + MC_SLICE);
     return ENOMEM;
 }
@@ -132,8 +123,7 @@ void mc_arena_release_idle(void)
     for (uint64_t i = 0; i < MC_ARENAS_MAX && arena_at(i); i++) {
         struct mc_arena *arena = arena_at(i);
         uint64_t slices = mc_load(&arena->slice_count);
-        if (!slices || !mc_bits_claim(bitmap(arena, MC_ARENA_USED), 0, slices))
-            continue;
+        if (!slices || !mc_bits_claim(bitmap(arena, MC_ARENA_USED), 0, slices)) continue;
         uint64_t start = arena->start;
         mc_store(&arena->free_slices, 0);
         mc_store_release(&arena->slice_count, 0);
@@ -148,12 +138,10 @@ static int commit(struct mc_arena *arena, uint64_t first, uint64_t slices)
 {
     uint64_t *committed = bitmap(arena, MC_ARENA_COMMITTED);
     for (uint64_t i = first / MC_COMMIT_SLICES; i <= (first + slices - 1) / MC_COMMIT_SLICES; i++) {
-        if (mc_load_acquire(&committed[i / 64]) >> i % 64 & 1)
-            continue;
+        if (mc_load_acquire(&committed[i / 64]) >> i % 64 & 1) continue;
         uint64_t start = arena->base + i * MC_COMMIT_SLICES * MC_SLICE;
         int error = mc_os_commit((void *)start, MC_COMMIT_SLICES * MC_SLICE);
-        if (error)
-            return error;
+        if (error) return error;
         mc_bits_set(committed, i, 1);
     }
     return 0;
@@ -163,8 +151,7 @@ static int commit(struct mc_arena *arena, uint64_t first, uint64_t slices)
 static int claim(struct mc_arena *arena, uint64_t first, uint64_t slices, struct mc_run *run)
 {
     uint64_t *used = bitmap(arena, MC_ARENA_USED);
-    if (!mc_bits_claim(used, first, slices))
-        return EAGAIN;
+    if (!mc_bits_claim(used, first, slices)) return EAGAIN;
     if (commit(arena, first, slices)) {
         mc_bits_clear(used, first, slices);
         return ENOMEM;
@@ -185,22 +172,21 @@ static int take_from(struct mc_arena *arena, uint64_t slices, uint64_t align, st
     uint64_t phase = (step - arena->base / MC_SLICE % step) % step;
     uint64_t from = mc_load(&arena->hint) * 64;
     for (int wrapped = !from;;) {
-        uint64_t first = mc_bits_find(used, mc_load(&arena->slice_count), from, slices, step, phase);
+        uint64_t first =
+            mc_bits_find(used, mc_load(&arena->slice_count), from, slices, step, phase);
         if (first == MC_BITS_NONE && !wrapped) {
             wrapped = 1; /* racing stores may have left the hint too high */
             from = 0;
             continue;
         }
-        if (first == MC_BITS_NONE)
-            return ENOMEM;
+        if (first == MC_BITS_NONE) return ENOMEM;
         int error = claim(arena, first, slices, run);
         if (!error && run->base & (align - 1)) { /* made again elsewhere since `phase` */
             mc_arena_give(run->base, slices);
             return ENOMEM;
         }
         if (error != EAGAIN) {
-            if (!error && slices == 1 && step == 1)
-                mc_store(&arena->hint, first / 64);
+            if (!error && slices == 1 && step == 1) mc_store(&arena->hint, first / 64);
             return error;
         }
         from = first;
@@ -215,8 +201,7 @@ int mc_arena_take(uint64_t slices, uint64_t align, struct mc_run *run)
             if (mc_load(&arena->free_slices) >= slices && !take_from(arena, slices, align, run))
                 return 0;
         }
-        if (!fresh && make(slices * MC_SLICE + align - MC_SLICE))
-            return ENOMEM;
+        if (!fresh && make(slices * MC_SLICE + align - MC_SLICE)) return ENOMEM;
     }
     return ENOMEM;
 }
@@ -226,8 +211,7 @@ int mc_arena_take_at(uint64_t base, uint64_t slices)
     struct mc_arena *arena = arena_of(base - MC_SLICE);
     uint64_t first = index_of(arena, base);
     struct mc_run run;
-    if (first + slices > mc_load(&arena->slice_count))
-        return ENOMEM;
+    if (first + slices > mc_load(&arena->slice_count)) return ENOMEM;
     return claim(arena, first, slices, &run) ? ENOMEM : 0;
 }
 
@@ -238,8 +222,7 @@ void mc_arena_give(uint64_t base, uint64_t slices)
     mc_add(&arena->free_slices, slices);
     mc_bits_clear(bitmap(arena, MC_ARENA_USED), first, slices);
     /* The lowest word that may have room. */
-    if (first / 64 < mc_load(&arena->hint))
-        mc_store(&arena->hint, first / 64);
+    if (first / 64 < mc_load(&arena->hint)) mc_store(&arena->hint, first / 64);
     mc_store(&purgeable, 1);
     /* Others than us may need it, for a thread's stack, say. */
     if (unlikely(mc_load(&scarce)) && mc_load(&arena->free_slices) == mc_load(&arena->slice_count))
@@ -284,17 +267,15 @@ uint64_t mc_arena_purge(int all)
         uint64_t words = mc_load(&arena->slice_count) / 64;
         for (uint64_t word = 0; word < words; word++) {
             uint64_t *aging = bitmap(arena, MC_ARENA_AGING) + word;
-            uint64_t dirty = mc_load(bitmap(arena, MC_ARENA_DIRTY) + word)
-                             & ~mc_load(bitmap(arena, MC_ARENA_USED) + word);
+            uint64_t dirty = mc_load(bitmap(arena, MC_ARENA_DIRTY) + word) &
+                             ~mc_load(bitmap(arena, MC_ARENA_USED) + word);
             uint64_t old = all ? dirty : dirty & mc_load(aging);
-            if (old)
-                purged += purge_word(arena, word, old);
+            if (old) purged += purge_word(arena, word, old);
             mc_store(aging, dirty & ~old);
             waiting |= (dirty & ~old) != 0;
         }
     }
-    if (waiting)
-        mc_store(&purgeable, 1);
+    if (waiting) mc_store(&purgeable, 1);
     mc_add(&mc_root()->purged_bytes, purged);
     return purged;
 }
@@ -311,8 +292,7 @@ void mc_arena_check(void)
             uint64_t dirty = bitmap(arena, MC_ARENA_DIRTY)[slice / 64] & bit;
             uint64_t run = slice / MC_COMMIT_SLICES;
             mc_assert(!(used | dirty) || committed[run / 64] >> run % 64 & 1);
-            if (used || dirty || !(committed[run / 64] >> run % 64 & 1))
-                continue;
+            if (used || dirty || !(committed[run / 64] >> run % 64 & 1)) continue;
             const uint64_t *words = (const uint64_t *)(arena->base + slice * MC_SLICE);
             for (unsigned word = 0; word < MC_SLICE / 8; word += MC_PAGE / 8)
                 mc_assert(words[word] == 0);

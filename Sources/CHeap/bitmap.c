@@ -36,11 +36,9 @@ int mc_bits_claim(uint64_t *words, uint64_t first, uint64_t count)
     for (uint64_t bit = first, end = first + count; bit < end; bit = next_word(bit)) {
         uint64_t mask = mask_of(bit, end);
         uint64_t before = __atomic_fetch_or(&words[bit / 64], mask, __ATOMIC_ACQUIRE);
-        if (likely(!(before & mask)))
-            continue;
+        if (likely(!(before & mask))) continue;
         __atomic_fetch_and(&words[bit / 64], ~(mask & ~before), __ATOMIC_RELEASE);
-        if (bit > first)
-            mc_bits_clear(words, first, bit - first);
+        if (bit > first) mc_bits_clear(words, first, bit - first);
         return 0;
     }
     return 1;
@@ -51,8 +49,7 @@ static uint64_t first_clear(const uint64_t *words, uint64_t size, uint64_t from)
 {
     for (uint64_t bit = from; bit < size; bit = next_word(bit)) {
         uint64_t clear = ~mc_load(&words[bit / 64]) & ~0ull << bit % 64;
-        if (clear)
-            return bit / 64 * 64 + (uint64_t)__builtin_ctzll(clear);
+        if (clear) return bit / 64 * 64 + (uint64_t)__builtin_ctzll(clear);
     }
     return size;
 }
@@ -62,8 +59,7 @@ static uint64_t first_set(const uint64_t *words, uint64_t from, uint64_t end)
 {
     for (uint64_t bit = from; bit < end; bit = next_word(bit)) {
         uint64_t set = mc_load(&words[bit / 64]) & mask_of(bit, end);
-        if (set)
-            return bit / 64 * 64 + (uint64_t)__builtin_ctzll(set);
+        if (set) return bit / 64 * 64 + (uint64_t)__builtin_ctzll(set);
     }
     return end;
 }
@@ -75,11 +71,9 @@ uint64_t mc_bits_find(const uint64_t *words, uint64_t size, uint64_t from, uint6
     while (bit + count <= size) {
         bit = first_clear(words, size, bit);
         bit += (phase - bit) & (step - 1);
-        if (bit + count > size)
-            break;
+        if (bit + count > size) break;
         uint64_t obstacle = first_set(words, bit, bit + count);
-        if (obstacle == bit + count)
-            return bit;
+        if (obstacle == bit + count) return bit;
         bit = obstacle + 1;
     }
     return MC_BITS_NONE;

@@ -13,10 +13,9 @@
 /* Requires size <= MC_SMALL_MAX. */
 static inline unsigned mc_class_for(size_t size)
 {
-    if (size <= MC_LINEAR_MAX)
-        return size ? (unsigned)((size - 1) / MC_QUANTUM) : 0;
+    if (size <= MC_LINEAR_MAX) return size ? (unsigned)((size - 1) / MC_QUANTUM) : 0;
     unsigned log2 = 63u - (unsigned)__builtin_clzl(size - 1);
-    unsigned step = (unsigned)((size - 1) >> (log2 - 3)) - MC_STEPS; /* 3 = log2(MC_STEPS) */
+    unsigned step = (unsigned)((size - 1) >> (log2 - 3)) - MC_STEPS;  /* 3 = log2(MC_STEPS) */
     return MC_LINEAR_MAX / MC_QUANTUM + (log2 - 8) * MC_STEPS + step; /* 8 = log2(MC_LINEAR_MAX) */
 }
 _Static_assert(MC_LINEAR_MAX == 1 << 8 && MC_STEPS == 1 << 3, "mc_class_for's shifts");
@@ -28,17 +27,14 @@ static inline unsigned mc_class_span_slices(unsigned index)
 {
     uint64_t slot = mc_class_slot_size(index);
     uint64_t wanted = slot * MC_SPAN_SLOTS_WANTED;
-    if (wanted > MC_SPAN_SIZE_WANTED)
-        wanted = MC_SPAN_SIZE_WANTED;
-    if (wanted < slot * MC_SPAN_SLOTS_MIN)
-        wanted = slot * MC_SPAN_SLOTS_MIN;
+    if (wanted > MC_SPAN_SIZE_WANTED) wanted = MC_SPAN_SIZE_WANTED;
+    if (wanted < slot * MC_SPAN_SLOTS_MIN) wanted = slot * MC_SPAN_SLOTS_MIN;
     unsigned first = (unsigned)((wanted + MC_SLICE - 1) / MC_SLICE);
     unsigned best = first;
     for (unsigned slices = first + 1; slices < 2 * first; slices++) {
         /* waste / size, compared without division */
         uint64_t waste = slices * (uint64_t)MC_SLICE % slot;
-        if (waste * best < best * (uint64_t)MC_SLICE % slot * slices)
-            best = slices;
+        if (waste * best < best * (uint64_t)MC_SLICE % slot * slices) best = slices;
     }
     return best;
 }

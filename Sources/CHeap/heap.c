@@ -57,8 +57,7 @@ static void *alloc_small(struct mc_thread *self, unsigned class_index, int zero)
             relieve(self);
             span = mc_refill(self, class_index);
         }
-        if (unlikely(!span))
-            return 0;
+        if (unlikely(!span)) return 0;
     }
     void *object = pop(span);
     return zero ? memset(object, 0, span->slot_size) : object;
@@ -73,8 +72,7 @@ static void *alloc_large(struct mc_thread *self, size_t size, size_t align, int 
         relieve(self);
         object = mc_large_alloc(self, size, align, &is_zero);
     }
-    if (!object || !zero || is_zero)
-        return object;
+    if (!object || !zero || is_zero) return object;
     if (size < MC_ZERO_BY_PURGE || mc_os_purge(object, mc_round_up(size, MC_PAGE)))
         memset(object, 0, size);
     return object;
@@ -82,13 +80,10 @@ static void *alloc_large(struct mc_thread *self, size_t size, size_t align, int 
 
 void *mc_alloc_slow(size_t size, int zero)
 {
-    if (unlikely(mc_os_forked()))
-        mc_heap_notice_fork();
+    if (unlikely(mc_os_forked())) mc_heap_notice_fork();
     struct mc_thread *self = mc_thread_attach();
-    if (unlikely(!self) || unlikely(size > MC_REQUEST_MAX))
-        return 0;
-    if (size <= MC_SMALL_MAX)
-        return alloc_small(self, mc_class_for(size), zero);
+    if (unlikely(!self) || unlikely(size > MC_REQUEST_MAX)) return 0;
+    if (size <= MC_SMALL_MAX) return alloc_small(self, mc_class_for(size), zero);
     return alloc_large(self, size, MC_PAGE, zero);
 }
 
@@ -96,8 +91,7 @@ void *mc_alloc_medium(size_t size)
 {
     if (likely(size <= MC_SMALL_MAX)) {
         struct mc_span *span = (struct mc_span *)mc_self->current[mc_class_for(size)];
-        if (likely(span->free != 0))
-            return pop(span);
+        if (likely(span->free != 0)) return pop(span);
     }
     return mc_alloc_slow(size, 0);
 }
@@ -107,8 +101,7 @@ void *mc_alloc_medium(size_t size)
 static unsigned aligned_class(size_t size, size_t align)
 {
     size_t wanted = size < align ? align : size;
-    if (wanted > MC_SMALL_MAX)
-        return MC_CLASS_COUNT;
+    if (wanted > MC_SMALL_MAX) return MC_CLASS_COUNT;
     unsigned index = mc_class_for(wanted);
     while (index < MC_CLASS_COUNT && (mc_class_slot_size(index) & (align - 1)))
         index++;
@@ -117,24 +110,19 @@ static unsigned aligned_class(size_t size, size_t align)
 
 void *mc_alloc_aligned(size_t size, size_t align)
 {
-    if (align <= MC_QUANTUM)
-        return mc_alloc(size);
+    if (align <= MC_QUANTUM) return mc_alloc(size);
     if (size < MC_SMALL_MAX && align <= MC_SLICE) {
         unsigned index = aligned_class(size, align);
         struct mc_span *span = &mc_span_none;
-        if (index < MC_CLASS_COUNT)
-            span = (struct mc_span *)mc_self->current[index];
-        if (likely(span->free != 0))
-            return pop(span);
+        if (index < MC_CLASS_COUNT) span = (struct mc_span *)mc_self->current[index];
+        if (likely(span->free != 0)) return pop(span);
     }
-    if (unlikely(mc_os_forked()))
-        mc_heap_notice_fork();
+    if (unlikely(mc_os_forked())) mc_heap_notice_fork();
     struct mc_thread *self = mc_thread_attach();
     if (unlikely(!self) || unlikely(size > MC_REQUEST_MAX) || unlikely(align > MC_REQUEST_MAX))
         return 0;
     unsigned index = align <= MC_SLICE ? aligned_class(size, align) : MC_CLASS_COUNT;
-    if (index < MC_CLASS_COUNT)
-        return alloc_small(self, index, 0);
+    if (index < MC_CLASS_COUNT) return alloc_small(self, index, 0);
     return alloc_large(self, size, align < MC_PAGE ? MC_PAGE : align, 0);
 }
 
@@ -149,10 +137,8 @@ static struct mc_span *span_of_live(const void *object, const char *caller)
     uint8_t state = mc_load(&span->state);
     uint64_t offset = (uint64_t)object - span->base;
     if (state != MC_SPAN_CLASS) {
-        if (state == MC_SPAN_WAITING && !offset)
-            mc_panic(caller, object, "double free");
-        if (offset)
-            mc_panic(caller, object, "invalid pointer: inside an object, not at its start");
+        if (state == MC_SPAN_WAITING && !offset) mc_panic(caller, object, "double free");
+        if (offset) mc_panic(caller, object, "invalid pointer: inside an object, not at its start");
         return span;
     }
     unsigned __int128 product = (unsigned __int128)offset * span->reciprocal;
@@ -174,8 +160,7 @@ static void untag(struct mc_span *span)
         return;
     const uint64_t *tags = (const uint64_t *)span->tags;
     for (uint32_t i = 0; i < span->fresh; i++) {
-        if (mc_load(&tags[i]))
-            return;
+        if (mc_load(&tags[i])) return;
     }
     mc_span_clear_flag(span, MC_SPAN_TAGGED);
     mc_span_set_local(span);
@@ -185,8 +170,7 @@ static void take_tag(void *object)
 {
     size_t usable, requested;
     uint64_t tag = mc_tag_take(object, &usable, &requested);
-    if (tag)
-        mc_heap_on_tagged_free(object, usable, requested, tag);
+    if (tag) mc_heap_on_tagged_free(object, usable, requested, tag);
 }
 
 static void free_local(struct mc_thread *self, struct mc_span *span, struct mc_slot *slot)
@@ -195,33 +179,28 @@ static void free_local(struct mc_thread *self, struct mc_span *span, struct mc_s
     slot->mark = span->mark;
     mc_store(&span->free, (uint64_t)slot);
     mc_store(&span->used, span->used - 1);
-    if (span->flags & MC_SPAN_FULL || !span->used)
-        mc_refill_span_freed(self, span);
+    if (span->flags & MC_SPAN_FULL || !span->used) mc_refill_span_freed(self, span);
 }
 
 static void release(void *object, struct mc_thread *keeper)
 {
-    if (unlikely(mc_os_forked()))
-        mc_heap_notice_fork();
+    if (unlikely(mc_os_forked())) mc_heap_notice_fork();
     struct mc_span *span = span_of_live(object, "free()");
-    if (mc_load(&span->flags) & MC_SPAN_TAGGED)
-        take_tag(object);
+    if (mc_load(&span->flags) & MC_SPAN_TAGGED) take_tag(object);
     if (span->state != MC_SPAN_CLASS) {
         mc_large_free(keeper, span, object);
         mc_refill_tick(mc_self);
     } else if (mc_load(&span->owner) != (uint64_t)mc_self) {
         mc_span_push_remote(span, object);
     } else {
-        if (span->flags & MC_SPAN_TAGGED)
-            untag(span);
+        if (span->flags & MC_SPAN_TAGGED) untag(span);
         free_local(mc_self, span, object);
     }
 }
 
 void mc_free_slow(void *object)
 {
-    if (object)
-        release(object, mc_self);
+    if (object) release(object, mc_self);
 }
 
 void mc_free_moved(void *object)
@@ -237,8 +216,7 @@ size_t mc_usable_size(const void *object, const char *caller)
 void *mc_realloc_in_place(void *object, size_t size)
 {
     struct mc_span *span = span_of_live(object, "realloc()");
-    if (size > MC_REQUEST_MAX)
-        return 0;
+    if (size > MC_REQUEST_MAX) return 0;
     if (span->state != MC_SPAN_CLASS)
         return size > MC_SMALL_MAX ? mc_large_resize(mc_self, span, size) : 0;
     /* Smaller than half is worth a copy to a smaller slot. */

@@ -22,14 +22,11 @@ static int map_aligned(uint64_t size, uint64_t align, uint64_t *base)
 {
     uint64_t extra = align > MC_PAGE ? align - MC_PAGE : 0;
     void *start;
-    if (size + extra < size || mc_os_map(size + extra, &start))
-        return 0;
+    if (size + extra < size || mc_os_map(size + extra, &start)) return 0;
     *base = mc_round_up((uint64_t)start, align);
     uint64_t before = *base - (uint64_t)start;
-    if (before)
-        mc_os_release(start, before);
-    if (extra > before)
-        mc_os_release((void *)(*base + size), extra - before);
+    if (before) mc_os_release(start, before);
+    if (extra > before) mc_os_release((void *)(*base + size), extra - before);
     return 1;
 }
 
@@ -37,16 +34,15 @@ static int take_memory(struct mc_span *span, size_t align, int *zero)
 {
     struct mc_run run;
     uint64_t slices = mc_round_up(span->slot_size, MC_SLICE) / MC_SLICE;
-    if (span->slot_size <= MC_LARGE_MAX && align <= MC_LARGE_MAX
-        && !mc_arena_take(slices, align < MC_SLICE ? MC_SLICE : align, &run)) {
+    if (span->slot_size <= MC_LARGE_MAX && align <= MC_LARGE_MAX &&
+        !mc_arena_take(slices, align < MC_SLICE ? MC_SLICE : align, &run)) {
         span->base = run.base;
         span->size = slices * MC_SLICE;
         *zero = run.zero;
         return MC_SPAN_LARGE;
     }
     /* Also when the arenas are full and no new one can be had. */
-    if (!map_aligned(span->slot_size, align, &span->base))
-        return 0;
+    if (!map_aligned(span->slot_size, align, &span->base)) return 0;
     span->size = span->slot_size;
     *zero = 1;
     return MC_SPAN_HUGE;
@@ -67,13 +63,11 @@ static void give_memory(uint64_t base, uint64_t size, int state)
 static struct mc_span *take_waiting(struct mc_thread *self, uint64_t size, uint64_t align)
 {
     for (unsigned i = 0; i < MC_LARGE_KEPT; i++) {
-        if (!mc_load(&self->large[i]))
-            continue;
+        if (!mc_load(&self->large[i])) continue;
         struct mc_span *span = (struct mc_span *)mc_take(&self->large[i]);
-        if (!span)
-            continue;
-        if (span->size >= size && span->size - size <= MC_SLICE + size / 8
-            && !(span->base & (align - 1)))
+        if (!span) continue;
+        if (span->size >= size && span->size - size <= MC_SLICE + size / 8 &&
+            !(span->base & (align - 1)))
             return span;
         mc_store_release(&self->large[i], (uint64_t)span);
     }
@@ -84,8 +78,7 @@ static struct mc_span *take_waiting(struct mc_thread *self, uint64_t size, uint6
  * go, or NULL. */
 static struct mc_span *keep(struct mc_thread *self, struct mc_span *span)
 {
-    if (!self || self == &mc_thread_none || span->size > MC_LARGE_KEPT_MAX)
-        return span;
+    if (!self || self == &mc_thread_none || span->size > MC_LARGE_KEPT_MAX) return span;
     unsigned place = self->large_next++ % MC_LARGE_KEPT;
     return (struct mc_span *)__atomic_exchange_n(&self->large[place], (uint64_t)span,
                                                  __ATOMIC_ACQ_REL);
@@ -105,8 +98,7 @@ void mc_large_flush(struct mc_thread *thread)
         struct mc_span *span = 0;
         if (mc_load(&thread->large[i]))
             span = (struct mc_span *)mc_take(&thread->large[i]); /* pairs with keep() */
-        if (span)
-            unmake(span, MC_SPAN_LARGE);
+        if (span) unmake(span, MC_SPAN_LARGE);
     }
 }
 
@@ -122,16 +114,14 @@ void *mc_large_alloc(struct mc_thread *self, size_t size, size_t align, int *zer
         return (void *)waiting->base;
     }
     struct mc_span *span = mc_span_struct_take();
-    if (!span)
-        return 0;
+    if (!span) return 0;
     span->slot_size = mc_round_up(size ? size : 1, MC_PAGE);
     int state = take_memory(span, align, zero);
     if (!state) {
         mc_span_struct_give(span);
         return 0;
     }
-    if (state == MC_SPAN_HUGE)
-        count_huge(1, (int64_t)span->size);
+    if (state == MC_SPAN_HUGE) count_huge(1, (int64_t)span->size);
     span->local = span->owner = 0;
     span->reciprocal = 0;
     span->free = span->mark = span->remote = 0;
@@ -155,20 +145,18 @@ void mc_large_free(struct mc_thread *self, struct mc_span *span, void *object)
     uint8_t state = mc_load(&span->state);
     uint8_t freed = state == MC_SPAN_LARGE ? MC_SPAN_WAITING : MC_SPAN_UNUSED;
     /* Whoever changes the state frees it; a thread that comes second finds no object here. */
-    if (span->base != (uint64_t)object || (state != MC_SPAN_LARGE && state != MC_SPAN_HUGE)
-        || !mc_swap_if(&span->state, &state, freed))
+    if (span->base != (uint64_t)object || (state != MC_SPAN_LARGE && state != MC_SPAN_HUGE) ||
+        !mc_swap_if(&span->state, &state, freed))
         mc_panic("free()", object, "double free");
     struct mc_span *gone = state == MC_SPAN_LARGE ? keep(self, span) : span;
-    if (gone)
-        unmake(gone, state);
+    if (gone) unmake(gone, state);
 }
 
 static void *resize_huge(struct mc_span *span, uint64_t wanted)
 {
     void *moved;
     uint64_t base = span->base, size = span->size;
-    if (mc_page_map_prepare())
-        return 0;
+    if (mc_page_map_prepare()) return 0;
     /* Before the move: after it, the old place may at once be another thread's. */
     mc_page_map_clear(base, 1);
     if (mc_os_resize((void *)base, size, wanted, &moved)) {
@@ -186,8 +174,7 @@ static void *resize_huge(struct mc_span *span, uint64_t wanted)
 /* Takes the slices behind the span; also those of the thread's waiting spans. */
 static int take_behind(struct mc_thread *self, const struct mc_span *span, uint64_t slices)
 {
-    if (!mc_arena_take_at(span->base + span->size, slices))
-        return 1;
+    if (!mc_arena_take_at(span->base + span->size, slices)) return 1;
     mc_large_flush(self);
     return !mc_arena_take_at(span->base + span->size, slices);
 }
@@ -195,10 +182,8 @@ static int take_behind(struct mc_thread *self, const struct mc_span *span, uint6
 static void *resize_large(struct mc_thread *self, struct mc_span *span, uint64_t wanted)
 {
     uint64_t slices = mc_round_up(wanted, MC_SLICE) / MC_SLICE, had = span->size / MC_SLICE;
-    if (slices > had && !take_behind(self, span, slices - had))
-        return 0;
-    if (slices < had)
-        mc_arena_give(span->base + slices * MC_SLICE, had - slices);
+    if (slices > had && !take_behind(self, span, slices - had)) return 0;
+    if (slices < had) mc_arena_give(span->base + slices * MC_SLICE, had - slices);
     span->size = slices * MC_SLICE;
     span->slot_size = wanted;
     return (void *)span->base;
@@ -207,9 +192,7 @@ static void *resize_large(struct mc_thread *self, struct mc_span *span, uint64_t
 void *mc_large_resize(struct mc_thread *self, struct mc_span *span, size_t size)
 {
     uint64_t wanted = mc_round_up(size, MC_PAGE);
-    if (wanted == span->slot_size)
-        return (void *)span->base;
-    if (span->state == MC_SPAN_HUGE)
-        return wanted > MC_LARGE_MAX ? resize_huge(span, wanted) : 0;
+    if (wanted == span->slot_size) return (void *)span->base;
+    if (span->state == MC_SPAN_HUGE) return wanted > MC_LARGE_MAX ? resize_huge(span, wanted) : 0;
     return wanted <= MC_LARGE_MAX ? resize_large(self, span, wanted) : 0;
 }

@@ -38,16 +38,16 @@
 /* A span has at least this many slots ... */
 #define MC_SPAN_SLOTS_MIN 8
 /* ... and as many as fit here, so that the way to a new span is rare for small slots. */
-#define MC_SPAN_SIZE_WANTED (64ull << 10)
+#define MC_SPAN_SIZE_WANTED  (64ull << 10)
 #define MC_SPAN_SLOTS_WANTED 64
 
 /* Span structs are made in runs of this many; only touched ones cost memory. */
 #define MC_SPAN_POOL_COUNT 2048
 
 /* Page map: one leaf maps 2^MC_LEAF_SHIFT bytes of address space, the root covers 2^47. */
-#define MC_LEAF_SHIFT  30
-#define MC_ROOT_COUNT  (1u << (47 - MC_LEAF_SHIFT))
-#define MC_LEAF_COUNT  (1u << (MC_LEAF_SHIFT - MC_SLICE_SHIFT))
+#define MC_LEAF_SHIFT 30
+#define MC_ROOT_COUNT (1u << (47 - MC_LEAF_SHIFT))
+#define MC_LEAF_COUNT (1u << (MC_LEAF_SHIFT - MC_SLICE_SHIFT))
 
 /* Metadata is taken from the kernel in pieces of this size. */
 #define MC_META_CHUNK (64ull << 10)
@@ -58,6 +58,6 @@
 
 _Static_assert(MC_ARENA_SIZE_MIN % (64 * MC_SLICE) == 0, "arenas are whole bitmap words");
 _Static_assert(MC_ARENA_SIZE_MIN >= MC_COMMIT_SLICES * MC_SLICE, "arenas are whole commit runs");
-_Static_assert(MC_SMALL_MAX * MC_SPAN_SLOTS_MIN <= 16 * MC_SLICE, "the largest span is 16 slices");
+_Static_assert(MC_SMALL_MAX *MC_SPAN_SLOTS_MIN <= 16 * MC_SLICE, "the largest span is 16 slices");
 
 #endif

@@ -15,8 +15,7 @@ static struct chunk *current; /* [shared] */
 
 static void *bump(struct chunk *chunk, size_t size)
 {
-    if (!chunk)
-        return 0;
+    if (!chunk) return 0;
     uint64_t offset = mc_add(&chunk->used, size);
     return offset + size <= chunk->size ? (char *)chunk + offset : 0;
 }
@@ -26,18 +25,14 @@ void *mc_meta_alloc(size_t size)
     size = mc_round_up(size, MC_CACHE_LINE);
     for (;;) {
         struct chunk *chunk = mc_load_acquire(&current);
-        if (size > MC_META_CHUNK / 4)
-            chunk = 0;
+        if (size > MC_META_CHUNK / 4) chunk = 0;
         void *item = bump(chunk, size);
-        if (item)
-            return item;
+        if (item) return item;
         uint64_t total = size > MC_META_CHUNK / 4 ? mc_round_up(size, MC_PAGE) : MC_META_CHUNK;
         void *fresh;
-        if (mc_os_map(total, &fresh))
-            return 0;
+        if (mc_os_map(total, &fresh)) return 0;
         mc_add(&mc_root()->metadata_bytes, total);
-        if (size > MC_META_CHUNK / 4)
-            return fresh;
+        if (size > MC_META_CHUNK / 4) return fresh;
         struct chunk *made = fresh;
         made->used = MC_CACHE_LINE;
         made->size = total;
@@ -74,8 +69,7 @@ void *mc_pool_take(struct mc_pool *pool)
     uint64_t top = mc_load_acquire(&pool->top);
     for (;;) {
         uint64_t *item = address_of(top);
-        if (!item)
-            return 0;
+        if (!item) return 0;
         uint64_t next = mc_load(item);
         if (mc_swap_if(&pool->top, &top, next_top(top, next))) {
             mc_store(item, 0);

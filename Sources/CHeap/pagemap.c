@@ -19,11 +19,9 @@ static uint64_t *spare; /* [shared] a leaf put by, or NULL */
 int mc_page_map_prepare(void)
 {
     void *fresh;
-    if (mc_load(&spare))
-        return 0;
+    if (mc_load(&spare)) return 0;
     int error = mc_os_map(LEAF_BYTES, &fresh);
-    if (error)
-        return error;
+    if (error) return error;
     uint64_t *none = 0;
     if (mc_swap_if(&spare, &none, fresh))
         mc_add(&mc_root()->metadata_bytes, LEAF_BYTES);
@@ -35,12 +33,10 @@ int mc_page_map_prepare(void)
 static int make_leaf(uint64_t index)
 {
     uint64_t *none = 0;
-    if (mc_load_acquire(&mc_page_map[index]))
-        return 0;
+    if (mc_load_acquire(&mc_page_map[index])) return 0;
     int error = mc_page_map_prepare();
     uint64_t *leaf = mc_take(&spare);
-    if (!leaf)
-        return error ? error : make_leaf(index); /* another thread took ours */
+    if (!leaf) return error ? error : make_leaf(index); /* another thread took ours */
     if (!mc_swap_if(&mc_page_map[index], &none, leaf)) {
         mc_os_release(leaf, LEAF_BYTES);
         mc_sub(&mc_root()->metadata_bytes, LEAF_BYTES);
@@ -59,8 +55,7 @@ int mc_page_map_set(uint64_t base, uint64_t slices, struct mc_span *span)
     uint64_t last = base + (slices - 1) * MC_SLICE;
     for (uint64_t index = base >> MC_LEAF_SHIFT; index <= last >> MC_LEAF_SHIFT; index++) {
         int error = index < MC_ROOT_COUNT ? make_leaf(index) : ENOMEM;
-        if (error)
-            return error;
+        if (error) return error;
     }
     for (uint64_t i = 0; i < slices; i++)
         mc_store_release(entry(base + i * MC_SLICE), (uint64_t)span);

@@ -17,11 +17,9 @@ static inline struct mc_span *mc_page_map_find(const void *address)
 {
     uint64_t value = (uint64_t)address;
     uint64_t index = value >> MC_LEAF_SHIFT;
-    if (unlikely(index >= MC_ROOT_COUNT))
-        return 0;
+    if (unlikely(index >= MC_ROOT_COUNT)) return 0;
     uint64_t *leaf = mc_load_acquire(&mc_page_map[index]); /* pairs with make_leaf's release */
-    if (unlikely(!leaf))
-        return 0;
+    if (unlikely(!leaf)) return 0;
     return (struct mc_span *)mc_load(&leaf[value >> MC_SLICE_SHIFT & (MC_LEAF_COUNT - 1)]);
 }
 

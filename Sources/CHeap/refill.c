@@ -54,8 +54,7 @@ static void point_direct(struct mc_thread *self, unsigned class_index, struct mc
 {
     uint64_t size = mc_class_slot_size(class_index);
     uint64_t first = class_index ? mc_class_slot_size(class_index - 1) / MC_QUANTUM + 1 : 0;
-    if (size > MC_DIRECT_MAX)
-        return;
+    if (size > MC_DIRECT_MAX) return;
     for (uint64_t quanta = first; quanta <= size / MC_QUANTUM; quanta++)
         self->direct[quanta] = (uint64_t)span;
 }
@@ -73,8 +72,7 @@ static void take_current(struct mc_thread *self, struct mc_span *span)
 static struct mc_span *drop_current(struct mc_thread *self, unsigned class_index)
 {
     struct mc_span *span = at(self->current[class_index]);
-    if (span == &mc_span_none)
-        return 0;
+    if (span == &mc_span_none) return 0;
     self->current[class_index] = (uint64_t)&mc_span_none;
     point_direct(self, class_index, &mc_span_none);
     mc_span_clear_flag(span, MC_SPAN_CURRENT);
@@ -129,8 +127,7 @@ void mc_span_emptied(struct mc_span *span)
 void mc_refill_collect(struct mc_thread *thread)
 {
     struct mc_span *span = at(mc_load(&thread->notified));
-    if (likely(!span))
-        return;
+    if (likely(!span)) return;
     span = at(mc_take(&thread->notified)); /* pairs with mc_span_notify */
     while (span) {
         struct mc_span *next = at(mc_load(&span->notify_next));
@@ -153,8 +150,7 @@ void mc_refill_flush(struct mc_thread *thread)
             thread->kept[i] = 0;
             mc_span_unmake(kept);
         }
-        if (at(thread->current[i])->used == 1)
-            mc_span_unmake(drop_current(thread, i));
+        if (at(thread->current[i])->used == 1) mc_span_unmake(drop_current(thread, i));
     }
 }
 
@@ -179,8 +175,7 @@ void mc_threads_reap(void)
     struct mc_thread *thread = mc_thread_first();
     for (; thread; thread = mc_thread_next(thread)) {
         int idle = mc_load(&thread->state) == MC_THREAD_FREE && !mc_load(&thread->notified);
-        if (idle || !mc_thread_seize(thread))
-            continue;
+        if (idle || !mc_thread_seize(thread)) continue;
         retire(thread);
         mc_thread_let_go(thread);
     }
@@ -195,8 +190,7 @@ static struct mc_span *adopt(struct mc_thread *self, unsigned class_index)
         if (mc_load(&thread->state) != MC_THREAD_FREE || !mc_load(&thread->spans[class_index]))
             continue;
         tries--;
-        if (!mc_thread_seize(thread))
-            continue;
+        if (!mc_thread_seize(thread)) continue;
         struct mc_span *span = at(thread->spans[class_index]);
         if (span) {
             remove_from_list(thread, span);
@@ -205,8 +199,7 @@ static struct mc_span *adopt(struct mc_thread *self, unsigned class_index)
             mc_span_set_local(span);
         }
         mc_thread_let_go(thread);
-        if (span)
-            return span;
+        if (span) return span;
     }
     return 0;
 }
@@ -233,22 +226,17 @@ static struct mc_span *next_span(struct mc_thread *self, unsigned class_index)
 struct mc_span *mc_refill(struct mc_thread *self, unsigned class_index)
 {
     enum { REFILLS_PER_LOOK = 8 }; /* at the clock */
-    if (++self->refills % REFILLS_PER_LOOK == 0)
-        mc_refill_tick(self);
+    if (++self->refills % REFILLS_PER_LOOK == 0) mc_refill_tick(self);
     mc_refill_collect(self);
     struct mc_span *span = at(self->current[class_index]);
-    if (span->free)
-        return span;
+    if (span->free) return span;
     if (span != &mc_span_none) {
-        if (mc_span_carve(span))
-            return span;
+        if (mc_span_carve(span)) return span;
         set_full(drop_current(self, class_index));
     }
     span = next_span(self, class_index);
-    if (!span)
-        return 0;
-    if (!span->free)
-        mc_span_carve(span);
+    if (!span) return 0;
+    if (!span->free) mc_span_carve(span);
     take_current(self, span);
     return span;
 }
@@ -259,22 +247,20 @@ void mc_refill_tick(struct mc_thread *self)
 {
     uint64_t now = mc_os_clock_ms();
     uint64_t due = mc_load(&next_tick_ms);
-    if (likely(now < due) || !mc_swap_if(&next_tick_ms, &due, now + MC_TICK_MS) || !due)
-        return;
+    if (likely(now < due) || !mc_swap_if(&next_tick_ms, &due, now + MC_TICK_MS) || !due) return;
     mc_refill_flush(self);
     mc_threads_reap();
     for (struct mc_thread *thread = mc_thread_first(); thread; thread = mc_thread_next(thread))
         mc_large_flush(thread);
-    if (mc_arena_purgeable())
-        mc_arena_purge(0);
+    if (mc_arena_purgeable()) mc_arena_purge(0);
 }
 
 void mc_thread_check(const struct mc_thread *thread)
 {
     for (unsigned i = 0; i < MC_CLASS_COUNT; i++) {
         const struct mc_span *current = at(thread->current[i]);
-        mc_assert(current == &mc_span_none
-               || (current->owner == (uint64_t)thread && current->flags & MC_SPAN_CURRENT));
+        mc_assert(current == &mc_span_none ||
+                  (current->owner == (uint64_t)thread && current->flags & MC_SPAN_CURRENT));
         uint64_t last = thread->spans[i] ? at(thread->spans[i])->previous : 0, previous = last;
         for (uint64_t list = thread->spans[i]; list; previous = list, list = at(list)->next) {
             mc_assert(at(list)->next || list == last);

@@ -12,7 +12,7 @@
 #include "trim.h"
 
 static struct mc_pool structs;
-static uint64_t secret;       /* [shared] written once: what marks are made of */
+static uint64_t secret; /* [shared] written once: what marks are made of */
 
 /* The next struct never used before. */
 static struct mc_span *make_struct(void)
@@ -20,22 +20,20 @@ static struct mc_span *make_struct(void)
     uint64_t number = mc_load(&mc_root()->span_count);
     do {
         uint64_t pool = number / MC_SPAN_POOL_COUNT;
-        if (pool == MC_SPAN_POOLS_MAX)
-            return 0;
-        if (mc_load_acquire(&mc_span_pools[pool].start))
-            continue;
+        if (pool == MC_SPAN_POOLS_MAX) return 0;
+        if (mc_load_acquire(&mc_span_pools[pool].start)) continue;
         uint64_t size = MC_SPAN_POOL_COUNT * sizeof(struct mc_span);
         void *fresh = mc_meta_alloc(size);
         uint64_t none = 0;
-        if (!fresh)
-            return 0;
+        if (!fresh) return 0;
         mc_store(&mc_span_pools[pool].count, MC_SPAN_POOL_COUNT);
         if (mc_swap_if(&mc_span_pools[pool].start, &none, (uint64_t)fresh))
             mc_add(&mc_root()->pool_count, 1);
         else if (!mc_os_release(fresh, size))
             mc_sub(&mc_root()->metadata_bytes, size);
     } while (!mc_swap_if(&mc_root()->span_count, &number, number + 1));
-    struct mc_span *first = (struct mc_span *)mc_load(&mc_span_pools[number / MC_SPAN_POOL_COUNT].start);
+    struct mc_span *first =
+        (struct mc_span *)mc_load(&mc_span_pools[number / MC_SPAN_POOL_COUNT].start);
     return first + number % MC_SPAN_POOL_COUNT;
 }
 _Static_assert(MC_SPAN_POOL_COUNT * sizeof(struct mc_span) > MC_META_CHUNK / 4,
@@ -60,8 +58,7 @@ static uint64_t mark_for(uint64_t base)
     uint64_t seen = mc_load(&secret);
     while (unlikely(!seen)) {
         uint64_t fresh = mc_os_random() | 1;
-        if (mc_swap_if(&secret, &seen, fresh))
-            seen = fresh;
+        if (mc_swap_if(&secret, &seen, fresh)) seen = fresh;
     }
     return (seen ^ base) * 0x9e3779b97f4a7c15ull | 1;
 }
@@ -70,8 +67,7 @@ struct mc_span *mc_span_make(unsigned class_index, struct mc_thread *owner)
 {
     struct mc_run run;
     struct mc_span *span = mc_span_struct_take();
-    if (!span)
-        return 0;
+    if (!span) return 0;
     if (mc_arena_take(mc_class_span_slices(class_index), MC_SLICE, &run)) {
         mc_span_struct_give(span);
         return 0;
@@ -118,15 +114,11 @@ void mc_span_unmake(struct mc_span *span)
 
 int mc_span_carve(struct mc_span *span)
 {
-    if (span->purged)
-        return mc_trim_restore(span);
+    if (span->purged) return mc_trim_restore(span);
     uint32_t count = (uint32_t)(MC_PAGE / span->slot_size);
-    if (count < 1)
-        count = 1;
-    if (count > span->slot_count - span->fresh)
-        count = span->slot_count - span->fresh;
-    if (!count)
-        return 0;
+    if (count < 1) count = 1;
+    if (count > span->slot_count - span->fresh) count = span->slot_count - span->fresh;
+    if (!count) return 0;
     uint64_t first = span->base + span->fresh * span->slot_size;
     struct mc_slot *slot = (struct mc_slot *)first;
     for (uint32_t i = 1; i < count; i++) {
@@ -165,16 +157,14 @@ void mc_span_push_remote(struct mc_span *span, struct mc_slot *slot)
         mc_store(&slot->next, (struct mc_slot *)mc_remote_slot(word));
         fresh = (mc_remote_count(word) + 1) << 48 | (uint64_t)slot;
     } while (!mc_swap_if(&span->remote, &word, fresh));
-    if (!word)
-        mc_span_notify(span);
+    if (!word) mc_span_notify(span);
 }
 
 void mc_span_collect(struct mc_span *span)
 {
     uint64_t word = mc_take(&span->remote);
     struct mc_slot *first = (struct mc_slot *)mc_remote_slot(word);
-    if (!first)
-        return;
+    if (!first) return;
     if (span->free) {
         struct mc_slot *last = first;
         while (last->next)
@@ -188,10 +178,8 @@ void mc_span_collect(struct mc_span *span)
 static int list_has(const struct mc_span *span, uint64_t list, const void *slot)
 {
     for (uint32_t steps = 0; list && steps < span->slot_count; steps++) {
-        if (list - span->base >= span->size || list % MC_QUANTUM)
-            return 0;
-        if (list == (uint64_t)slot)
-            return 1;
+        if (list - span->base >= span->size || list % MC_QUANTUM) return 0;
+        if (list == (uint64_t)slot) return 1;
         list = (uint64_t)mc_load(&((struct mc_slot *)list)->next);
     }
     return 0;
@@ -199,8 +187,8 @@ static int list_has(const struct mc_span *span, uint64_t list, const void *slot)
 
 int mc_span_has_free(const struct mc_span *span, const void *slot)
 {
-    int found = mc_trim_is_purged(span, slot) || list_has(span, mc_load(&span->free), slot)
-                || list_has(span, mc_remote_slot(mc_load(&span->remote)), slot);
+    int found = mc_trim_is_purged(span, slot) || list_has(span, mc_load(&span->free), slot) ||
+                list_has(span, mc_remote_slot(mc_load(&span->remote)), slot);
     /* A list that changed underfoot may have led through a live object that points here; but then
      * this slot is live too, and its mark is no more than a coincidence that does not last. */
     return found && mc_load_acquire(&((const struct mc_slot *)slot)->mark) == span->mark;
@@ -226,8 +214,8 @@ void mc_span_check(const struct mc_span *span)
     mc_assert(span->used + free_count == span->fresh + !!(span->flags & MC_SPAN_CURRENT));
     int plain = !(span->flags & (MC_SPAN_TAGGED | MC_SPAN_FULL)) && !span->purged;
     mc_assert(span->local == (plain ? span->owner : 0));
-    mc_assert(!(span->flags & MC_SPAN_FULL)
-              || (!span->free && !span->purged && span->fresh == span->slot_count));
+    mc_assert(!(span->flags & MC_SPAN_FULL) ||
+              (!span->free && !span->purged && span->fresh == span->slot_count));
     for (uint64_t at = 0; at < span->size; at += MC_SLICE)
         mc_assert(mc_page_map_find((void *)(span->base + at)) == span);
 }

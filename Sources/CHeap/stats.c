@@ -17,8 +17,7 @@ static void each_span(void (*visit)(struct mc_span *span, void *context), void *
     for (uint64_t i = 0; i < count; i++) {
         struct mc_span *span = pool_start(i / MC_SPAN_POOL_COUNT) + i % MC_SPAN_POOL_COUNT;
         uint8_t state = mc_load_acquire(&span->state);
-        if (state != MC_SPAN_UNUSED && state != MC_SPAN_WAITING)
-            visit(span, context);
+        if (state != MC_SPAN_UNUSED && state != MC_SPAN_WAITING) visit(span, context);
     }
 }
 
@@ -27,7 +26,8 @@ static void add_span(struct mc_span *span, void *context)
     struct mc_heap_totals *totals = context;
     uint64_t live = mc_load(&span->used);
     if (span->state == MC_SPAN_CLASS) {
-        uint64_t held = mc_remote_count(mc_load(&span->remote)) + !!(mc_load(&span->flags) & MC_SPAN_CURRENT);
+        uint64_t held =
+            mc_remote_count(mc_load(&span->remote)) + !!(mc_load(&span->flags) & MC_SPAN_CURRENT);
         live = live > held ? live - held : 0;
         totals->cached += (span->slot_count - live) * span->slot_size;
     }
@@ -58,17 +58,14 @@ struct tag_walk {
 static void visit_tags(struct mc_span *span, void *context)
 {
     struct tag_walk *walk = context;
-    if (!(mc_load(&span->flags) & MC_SPAN_TAGGED))
-        return;
+    if (!(mc_load(&span->flags) & MC_SPAN_TAGGED)) return;
     if (span->state != MC_SPAN_CLASS) {
-        if (span->tag)
-            walk->visit(span->tag, span->slot_size, span->requested, walk->context);
+        if (span->tag) walk->visit(span->tag, span->slot_size, span->requested, walk->context);
         return;
     }
     const uint64_t *tags = (const uint64_t *)span->tags;
     for (uint32_t i = 0; tags && i < span->fresh; i++) {
-        if (tags[i])
-            walk->visit(tags[i], span->slot_size, MC_REQUESTED_UNKNOWN, walk->context);
+        if (tags[i]) walk->visit(tags[i], span->slot_size, MC_REQUESTED_UNKNOWN, walk->context);
     }
 }
 
@@ -82,8 +79,7 @@ void mc_tags_visit(void (*visit)(uint64_t tag, uint64_t usable, uint64_t request
 static void check_span(struct mc_span *span, void *context)
 {
     (void)context;
-    if (span->state == MC_SPAN_CLASS)
-        mc_span_check(span);
+    if (span->state == MC_SPAN_CLASS) mc_span_check(span);
 }
 
 void mc_spans_check(void)

@@ -16,8 +16,7 @@ static uint64_t array_bytes(const struct mc_span *span)
 
 void mc_tags_give(struct mc_span *span)
 {
-    if (!span->tags)
-        return;
+    if (!span->tags) return;
     mc_sub(&mc_root()->tag_bytes, array_bytes(span));
     mc_pool_give(&arrays[span->class_index], (void *)span->tags);
     mc_store(&span->tags, 0);
@@ -31,8 +30,7 @@ static uint64_t slot_index(const struct mc_span *span, const void *slot)
 /* Where the tag of a slot is; NULL if it can have none yet. */
 static uint64_t *tag_of(struct mc_span *span, const void *slot)
 {
-    if (span->state != MC_SPAN_CLASS)
-        return &span->tag;
+    if (span->state != MC_SPAN_CLASS) return &span->tag;
     uint64_t *tags = (uint64_t *)mc_load_acquire(&span->tags);
     return tags ? &tags[slot_index(span, slot)] : 0;
 }
@@ -51,20 +49,16 @@ int mc_tag_set(void *slot, size_t requested, uint64_t tag)
     uint64_t *place = tag_of(span, slot);
     if (!place) {
         void *array = mc_pool_take(&arrays[span->class_index]);
-        if (!array)
-            array = mc_meta_alloc(array_bytes(span));
-        if (!array)
-            return 0;
+        if (!array) array = mc_meta_alloc(array_bytes(span));
+        if (!array) return 0;
         mc_add(&mc_root()->tag_bytes, array_bytes(span));
         mc_store_release(&span->tags, (uint64_t)array);
         place = tag_of(span, slot);
     }
-    if (span->state != MC_SPAN_CLASS)
-        span->requested = requested;
+    if (span->state != MC_SPAN_CLASS) span->requested = requested;
     if (!(span->flags & MC_SPAN_TAGGED)) {
         mc_span_set_flag(span, MC_SPAN_TAGGED);
-        if (span->state == MC_SPAN_CLASS)
-            mc_span_set_local(span);
+        if (span->state == MC_SPAN_CLASS) mc_span_set_local(span);
     }
     mc_store_release(place, tag);
     return 1;
@@ -75,8 +69,7 @@ uint64_t mc_tag_take(const void *slot, size_t *usable, size_t *requested)
     struct mc_span *span = mc_page_map_find(slot);
     uint64_t *place = span ? tag_of(span, slot) : 0;
     uint64_t tag = place ? mc_load(place) : 0;
-    if (!tag)
-        return 0;
+    if (!tag) return 0;
     mc_store(place, 0);
     *usable = span->slot_size;
     *requested = span->state == MC_SPAN_CLASS ? MC_REQUESTED_UNKNOWN : span->requested;

@@ -62,14 +62,12 @@ static int looks_dead(struct record *record)
 int mc_thread_seize(struct mc_thread *thread)
 {
     uint32_t state = MC_THREAD_FREE;
-    if (mc_swap_if(&thread->state, &state, MC_THREAD_BUSY))
-        return 1;
+    if (mc_swap_if(&thread->state, &state, MC_THREAD_BUSY)) return 1;
     struct record *record = record_of(thread);
-    if (state != MC_THREAD_LIVE || !looks_dead(record)
-        || !mc_swap_if(&thread->state, &state, MC_THREAD_BUSY))
+    if (state != MC_THREAD_LIVE || !looks_dead(record) ||
+        !mc_swap_if(&thread->state, &state, MC_THREAD_BUSY))
         return 0;
-    if (looks_dead(record))
-        return 1;
+    if (looks_dead(record)) return 1;
     /* Since the first look, a new thread has taken it over and lives. */
     mc_store_release(&thread->state, MC_THREAD_LIVE);
     return 0;
@@ -83,8 +81,7 @@ void mc_thread_let_go(struct mc_thread *thread)
 static struct mc_thread *make(void)
 {
     struct record *record = mc_meta_alloc(sizeof(*record));
-    if (!record)
-        return 0;
+    if (!record) return 0;
     struct mc_thread *thread = &record->shared;
     for (unsigned i = 0; i < MC_DIRECT_COUNT; i++)
         thread->direct[i] = (uint64_t)&mc_span_none;
@@ -96,23 +93,19 @@ static struct mc_thread *make(void)
     do {
         thread->next = newest;
     } while (!mc_swap_if(&mc_root()->threads, &newest, (uint64_t)thread));
-    if (!newest)
-        mc_os_fork_watch(); /* the first thread of the process */
+    if (!newest) mc_os_fork_watch(); /* the first thread of the process */
     return thread;
 }
 
 struct mc_thread *mc_thread_attach(void)
 {
-    if (likely(mc_self != &mc_thread_none))
-        return mc_self;
+    if (likely(mc_self != &mc_thread_none)) return mc_self;
     int saved = errno;
     struct mc_thread *thread = mc_thread_first();
     while (thread && !mc_thread_seize(thread))
         thread = mc_thread_next(thread);
-    if (!thread)
-        thread = make();
-    if (!thread)
-        return 0;
+    if (!thread) thread = make();
+    if (!thread) return 0;
     hold(record_of(thread));
     mc_self = thread;
     mc_store(&thread->generation, mc_os_fork_generation());
@@ -127,8 +120,7 @@ struct mc_thread *mc_thread_attach(void)
 void mc_threads_after_fork(void)
 {
     static uint64_t generation = 1;
-    if (!mc_os_fork_first(MC_FORK_HEAP))
-        return;
+    if (!mc_os_fork_first(MC_FORK_HEAP)) return;
     int saved = errno;
     mc_os_fork_set_generation(++generation);
     for (struct mc_thread *thread = mc_thread_first(); thread; thread = mc_thread_next(thread)) {
@@ -138,7 +130,6 @@ void mc_threads_after_fork(void)
         else if (state == MC_THREAD_LIVE || state == MC_THREAD_BUSY)
             mc_store(&thread->state, MC_THREAD_LOST);
     }
-    if (mc_self != &mc_thread_none)
-        hold(record_of(mc_self));
+    if (mc_self != &mc_thread_none) hold(record_of(mc_self));
     errno = saved;
 }

@@ -9,7 +9,7 @@
 #include "thread.h"
 
 enum { PARTS = 64 };
-_Static_assert(MC_SMALL_MAX * MC_SPAN_SLOTS_MIN <= PARTS * MC_PAGE, "a part of 64 is a page");
+_Static_assert(MC_SMALL_MAX *MC_SPAN_SLOTS_MIN <= PARTS * MC_PAGE, "a part of 64 is a page");
 
 static uint64_t part_size(const struct mc_span *span)
 {
@@ -34,8 +34,7 @@ static uint64_t live_parts(const struct mc_span *span, const uint64_t *is_free)
     uint64_t live = 0;
     for (uint32_t i = 0; i < span->fresh; i++) {
         uint64_t start = span->base + i * span->slot_size;
-        if (is_free[i / 64] >> i % 64 & 1 || mc_trim_is_purged(span, (void *)start))
-            continue;
+        if (is_free[i / 64] >> i % 64 & 1 || mc_trim_is_purged(span, (void *)start)) continue;
         unsigned last = part_of(span, start + span->slot_size - 1);
         for (unsigned part = part_of(span, start); part <= last; part++)
             live |= 1ull << part;
@@ -46,8 +45,7 @@ static uint64_t live_parts(const struct mc_span *span, const uint64_t *is_free)
 /* Parts that carved slots lie in, the last of them perhaps in part. */
 static uint64_t carved_parts(const struct mc_span *span)
 {
-    if (!span->fresh)
-        return 0;
+    if (!span->fresh) return 0;
     unsigned last = part_of(span, span->base + span->fresh * span->slot_size - 1);
     return last == PARTS - 1 ? ~0ull : (2ull << last) - 1;
 }
@@ -68,15 +66,13 @@ static void trim(struct mc_span *span)
 {
     enum { WORDS = 16 * MC_SLICE / MC_QUANTUM / 64 };
     uint64_t is_free[WORDS] = {0};
-    if (!span->free)
-        return;
+    if (!span->free) return;
     for (struct mc_slot *slot = (struct mc_slot *)span->free; slot; slot = slot->next) {
         uint64_t index = ((uint64_t)slot - span->base) / span->slot_size;
         is_free[index / 64] |= 1ull << index % 64;
     }
     uint64_t parts = carved_parts(span) & ~live_parts(span, is_free) & ~span->purged;
-    if (!parts)
-        return;
+    if (!parts) return;
     mc_store(&span->purged, span->purged | parts);
     mc_span_set_local(span); /* frees look at `purged` by the long path only */
     unlink_purged(span);

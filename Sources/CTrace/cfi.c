@@ -223,7 +223,8 @@ static int parse_cie(const uint8_t *cie, struct mc_cfi_entry *entry)
     uint64_t version = mc_cfi_take(&cursor, 1);
     if (version != 1 && version != 3 && version != 4) return EINVAL;
     const char *letters = (const char *)cursor.at;
-    while (mc_cfi_take(&cursor, 1) != 0 && !cursor.bad) continue;
+    while (mc_cfi_take(&cursor, 1) != 0 && !cursor.bad)
+        continue;
     if (version == 4 && mc_cfi_take(&cursor, 2) != sizeof(uintptr_t)) return EINVAL;
     entry->code_align = mc_cfi_take_uleb(&cursor);
     entry->data_align = mc_cfi_take_sleb(&cursor);

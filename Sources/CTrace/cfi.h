@@ -25,9 +25,9 @@ struct mc_cfi_bytes {
 
 struct mc_cfi_entry {
     struct mc_cfi_bytes bytes;
-    uintptr_t module_first, module_last; /* as the loader answers; set by mc_cfi_find only */
-    uintptr_t module_header;             /* its .eh_frame_hdr */
-    uintptr_t begin, end; /* the code it describes */
+    uintptr_t module_first, module_last;  /* as the loader answers; set by mc_cfi_find only */
+    uintptr_t module_header;              /* its .eh_frame_hdr */
+    uintptr_t begin, end;                 /* the code it describes */
     const uint8_t *initial, *initial_end; /* the CIE's program */
     const uint8_t *program, *program_end; /* the FDE's */
     uint64_t code_align;
@@ -51,8 +51,8 @@ enum mc_cfi_how {
 /* An expression is named by the offset of its length (a ULEB128) from bytes.first. */
 struct mc_cfi_row {
     int32_t value[MC_REG_COUNT];
-    int32_t cfa_value;          /* offset, or an expression */
-    uint8_t how[MC_REG_COUNT];  /* enum mc_cfi_how */
+    int32_t cfa_value;         /* offset, or an expression */
+    uint8_t how[MC_REG_COUNT]; /* enum mc_cfi_how */
     uint8_t cfa_register;
     uint8_t cfa_is_expression;
 };

@@ -207,9 +207,7 @@ static void step(struct machine *m)
     unsigned operand = byte & 0x3f;
     switch (byte & 0xc0) {
     case ADVANCE_LOC: advance(m, operand); break;
-    case OFFSET:
-        set_scaled(m, operand, MC_CFI_AT_CFA, (int64_t)mc_cfi_take_uleb(&m->code));
-        break;
+    case OFFSET: set_scaled(m, operand, MC_CFI_AT_CFA, (int64_t)mc_cfi_take_uleb(&m->code)); break;
     case RESTORE: restore(m, operand); break;
     default:
         if (!step_frame(m, byte)) step_register(m, byte);

@@ -28,8 +28,7 @@ static struct mc_region_counters *row_of(unsigned thread, uint32_t stack, int *a
     if (thread > 0 && thread < MC_REGION_SHARDS) {
         struct mc_region_counters *own = row(thread, stack);
         *alone = mc_area_ensure(own, sizeof(*own));
-        if (*alone)
-            return own;
+        if (*alone) return own;
     }
     return row(0, stack);
 }

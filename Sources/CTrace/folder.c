@@ -25,8 +25,7 @@ static void name_of(uint64_t pid, uint64_t number, char *name)
     unsigned count = 0;
     for (uint64_t value = number; value; value /= 10)
         digits[count++] = (char)('0' + value % 10);
-    if (number)
-        digits[count++] = '.';
+    if (number) digits[count++] = '.';
     do {
         digits[count++] = (char)('0' + pid % 10);
     } while (pid /= 10);
@@ -60,8 +59,7 @@ static int open_folder(const char *wanted)
 {
     if (wanted) {
         size_t size = strlen(wanted);
-        if (size >= sizeof(path))
-            return -ENAMETOOLONG;
+        if (size >= sizeof(path)) return -ENAMETOOLONG;
         memcpy(path, wanted, size + 1);
         return open_at(AT_FDCWD, path, O_DIRECTORY);
     }
@@ -69,8 +67,7 @@ static int open_folder(const char *wanted)
     int folder = open_at(AT_FDCWD, path, O_DIRECTORY | O_NOFOLLOW);
     if (folder == -ENOENT && !MC_SYSCALL_2(SYS_mkdir, path, 0700))
         folder = open_at(AT_FDCWD, path, O_DIRECTORY | O_NOFOLLOW);
-    if (folder < 0)
-        return folder;
+    if (folder < 0) return folder;
     struct stat status;
     if (fstat(folder, &status) || status.st_uid != geteuid() || status.st_mode & 022) {
         mc_folder_close(folder);
@@ -83,8 +80,7 @@ static int open_folder(const char *wanted)
 static int read_old(int folder, const char *name, struct mc_region *old)
 {
     int file = open_at(folder, name, O_RDONLY | O_NONBLOCK | O_NOFOLLOW);
-    if (file < 0)
-        return 0;
+    if (file < 0) return 0;
     long size = MC_SYSCALL_4(SYS_pread64, file, old, sizeof(*old), 0);
     mc_folder_close(file);
     return size == (long)sizeof(*old) && old->magic == MC_REGION_MAGIC;
@@ -93,8 +89,7 @@ static int read_old(int folder, const char *name, struct mc_region *old)
 static int holds_trace(int folder, const char *name, uint64_t *pid_namespace)
 {
     struct mc_region old;
-    if (!read_old(folder, name, &old))
-        return 0;
+    if (!read_old(folder, name, &old)) return 0;
     *pid_namespace = old.pid_namespace;
     return old.traced_since_ns != 0 && old.exited != MC_EXITED;
 }
@@ -106,10 +101,8 @@ static uint64_t process_start_ns(void)
     char text[1024];
     int file = open_at(AT_FDCWD, "/proc/self/stat", O_RDONLY);
     long size = file < 0 ? -1 : MC_SYSCALL_3(SYS_read, file, text, sizeof(text) - 1);
-    if (file >= 0)
-        mc_folder_close(file);
-    if (size <= 0)
-        return 0;
+    if (file >= 0) mc_folder_close(file);
+    if (size <= 0) return 0;
     text[size] = 0;
     const char *at = strrchr(text, ')');
     for (unsigned i = 0; at && i < FIELD; i++)
@@ -128,7 +121,8 @@ static void put_aside(int folder, const char *name)
     char kept[48];
     struct mc_region old;
     int earlier = read_old(folder, name, &old) && old.start_boottime_ns < process_start_ns();
-    for (uint64_t number = 1; earlier && number < 100 && holds_trace(folder, name, &pid_namespace); number++) {
+    for (uint64_t number = 1; earlier && number < 100 && holds_trace(folder, name, &pid_namespace);
+         number++) {
         name_of((uint64_t)getpid(), number, kept);
         MC_SYSCALL_5(SYS_renameat2, folder, name, folder, kept, 1 /* RENAME_NOREPLACE */);
     }
@@ -149,8 +143,7 @@ static void sweep(int folder, uint64_t pid_namespace)
         char name[];
     };
     _Alignas(8) char buffer[2048];
-    if (getpid() % ONE_IN || !pid_namespace)
-        return;
+    if (getpid() % ONE_IN || !pid_namespace) return;
     long size = MC_SYSCALL_3(SYS_getdents64, folder, buffer, sizeof(buffer));
     for (long at = 0; at + (long)sizeof(struct entry) < size;) {
         const struct entry *entry = (const struct entry *)(buffer + at);
@@ -160,8 +153,8 @@ static void sweep(int folder, uint64_t pid_namespace)
             pid = pid * 10 + (*digit - '0');
         at += entry->size;
         uint64_t theirs = 0;
-        if (!*digit && pid && MC_SYSCALL_2(SYS_kill, pid, 0) == -ESRCH
-            && !holds_trace(folder, entry->name, &theirs) && theirs == pid_namespace)
+        if (!*digit && pid && MC_SYSCALL_2(SYS_kill, pid, 0) == -ESRCH &&
+            !holds_trace(folder, entry->name, &theirs) && theirs == pid_namespace)
             MC_SYSCALL_3(SYS_unlinkat, folder, entry->name, 0);
     }
 }
@@ -175,11 +168,11 @@ static uint64_t bound_size(uint64_t size)
     return size;
 }
 
-static int fill(int file, const void *first, uint64_t first_size, uint64_t size, const char **failed)
+static int fill(int file, const void *first, uint64_t first_size, uint64_t size,
+                const char **failed)
 {
     *failed = "no room for the region's size (RLIMIT_FSIZE)";
-    if (size < MC_PAGE)
-        return EFBIG;
+    if (size < MC_PAGE) return EFBIG;
     long result = MC_SYSCALL_2(SYS_ftruncate, file, size);
     if (!result) {
         *failed = "no room for the region (is the file system full?)";
@@ -199,8 +192,7 @@ int mc_folder_make(const char *wanted, const void *first, uint64_t first_size, u
     char name[48];
     *failed = "the folder of regions can't be opened";
     int folder = open_folder(wanted);
-    if (folder < 0)
-        return -folder;
+    if (folder < 0) return -folder;
     *failed = "the region can't be made";
     name_of((uint64_t)getpid(), 0, name);
     int file = open_at(folder, name, FRESH);
@@ -235,8 +227,7 @@ int mc_folder_open(void)
 {
     char name[48];
     int folder = mc_folder_is_ours() ? open_at(AT_FDCWD, path, O_DIRECTORY) : -1;
-    if (folder < 0)
-        return -1;
+    if (folder < 0) return -1;
     name_of((uint64_t)maker, 0, name);
     int file = open_at(folder, name, O_RDWR | O_NOFOLLOW);
     mc_folder_close(folder);
@@ -246,11 +237,9 @@ int mc_folder_open(void)
 int mc_folder_remove(void)
 {
     char name[48];
-    if (!mc_folder_is_ours())
-        return 0;
+    if (!mc_folder_is_ours()) return 0;
     int folder = open_at(AT_FDCWD, path, O_DIRECTORY);
-    if (folder < 0)
-        return -folder;
+    if (folder < 0) return -folder;
     name_of((uint64_t)maker, 0, name);
     long result = MC_SYSCALL_3(SYS_unlinkat, folder, name, 0);
     mc_folder_close(folder);

@@ -21,12 +21,10 @@ static uint64_t entry_for(uint64_t hash, uint32_t id)
 static uint64_t *table_at(struct mc_index *index, unsigned number)
 {
     uint64_t *table = mc_load_acquire(&index->tables[number]);
-    if (likely(table))
-        return table;
+    if (likely(table)) return table;
     void *fresh;
     uint64_t bytes = mc_round_up(size_of(number) * sizeof(uint64_t), MC_PAGE);
-    if (mc_os_map(bytes, &fresh))
-        return 0;
+    if (mc_os_map(bytes, &fresh)) return 0;
     if (mc_swap_if(&index->tables[number], &table, fresh)) {
         mc_trace_own_bytes((int64_t)bytes);
         return fresh;
@@ -40,16 +38,13 @@ static int add_to(struct mc_index *index, unsigned number, uint64_t hash, uint64
 {
     uint64_t *table = table_at(index, number);
     uint64_t mask = size_of(number) - 1;
-    if (!table)
-        return 1;
-    if (mc_load(&index->counts[number]) > mask / 2 && number + 1 < MC_INDEX_TABLES)
-        return 0;
+    if (!table) return 1;
+    if (mc_load(&index->counts[number]) > mask / 2 && number + 1 < MC_INDEX_TABLES) return 0;
     for (unsigned probe = 0; probe < PROBES; probe++) {
         uint64_t *place = &table[(hash + probe) & mask];
         uint64_t seen = mc_load(place);
         /* One of the same hash was not what its finder meant: an id that was reset. It may go. */
-        if (seen && seen >> MC_INDEX_ID_BITS != entry >> MC_INDEX_ID_BITS)
-            continue;
+        if (seen && seen >> MC_INDEX_ID_BITS != entry >> MC_INDEX_ID_BITS) continue;
         uint64_t added = !seen;
         if (mc_swap_if(place, &seen, entry)) {
             mc_add(&index->counts[number], added);
@@ -63,10 +58,8 @@ void mc_index_add(struct mc_index *index, uint64_t hash, uint32_t id)
 {
     uint64_t newest = mc_load(&index->newest);
     while (!add_to(index, (unsigned)newest, hash, entry_for(hash, id))) {
-        if (newest + 1 == MC_INDEX_TABLES)
-            return;
-        if (mc_swap_if(&index->newest, &newest, newest + 1))
-            newest++;
+        if (newest + 1 == MC_INDEX_TABLES) return;
+        if (mc_swap_if(&index->newest, &newest, newest + 1)) newest++;
     }
 }
 
@@ -79,13 +72,10 @@ uint32_t mc_index_find(struct mc_index *index, uint64_t hash,
         uint64_t mask = size_of(number) - 1;
         for (unsigned probe = 0; table && probe < PROBES; probe++) {
             uint64_t entry = mc_load_acquire(&table[(hash + probe) & mask]);
-            if (!entry)
-                break;
+            if (!entry) break;
             uint32_t id = (uint32_t)(entry & ((1u << MC_INDEX_ID_BITS) - 1));
-            if (entry != entry_for(hash, id) || !matches(id, key))
-                continue;
-            if (number != newest)
-                mc_index_add(index, hash, id);
+            if (entry != entry_for(hash, id) || !matches(id, key)) continue;
+            if (number != newest) mc_index_add(index, hash, id);
             return id;
         }
     }

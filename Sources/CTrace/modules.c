@@ -34,8 +34,7 @@ static int is_known(uint64_t pc)
     uint64_t count = mc_load_acquire(&known_count);
     for (uint64_t i = count < KNOWN_MAX ? count : KNOWN_MAX; i-- > 0;) {
         uint64_t start = mc_load_acquire(&known[i].start);
-        if (start && pc - start < known[i].end - start)
-            return 1;
+        if (start && pc - start < known[i].end - start) return 1;
     }
     return 0;
 }
@@ -44,22 +43,20 @@ static int is_known(uint64_t pc)
 static void copy_build_id(struct mc_region_module *module)
 {
     const ElfW(Ehdr) *header = (const ElfW(Ehdr) *)module->start;
-    if (memcmp(header->e_ident, ELFMAG, SELFMAG) || header->e_phentsize != sizeof(ElfW(Phdr))
-        || header->e_phoff + header->e_phnum * sizeof(ElfW(Phdr)) > MC_PAGE)
+    if (memcmp(header->e_ident, ELFMAG, SELFMAG) || header->e_phentsize != sizeof(ElfW(Phdr)) ||
+        header->e_phoff + header->e_phnum * sizeof(ElfW(Phdr)) > MC_PAGE)
         return;
     const ElfW(Phdr) *segment = (const ElfW(Phdr) *)(module->start + header->e_phoff);
     for (unsigned i = 0; i < header->e_phnum; i++, segment++) {
         uint64_t at = module->bias + segment->p_vaddr, end = at + segment->p_memsz;
-        if (segment->p_type != PT_NOTE || at < module->start || end > module->end)
-            continue;
+        if (segment->p_type != PT_NOTE || at < module->start || end > module->end) continue;
         while (at + sizeof(ElfW(Nhdr)) <= end) {
             const ElfW(Nhdr) *note = (const ElfW(Nhdr) *)at;
             uint64_t name = at + sizeof(*note), text = name + mc_round_up(note->n_namesz, 4);
-            if (text + note->n_descsz > end || text < at)
-                break;
-            if (note->n_type == NT_GNU_BUILD_ID && note->n_namesz == 4
-                && !memcmp((const void *)name, "GNU", 4)
-                && note->n_descsz <= sizeof(module->build_id)) {
+            if (text + note->n_descsz > end || text < at) break;
+            if (note->n_type == NT_GNU_BUILD_ID && note->n_namesz == 4 &&
+                !memcmp((const void *)name, "GNU", 4) &&
+                note->n_descsz <= sizeof(module->build_id)) {
                 memcpy(module->build_id, (const void *)text, note->n_descsz);
                 module->build_id_size = note->n_descsz;
                 return;
@@ -72,11 +69,9 @@ static void copy_build_id(struct mc_region_module *module)
 static void copy_path(struct mc_region_module *module, const char *path)
 {
     uint64_t size = strlen(path);
-    if (!size)
-        return;
+    if (!size) return;
     uint64_t offset = mc_area_append(MC_AREA_STRINGS, size);
-    if (offset == UINT64_MAX)
-        return;
+    if (offset == UINT64_MAX) return;
     memcpy(mc_area_record(MC_AREA_STRINGS, offset), path, size);
     mc_area_publish(MC_AREA_STRINGS, offset + size);
     module->path_offset = offset;
@@ -106,12 +101,10 @@ static uint64_t append(const struct dl_find_object *object)
 void mc_modules_note(uint64_t pc)
 {
     struct dl_find_object object;
-    if (is_known(pc) || !_dl_find_object || _dl_find_object((void *)pc, &object))
-        return;
+    if (is_known(pc) || !_dl_find_object || _dl_find_object((void *)pc, &object)) return;
     uint64_t place = mc_add(&known_count, 1);
     uint64_t record = append(&object);
-    if (place >= KNOWN_MAX || record == UINT64_MAX)
-        return;
+    if (place >= KNOWN_MAX || record == UINT64_MAX) return;
     known[place].end = (uint64_t)object.dlfo_map_end;
     known[place].map = object.dlfo_link_map;
     known[place].record = record;
@@ -121,19 +114,17 @@ void mc_modules_note(uint64_t pc)
 void mc_modules_unloaded(void)
 {
     uint64_t count = mc_load_acquire(&known_count), gone = 0;
-    if (!mc_areas || !_dl_find_object)
-        return;
+    if (!mc_areas || !_dl_find_object) return;
     for (uint64_t i = 0; i < count && i < KNOWN_MAX; i++) {
         struct dl_find_object object;
         uint64_t start = mc_load_acquire(&known[i].start);
-        if (!start
-            || (!_dl_find_object((void *)start, &object) && object.dlfo_link_map == known[i].map))
+        if (!start ||
+            (!_dl_find_object((void *)start, &object) && object.dlfo_link_map == known[i].map))
             continue;
         struct mc_region_module *module = mc_area_record(MC_AREA_MODULES, known[i].record);
         __atomic_store_n(&module->last_epoch, mc_modules_epoch(), __ATOMIC_RELEASE);
         mc_store_release(&known[i].start, 0);
         gone = 1;
     }
-    if (gone)
-        mc_add(&mc_own_region.epoch, 1);
+    if (gone) mc_add(&mc_own_region.epoch, 1);
 }

@@ -53,12 +53,10 @@ static void copy_name(struct mc_region *region)
 {
     long size = readlink("/proc/self/exe", region->executable, sizeof(region->executable) - 1);
     const char *given = size > 0 ? 0 : (const char *)getauxval(AT_EXECFN);
-    if (given)
-        strncpy(region->executable, given, sizeof(region->executable) - 1);
+    if (given) strncpy(region->executable, given, sizeof(region->executable) - 1);
     const char *name = region->executable;
     for (const char *at = name; *at; at++) {
-        if (*at == '/')
-            name = at + 1;
+        if (*at == '/') name = at + 1;
     }
     strncpy(region->name, name, sizeof(region->name) - 1);
 }
@@ -91,8 +89,7 @@ static void go_private(void)
 {
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
     long page = MC_SYSCALL_6(SYS_mmap, &mc_control, MC_PAGE, PROT_READ | PROT_WRITE, flags, -1, 0);
-    if (mc_syscall_failed(page))
-        mc_store(&mc_own_region.armed, 0);
+    if (mc_syscall_failed(page)) mc_store(&mc_own_region.armed, 0);
     file_size = 0;
 }
 
@@ -101,14 +98,12 @@ static int map_over(const struct mc_region *made, const struct mc_region_options
 {
     int descriptor;
     uint64_t size = mc_round_up(options->max_size, MC_PAGE);
-    if (size > SIZE_MAX_TRACKED)
-        size = SIZE_MAX_TRACKED;
+    if (size > SIZE_MAX_TRACKED) size = SIZE_MAX_TRACKED;
     int error = mc_folder_make(options->folder, made, sizeof(*made), &size, &descriptor, failed);
-    if (error)
-        return error;
+    if (error) return error;
     int flags = MAP_SHARED | MAP_FIXED;
-    long page = MC_SYSCALL_6(SYS_mmap, &mc_control, MC_PAGE, PROT_READ | PROT_WRITE, flags,
-                             descriptor, 0);
+    long page =
+        MC_SYSCALL_6(SYS_mmap, &mc_control, MC_PAGE, PROT_READ | PROT_WRITE, flags, descriptor, 0);
     error = mc_syscall_failed(page) ? (int)-page : 0;
     mc_folder_close(descriptor);
     if (error) {
@@ -127,18 +122,15 @@ int mc_region_create(const struct mc_region_options *options, const char **faile
     int saved = errno;
     describe(&made, options);
     int error = map_over(&made, options, failed);
-    if (error)
-        mc_store(&mc_own_region.armed, 0);
+    if (error) mc_store(&mc_own_region.armed, 0);
     errno = saved;
     return error;
 }
 
 void mc_region_remove(void)
 {
-    if (!file_size || mc_os_forked())
-        return;
-    if (!mc_folder_is_ours())
-        return;
+    if (!file_size || mc_os_forked()) return;
+    if (!mc_folder_is_ours()) return;
     if (keep_at_exit)
         __atomic_store_n(&mc_own_region.exited, MC_EXITED_KEPT, __ATOMIC_RELEASE);
     else if (mc_folder_remove()) /* no longer allowed to: whoever comes by may */
@@ -152,17 +144,15 @@ void mc_region_remove(void)
 static void lay_out(struct mc_region_area *areas, uint64_t size)
 {
     enum { FRAMES_PER_STACK = 14 };
-    uint64_t per_stack = sizeof(struct mc_region_stack)
-                         + FRAMES_PER_STACK * sizeof(struct mc_region_frame)
-                         + MC_REGION_SHARDS * sizeof(struct mc_region_counters);
+    uint64_t per_stack = sizeof(struct mc_region_stack) +
+                         FRAMES_PER_STACK * sizeof(struct mc_region_frame) +
+                         MC_REGION_SHARDS * sizeof(struct mc_region_counters);
     uint64_t modules = size / 64, strings = size / 32;
     if (modules > 4096 * sizeof(struct mc_region_module))
         modules = 4096 * sizeof(struct mc_region_module);
-    if (strings > 1 << 20)
-        strings = 1 << 20;
+    if (strings > 1 << 20) strings = 1 << 20;
     uint64_t stacks = (size - modules - strings - (MC_AREA_COUNT + 1) * MC_PAGE) / per_stack;
-    if (stacks >= 1u << MC_TAG_STACK_BITS)
-        stacks = (1u << MC_TAG_STACK_BITS) - 1;
+    if (stacks >= 1u << MC_TAG_STACK_BITS) stacks = (1u << MC_TAG_STACK_BITS) - 1;
     const struct mc_region_area wanted[MC_AREA_COUNT] = {
         [MC_AREA_MODULES] = {0, sizeof(struct mc_region_module),
                              modules / sizeof(struct mc_region_module), 0},
@@ -194,8 +184,7 @@ static uint64_t size_to_map(void)
 {
     enum { SHARE = 16 };
     struct rlimit limit;
-    if (getrlimit(RLIMIT_AS, &limit) || limit.rlim_cur / SHARE >= file_size)
-        return file_size;
+    if (getrlimit(RLIMIT_AS, &limit) || limit.rlim_cur / SHARE >= file_size) return file_size;
     return limit.rlim_cur / SHARE & ~(uint64_t)(MC_PAGE - 1);
 }
 
@@ -206,20 +195,19 @@ int mc_areas_make(void)
     long mapped = -ENOMEM;
     while (size >= LEAST) {
         mapped = MC_SYSCALL_4(SYS_mremap, &mc_control, 0, size, MREMAP_MAYMOVE);
-        if (!mc_syscall_failed(mapped))
-            break;
+        if (!mc_syscall_failed(mapped)) break;
         size = size / 2 & ~(uint64_t)(MC_PAGE - 1);
     }
-    if (mc_syscall_failed(mapped))
-        return ENOMEM;
+    if (mc_syscall_failed(mapped)) return ENOMEM;
     struct mc_region_area areas[MC_AREA_COUNT];
     lay_out(areas, size);
     mc_areas = (char *)mapped;
     areas_size = size;
     memset(populated, 0, sizeof(populated));
     memcpy(mc_own_region.areas, areas, sizeof(areas));
-    int good = mc_area_ensure(mc_area_record(MC_AREA_FRAMES, 0), sizeof(struct mc_region_frame))
-               && mc_area_ensure(mc_area_record(MC_AREA_STACKS, 0), 2 * sizeof(struct mc_region_stack));
+    int good =
+        mc_area_ensure(mc_area_record(MC_AREA_FRAMES, 0), sizeof(struct mc_region_frame)) &&
+        mc_area_ensure(mc_area_record(MC_AREA_STACKS, 0), 2 * sizeof(struct mc_region_stack));
     for (uint64_t shard = 0; good && shard < MC_REGION_SHARDS; shard++)
         good = mc_area_ensure(
             mc_area_record(MC_AREA_COUNTERS, shard * areas[MC_AREA_COUNTERS].capacity),
@@ -239,8 +227,7 @@ int mc_areas_make(void)
 static int allocate_in_file(uint64_t offset, uint64_t size)
 {
     int file = mc_folder_open();
-    if (file < 0)
-        return 0;
+    if (file < 0) return 0;
     int good = !MC_SYSCALL_4(SYS_fallocate, file, 0, offset, size);
     mc_folder_close(file);
     return good;
@@ -259,10 +246,8 @@ int mc_area_ensure(const void *record, uint64_t size)
     uint64_t offset = (uint64_t)((const char *)record - mc_areas);
     for (uint64_t page = offset / MC_PAGE; page <= (offset + size - 1) / MC_PAGE; page++) {
         uint64_t bit = 1ull << page % 64;
-        if (likely(mc_load(&populated[page / 64]) & bit))
-            continue;
-        if (!populate(page, 1))
-            return 0;
+        if (likely(mc_load(&populated[page / 64]) & bit)) continue;
+        if (!populate(page, 1)) return 0;
         __atomic_fetch_or(&populated[page / 64], bit, __ATOMIC_RELEASE);
     }
     return 1;
@@ -273,8 +258,8 @@ uint64_t mc_area_append(unsigned area, uint64_t count)
     const struct mc_region_area *place = &mc_own_region.areas[area];
     uint64_t first = mc_load(&reserved[area]);
     do {
-        if (first + count > place->capacity
-            || !mc_area_ensure(mc_area_record(area, first), count * place->record_size))
+        if (first + count > place->capacity ||
+            !mc_area_ensure(mc_area_record(area, first), count * place->record_size))
             return UINT64_MAX;
     } while (!mc_swap_if(&reserved[area], &first, first + count));
     return first;
@@ -306,10 +291,8 @@ static int copy_areas(const char *from, const struct mc_region *parent)
             return ENOSPC;
         uint64_t size = counts[i] * area->record_size;
         /* Of the counters, the shared shard: they start at 0, but must be there to be counted in. */
-        if (size && !mc_area_ensure(mc_areas + area->offset, size))
-            return ENOSPC;
-        if (i != MC_AREA_COUNTERS)
-            memcpy(mc_areas + area->offset, from + area->offset, size);
+        if (size && !mc_area_ensure(mc_areas + area->offset, size)) return ENOSPC;
+        if (i != MC_AREA_COUNTERS) memcpy(mc_areas + area->offset, from + area->offset, size);
         mc_region_store(&area->count, counts[i]);
     }
     begin_appending();
@@ -321,8 +304,7 @@ void mc_region_abandon(void)
     char *inherited = mc_areas;
     mc_areas = 0;
     go_private();
-    if (inherited)
-        mc_os_release(inherited, areas_size);
+    if (inherited) mc_os_release(inherited, areas_size);
 }
 
 int mc_region_create_forked(const struct mc_region_options *options, const char **failed)
@@ -342,15 +324,13 @@ int mc_region_create_forked(const struct mc_region_options *options, const char 
     if (!error && inherited) {
         *failed = "the parent's trace can't be copied";
         error = mc_areas_make();
-        if (!error)
-            error = copy_areas(inherited, (const struct mc_region *)inherited);
+        if (!error) error = copy_areas(inherited, (const struct mc_region *)inherited);
     }
     if (error) {
         mc_folder_remove();
         mc_region_abandon();
     }
-    if (inherited)
-        mc_os_release(inherited, inherited_size);
+    if (inherited) mc_os_release(inherited, inherited_size);
     errno = saved;
     return error;
 }

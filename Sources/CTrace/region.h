@@ -36,7 +36,8 @@ void mc_area_publish(unsigned area, uint64_t end);
 /* Our own code's range. */
 static inline int mc_region_is_own(uint64_t pc)
 {
-    return pc - mc_own_region.library_start < mc_own_region.library_end - mc_own_region.library_start;
+    return pc - mc_own_region.library_start <
+           mc_own_region.library_end - mc_own_region.library_start;
 }
 
 uint64_t mc_boottime_ns(void);

@@ -27,11 +27,11 @@
 #include "unwind.h"
 
 uint64_t mc_rule_table[MC_RULE_COUNT] __attribute__((aligned(64)));
-unsigned mc_rule_unloading;  /* [shared] */
+unsigned mc_rule_unloading;                 /* [shared] */
 static _Thread_local unsigned own_unloading /* [owner] this thread's part of mc_rule_unloading */
     __attribute__((tls_model("initial-exec")));
-static unsigned guessing;    /* [shared] walks inside enter_guess .. leave_guess */
-static uint64_t epoch = 1;   /* [shared] only grows; 0 is what untouched memory says */
+static unsigned guessing;  /* [shared] walks inside enter_guess .. leave_guess */
+static uint64_t epoch = 1; /* [shared] only grows; 0 is what untouched memory says */
 
 /* [shared] The modules rules came from, by their first page; written without care: a torn entry,
  * as an overwritten one, costs a needless wipe or a missed one of those that are only a second
@@ -121,8 +121,8 @@ static uint64_t compute_and_enter(uintptr_t key)
 
 uint64_t mc_rule_miss(uintptr_t key, int guessed)
 {
-    uint64_t rule = __atomic_load_n(&mc_rule_table[mc_rule_place(key) ^ MC_RULE_OTHER_WAY],
-                                    __ATOMIC_RELAXED);
+    uint64_t rule =
+        __atomic_load_n(&mc_rule_table[mc_rule_place(key) ^ MC_RULE_OTHER_WAY], __ATOMIC_RELAXED);
     if (mc_rule_is_for(rule, key)) return rule;
     if (guessed && !mc_rule_enter_guess()) return MC_RULE_EMPTY;
     struct mc_cfi_entry unused;

@@ -17,8 +17,8 @@ static int stack_matches(uint32_t id, const void *key)
 {
     const struct stack_key *wanted = key;
     const struct mc_region_stack *stack = mc_area_record(MC_AREA_STACKS, id);
-    if (stack->hash != wanted->hash || stack->depth != wanted->depth
-        || id < mc_load(&mc_own_region.floor))
+    if (stack->hash != wanted->hash || stack->depth != wanted->depth ||
+        id < mc_load(&mc_own_region.floor))
         return 0;
     const struct mc_region_frame *frame = mc_area_record(MC_AREA_FRAMES, stack->frame);
     return frame->pc == wanted->pc;
@@ -28,8 +28,8 @@ static int frame_matches(uint32_t id, const void *key)
 {
     const struct mc_region_frame *frame = mc_area_record(MC_AREA_FRAMES, id);
     const struct mc_region_frame *wanted = key;
-    return frame->pc == wanted->pc && frame->parent == wanted->parent
-           && frame->epoch == wanted->epoch;
+    return frame->pc == wanted->pc && frame->parent == wanted->parent &&
+           frame->epoch == wanted->epoch;
 }
 
 /* The frame `pc` below `parent`; 0 if there is no room. */
@@ -38,11 +38,9 @@ static uint32_t intern_frame(uint64_t pc, uint32_t parent, uint32_t epoch)
     struct mc_region_frame wanted = {pc, parent, epoch};
     uint64_t hash = mc_hash_mix(mc_hash_mix(parent, pc), epoch);
     uint32_t id = mc_index_find(&frame_index, hash, frame_matches, &wanted);
-    if (id)
-        return id;
+    if (id) return id;
     uint64_t fresh = mc_area_append(MC_AREA_FRAMES, 1);
-    if (fresh >= 1u << MC_INDEX_ID_BITS)
-        return 0;
+    if (fresh >= 1u << MC_INDEX_ID_BITS) return 0;
     mc_modules_note(pc - 1);
     *(struct mc_region_frame *)mc_area_record(MC_AREA_FRAMES, fresh) = wanted;
     mc_area_publish(MC_AREA_FRAMES, fresh + 1);
@@ -56,21 +54,17 @@ static uint32_t append(const struct stack_key *key, const uint64_t *pcs, uint32_
     uint32_t frame = 0;
     for (uint32_t i = key->depth; i-- > 0;) {
         frame = intern_frame(pcs[i], frame, epoch);
-        if (!frame)
-            return MC_STACK_OVERFLOW;
+        if (!frame) return MC_STACK_OVERFLOW;
     }
     uint64_t id = mc_area_append(MC_AREA_STACKS, 1);
-    if (id == UINT64_MAX || !mc_counters_ensure((uint32_t)id))
-        return MC_STACK_OVERFLOW;
+    if (id == UINT64_MAX || !mc_counters_ensure((uint32_t)id)) return MC_STACK_OVERFLOW;
     *(struct mc_region_stack *)mc_area_record(MC_AREA_STACKS, id) =
         (struct mc_region_stack){key->hash, frame, (uint16_t)key->depth, (uint16_t)flags};
     mc_area_publish(MC_AREA_COUNTERS, id + 1);
     mc_area_publish(MC_AREA_STACKS, id + 1);
     mc_index_add(&stack_index, key->hash, (uint32_t)id);
-    if (flags & MC_STACK_CUT)
-        mc_add(&mc_own_region.cut_stacks, 1);
-    if (flags & MC_STACK_STOPPED)
-        mc_add(&mc_own_region.stopped_stacks, 1);
+    if (flags & MC_STACK_CUT) mc_add(&mc_own_region.cut_stacks, 1);
+    if (flags & MC_STACK_STOPPED) mc_add(&mc_own_region.stopped_stacks, 1);
     return (uint32_t)id;
 }
 
@@ -83,8 +77,7 @@ static uint64_t hash_of(const uint64_t *pcs, uint32_t depth, uint32_t flags, uin
         even = mc_hash_mix(even, pcs[i]);
         odd = mc_hash_mix(odd, pcs[i + 1]);
     }
-    if (i < depth)
-        even = mc_hash_mix(even, pcs[i]);
+    if (i < depth) even = mc_hash_mix(even, pcs[i]);
     return mc_hash_mix(even, odd);
 }
 
@@ -93,10 +86,8 @@ uint32_t mc_stacks_intern(const uint64_t *pcs, uint32_t depth, uint32_t flags)
     uint32_t epoch = mc_modules_epoch();
     struct stack_key key = {hash_of(pcs, depth, flags, epoch), depth ? pcs[0] : 0, depth};
     uint32_t id = mc_index_find(&stack_index, key.hash, stack_matches, &key);
-    if (likely(id))
-        return id;
+    if (likely(id)) return id;
     id = append(&key, pcs, flags, epoch);
-    if (id == MC_STACK_OVERFLOW)
-        mc_add(&mc_own_region.overflow_stacks, 1);
+    if (id == MC_STACK_OVERFLOW) mc_add(&mc_own_region.overflow_stacks, 1);
     return id;
 }

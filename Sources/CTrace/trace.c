@@ -16,15 +16,13 @@ static uint32_t state; /* [shared] */
 int mc_trace_ready(void)
 {
     uint32_t seen = mc_load_acquire(&state);
-    if (likely(seen == READY))
-        return 1;
+    if (likely(seen == READY)) return 1;
     int good = 0;
     if (seen == NONE && mc_swap_if(&state, &seen, MAKING)) {
         good = !mc_areas_make();
         mc_store_release(&state, good ? READY : IMPOSSIBLE); /* pairs with the load above */
     }
-    if (!good)
-        mc_trace_untraced();
+    if (!good) mc_trace_untraced();
     return good;
 }
 
@@ -85,10 +83,8 @@ __attribute__((noinline)) static uint32_t capture(uint32_t wanted)
         first++;
     uint32_t flags = how & MC_UNWIND_STOPPED ? MC_STACK_STOPPED : 0;
     size_t depth = count - first;
-    if (depth > wanted || how & MC_UNWIND_CUT)
-        flags = MC_STACK_CUT;
-    if (depth > wanted)
-        depth = wanted;
+    if (depth > wanted || how & MC_UNWIND_CUT) flags = MC_STACK_CUT;
+    if (depth > wanted) depth = wanted;
     for (size_t i = 0; i < depth; i++)
         pcs[i] = frames[first + i].pc;
     return mc_stacks_intern(pcs, (uint32_t)depth, flags);
@@ -127,8 +123,8 @@ void mc_trace_recount(uint64_t tag, uint64_t usable, uint64_t requested, void *c
 {
     (void)context;
     uint32_t stack = mc_tag_stack(tag);
-    if (mc_load_acquire(&state) == READY && stack < mc_own_region.areas[MC_AREA_STACKS].count
-        && mc_counters_ensure(stack))
+    if (mc_load_acquire(&state) == READY && stack < mc_own_region.areas[MC_AREA_STACKS].count &&
+        mc_counters_ensure(stack))
         mc_counters_in(0, stack, requested_of(tag, usable, requested), usable);
 }
 

@@ -112,9 +112,7 @@ static int find_register(struct walk *walk, unsigned i, uintptr_t cfa, uintptr_t
     int error;
     *slot = 0;
     switch (walk->row.how[i]) {
-    case MC_CFI_SAME:
-        *value = walk->registers[i];
-        return walk->known >> i & 1 ? 0 : EINVAL;
+    case MC_CFI_SAME: *value = walk->registers[i]; return walk->known >> i & 1 ? 0 : EINVAL;
     case MC_CFI_IN_REGISTER:
         *value = walk->registers[operand];
         return walk->known >> operand & 1 ? 0 : EINVAL;

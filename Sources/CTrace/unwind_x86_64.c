@@ -160,9 +160,9 @@ struct fast {
     struct mc_stack stack;
     unsigned flags;
     int guessed;
-    int interrupted; /* `key` is one more than an interrupted instruction, no return address */
+    int interrupted;  /* `key` is one more than an interrupted instruction, no return address */
     unsigned signals; /* signal frames met */
-    uintptr_t slot;  /* after a step: what holds `key` */
+    uintptr_t slot;   /* after a step: what holds `key` */
 };
 
 /* The builtin, by name: under -fno-builtin memcpy would be a call, twice a frame. */
@@ -267,8 +267,8 @@ static inline size_t walk(const struct mc_unwind_start *start, int running,
         uintptr_t cfa = (mc_rule_kind(rule) & MC_RULE_BP ? bp : sp) + (uintptr_t)mc_rule_cfa(rule);
         uintptr_t saved = mc_rule_bp(rule);
         /* One comparison for three facts: sp < cfa, cfa <= high, cfa % 8 == 0. */
-        if (likely(mc_rule_kind(rule) - 1 < 2 &&
-                   rotate_right(cfa - sp - 8, 3) < (high - sp) >> 3 && cfa - saved >= sp)) {
+        if (likely(mc_rule_kind(rule) - 1 < 2 && rotate_right(cfa - sp - 8, 3) < (high - sp) >> 3 &&
+                   cfa - saved >= sp)) {
             if (saved) bp = word_at(cfa - saved);
             key = word_at(cfa - 8);
             sp = cfa;

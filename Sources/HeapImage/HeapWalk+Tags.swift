@@ -7,7 +7,7 @@ package struct TaggedSlot: Equatable, Sendable {
     package var stack: UInt32
     package var usable: UInt64
     package var requested: UInt64
-    /// Quarters of a second since the process started, modulo `birthLimit`.
+    /// Quarters of a second since the region's `birthsFromNanoseconds`, modulo `birthLimit`.
     package var birth: UInt64
 
     package static let birthLimit: UInt64 = 1 << UInt64(MC_TAG_BIRTH_BITS)

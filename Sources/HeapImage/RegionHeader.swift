@@ -35,6 +35,8 @@ package struct RegionHeader: Equatable, Sendable {
     package var pid: Int32
     package var uid: UInt32
     package var startNanoseconds: UInt64
+    /// Nanoseconds since boot that the births of tags count from.
+    package var birthsFromNanoseconds: UInt64
     package var startRealtimeNanoseconds: UInt64
     package var heapRoot: UInt64
     package var libraryStart: UInt64
@@ -95,6 +97,7 @@ package struct RegionHeader: Equatable, Sendable {
         pid = Int32(truncatingIfNeeded: raw.pid)
         uid = raw.uid
         startNanoseconds = raw.start_boottime_ns
+        birthsFromNanoseconds = raw.births_from_ns
         startRealtimeNanoseconds = raw.start_realtime_ns
         heapRoot = raw.heap_root
         libraryStart = raw.library_start

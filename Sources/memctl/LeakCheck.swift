@@ -84,7 +84,7 @@ struct LeakCheck: ParsableCommand {
             if !wasTraced { try? Steering.off(entry) }
             if depth.depth != nil { try? file.setDepth(oldDepth) }
         }
-        let clock = BirthClock(start: before.startNanoseconds)
+        let clock = BirthClock(start: before.birthsFromNanoseconds)
         let first = clock.nextQuarter()
         let window = LeakWindow(first: first, end: first + time.quarters)
         let pause = Pause()

@@ -27,7 +27,8 @@ struct WatchTime: ExpressibleByArgument, Equatable {
     }
 }
 
-/// The clock births are counted by: quarters of a second since the region was made.
+/// The clock births are counted by: quarters of a second since the region was made, or that of the
+/// parent a child was forked from.
 struct BirthClock {
     let start: UInt64
 

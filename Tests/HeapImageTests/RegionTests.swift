@@ -11,6 +11,7 @@ import Testing
         #expect(header.name == "app")
         #expect(header.executable == "/usr/bin/app")
         #expect(header.isArmed)
+        #expect(header.birthsFromNanoseconds == 500_000_000)
         #expect(header.depth == 64)
         #expect(header.stackCount == 4)
         #expect(header.holdsTrace)

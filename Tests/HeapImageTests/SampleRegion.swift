@@ -30,6 +30,7 @@ struct SampleRegion {
         header.pid = 12
         header.uid = 0
         header.start_boottime_ns = 1_000_000_000
+        header.births_from_ns = 500_000_000
         header.library_start = 0x700000
         header.library_end = 0x800000
         header.cut_stacks = 1

@@ -26,17 +26,17 @@ static inline int mc_is_power_of_two(uint64_t value)
     return value && !(value & (value - 1));
 }
 
-#define mc_load(field)               __atomic_load_n((field), __ATOMIC_RELAXED)
-#define mc_load_acquire(field)       __atomic_load_n((field), __ATOMIC_ACQUIRE)
-#define mc_store(field, value)       __atomic_store_n((field), (value), __ATOMIC_RELAXED)
+#define mc_load(field)                 __atomic_load_n((field), __ATOMIC_RELAXED)
+#define mc_load_acquire(field)         __atomic_load_n((field), __ATOMIC_ACQUIRE)
+#define mc_store(field, value)         __atomic_store_n((field), (value), __ATOMIC_RELAXED)
 #define mc_store_release(field, value) __atomic_store_n((field), (value), __ATOMIC_RELEASE)
-#define mc_add(field, value)         __atomic_fetch_add((field), (value), __ATOMIC_RELAXED)
-#define mc_sub(field, value)         __atomic_fetch_sub((field), (value), __ATOMIC_RELAXED)
-#define mc_take(field)               __atomic_exchange_n((field), 0, __ATOMIC_ACQUIRE)
+#define mc_add(field, value)           __atomic_fetch_add((field), (value), __ATOMIC_RELAXED)
+#define mc_sub(field, value)           __atomic_fetch_sub((field), (value), __ATOMIC_RELAXED)
+#define mc_take(field)                 __atomic_exchange_n((field), 0, __ATOMIC_ACQUIRE)
 
 /* Stores `wanted` if *field still is *seen; else loads it into *seen. Success is acquire and
  * release, failure relaxed. */
-#define mc_swap_if(field, seen, wanted) \
+#define mc_swap_if(field, seen, wanted)                                                            \
     __atomic_compare_exchange_n((field), (seen), (wanted), 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)
 
 #endif

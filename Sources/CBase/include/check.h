@@ -13,7 +13,7 @@
 #ifdef NDEBUG
 #    define mc_assert(condition) ((void)sizeof(!(condition)))
 #else
-#    define mc_assert(condition) \
+#    define mc_assert(condition)                                                                   \
         ((condition) ? (void)0 : mc_panic(#condition, 0, __FILE__ ":" MC_TEXT(__LINE__)))
 #endif
 

@@ -20,7 +20,7 @@ struct mc_line {
 
 struct mc_line mc_line_start(void);
 void mc_line_text(struct mc_line *line, const char *text);
-void mc_line_hex(struct mc_line *line, uint64_t value);     /* with 0x */
+void mc_line_hex(struct mc_line *line, uint64_t value); /* with 0x */
 void mc_line_decimal(struct mc_line *line, uint64_t value);
 void mc_line_write(struct mc_line *line);
 

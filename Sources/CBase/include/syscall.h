@@ -13,14 +13,13 @@
 #    error "no system calls for this architecture yet: add syscall_ARCH.h"
 #endif
 
-#define MC_SYSCALL_1(n, a)                mc_syscall(n, (long)(a), 0, 0, 0, 0, 0)
-#define MC_SYSCALL_2(n, a, b)             mc_syscall(n, (long)(a), (long)(b), 0, 0, 0, 0)
-#define MC_SYSCALL_3(n, a, b, c)          mc_syscall(n, (long)(a), (long)(b), (long)(c), 0, 0, 0)
-#define MC_SYSCALL_4(n, a, b, c, d) \
-    mc_syscall(n, (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
-#define MC_SYSCALL_5(n, a, b, c, d, e) \
+#define MC_SYSCALL_1(n, a)          mc_syscall(n, (long)(a), 0, 0, 0, 0, 0)
+#define MC_SYSCALL_2(n, a, b)       mc_syscall(n, (long)(a), (long)(b), 0, 0, 0, 0)
+#define MC_SYSCALL_3(n, a, b, c)    mc_syscall(n, (long)(a), (long)(b), (long)(c), 0, 0, 0)
+#define MC_SYSCALL_4(n, a, b, c, d) mc_syscall(n, (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
+#define MC_SYSCALL_5(n, a, b, c, d, e)                                                             \
     mc_syscall(n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)
-#define MC_SYSCALL_6(n, a, b, c, d, e, f) \
+#define MC_SYSCALL_6(n, a, b, c, d, e, f)                                                          \
     mc_syscall(n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 
 /* Whether a result is an error. */

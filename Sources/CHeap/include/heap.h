@@ -40,7 +40,8 @@ void *mc_alloc_slow(size_t size, int zero);
 void *mc_alloc_aligned(size_t size, size_t align);
 void *mc_realloc_in_place(void *object, size_t size); /* the object, or NULL if it has to move */
 void mc_free_slow(void *object);
-void mc_free_moved(void *object); /* after a copy to a larger place: leaves room to grow around it */
+void mc_free_moved(
+    void *object); /* after a copy to a larger place: leaves room to grow around it */
 
 /* Bytes the program may use at `object`. A pointer that is no live object's start is a panic that
  * names `caller`, as "free()"; so it is for mc_free and mc_realloc_in_place. */
@@ -68,10 +69,10 @@ void mc_tags_visit(void (*visit)(uint64_t tag, uint64_t usable, uint64_t request
 int mc_heap_trim(void);
 
 struct mc_heap_totals {
-    uint64_t reserved;   /* address space of arenas and huge objects */
-    uint64_t used;       /* bytes of live slots */
+    uint64_t reserved; /* address space of arenas and huge objects */
+    uint64_t used;     /* bytes of live slots */
     uint64_t used_slots;
-    uint64_t cached;     /* free slots in spans */
+    uint64_t cached; /* free slots in spans */
     uint64_t huge_bytes, huge_count;
     uint64_t metadata;
     uint64_t free_slices; /* bytes of arenas that are in no span, and committed */
@@ -96,7 +97,8 @@ void mc_heap_check(void);
 static inline void *mc_alloc(size_t size)
 {
     if (likely(size <= MC_DIRECT_MAX)) {
-        struct mc_span *span = (struct mc_span *)mc_self->direct[(size + MC_QUANTUM - 1) / MC_QUANTUM];
+        struct mc_span *span =
+            (struct mc_span *)mc_self->direct[(size + MC_QUANTUM - 1) / MC_QUANTUM];
         struct mc_slot *slot = (struct mc_slot *)span->free;
         if (likely(slot)) {
             mc_store(&span->free, (uint64_t)slot->next);
@@ -114,19 +116,17 @@ extern uint64_t *mc_page_map[];
  * a load of all of it would wait until that has reached the cache. */
 static inline int mc_looks_free(const struct mc_slot *slot, const struct mc_span *span)
 {
-    return *(const unsigned char *)&slot->mark == *(const unsigned char *)&span->mark
-           && slot->mark == span->mark;
+    return *(const unsigned char *)&slot->mark == *(const unsigned char *)&span->mark &&
+           slot->mark == span->mark;
 }
 
 static inline void mc_free(void *object)
 {
     uint64_t address = (uint64_t)object;
     uint64_t root = address >> 30; /* MC_LEAF_SHIFT, which pagemap.c checks */
-    if (unlikely(root >= 1u << 17))
-        return mc_free_slow(object);
+    if (unlikely(root >= 1u << 17)) return mc_free_slow(object);
     const uint64_t *leaf = mc_load_acquire(&mc_page_map[root]);
-    if (unlikely(!leaf))
-        return mc_free_slow(object);
+    if (unlikely(!leaf)) return mc_free_slow(object);
     struct mc_span *span = (struct mc_span *)mc_load(&leaf[address >> MC_SLICE_SHIFT & 0xffff]);
     if (unlikely(!span) || unlikely(mc_load(&span->local) != (uint64_t)mc_self))
         return mc_free_slow(object);
@@ -135,15 +135,14 @@ static inline void mc_free(void *object)
      * computation", 2019. */
     unsigned __int128 product = (unsigned __int128)(address - span->base) * span->reciprocal;
     struct mc_slot *slot = object;
-    if (unlikely((uint64_t)product >= span->reciprocal)
-        || unlikely((uint64_t)(product >> 64) >= span->fresh) || unlikely(mc_looks_free(slot, span)))
+    if (unlikely((uint64_t)product >= span->reciprocal) ||
+        unlikely((uint64_t)(product >> 64) >= span->fresh) || unlikely(mc_looks_free(slot, span)))
         return mc_free_slow(object);
     slot->next = (struct mc_slot *)span->free;
     slot->mark = span->mark;
     mc_store(&span->free, address);
     mc_store(&span->used, span->used - 1);
-    if (unlikely(!span->used))
-        mc_span_emptied(span);
+    if (unlikely(!span->used)) mc_span_emptied(span);
 }
 
 #endif

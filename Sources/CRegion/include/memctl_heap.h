@@ -26,26 +26,31 @@
 enum {
     MC_HEAP_VERSION = 1,
 
-    MC_QUANTUM = 16,           /* smallest slot and alignment of every one: max_align_t */
-    MC_SLICE_SHIFT = 14,       /* a slice is 16 KiB: the unit an arena is cut in */
+    MC_QUANTUM = 16,     /* smallest slot and alignment of every one: max_align_t */
+    MC_SLICE_SHIFT = 14, /* a slice is 16 KiB: the unit an arena is cut in */
     MC_SLICE = 1 << MC_SLICE_SHIFT,
-    MC_LINEAR_MAX = 256,       /* classes are one quantum apart up to here ... */
-    MC_STEPS = 8,              /* ... and above every doubling is cut in so many: slack <= 1/9 */
-    MC_SMALL_MAX = 32768,      /* largest slot; larger requests are whole slices or mappings */
+    MC_LINEAR_MAX = 256,  /* classes are one quantum apart up to here ... */
+    MC_STEPS = 8,         /* ... and above every doubling is cut in so many: slack <= 1/9 */
+    MC_SMALL_MAX = 32768, /* largest slot; larger requests are whole slices or mappings */
     MC_CLASS_COUNT = 16 + 7 * MC_STEPS,
 
     MC_ARENAS_MAX = 1024,
     MC_SPAN_POOLS_MAX = 4096,
 };
 
-enum { MC_SPAN_UNUSED, MC_SPAN_CLASS, MC_SPAN_LARGE, MC_SPAN_HUGE,
-       MC_SPAN_WAITING }; /* a large one that is free and kept by a thread; see mc_thread.large */
+enum {
+    MC_SPAN_UNUSED,
+    MC_SPAN_CLASS,
+    MC_SPAN_LARGE,
+    MC_SPAN_HUGE,
+    MC_SPAN_WAITING
+}; /* a large one that is free and kept by a thread; see mc_thread.large */
 
 /* Bits of mc_span.flags. [owner] for class spans; of large and huge ones whoever holds the slot. */
 enum {
-    MC_SPAN_TAGGED = 1, /* `tags` (class) or `tag` (large, huge) may hold tags: frees look there */
-    MC_SPAN_FULL = 2,   /* no slot is free, and it is on no list of its owner */
-    MC_SPAN_KEPT = 4,   /* empty, kept by its owner for the next request until the next tick */
+    MC_SPAN_TAGGED = 1,  /* `tags` (class) or `tag` (large, huge) may hold tags: frees look there */
+    MC_SPAN_FULL = 2,    /* no slot is free, and it is on no list of its owner */
+    MC_SPAN_KEPT = 4,    /* empty, kept by its owner for the next request until the next tick */
     MC_SPAN_CURRENT = 8, /* serves its owner's requests; counts one more in `used` */
 };
 
@@ -58,18 +63,18 @@ enum {
  *   4. a free slot's second word is `mark`; a slot handed out never starts with it there
  *   5. the tag of a free slot is 0 */
 struct mc_span {
-    uint64_t base;        /* [const] first slot */
-    uint64_t local;       /* [owner] the owner, if its frees may take the short path; else 0 */
-    uint64_t reciprocal;  /* [const] ceil(2^64 / slot_size); 0 for large and huge */
-    uint64_t free;        /* [owner] free slots, last freed first */
-    uint64_t mark;        /* [const] */
-    uint64_t slot_size;   /* bytes; [const] of class spans; of others the request, whole pages */
-    uint32_t used;        /* [owner] slots handed out, or on `remote` */
-    uint32_t fresh;       /* [owner] slots ever carved; those beyond were never touched by us */
-    uint32_t slot_count;  /* [const] */
-    uint8_t state;        /* [shared] MC_SPAN_, stored last when made and first when unmade */
-    uint8_t flags;        /* see above */
-    uint8_t class_index;  /* [const] of class spans */
+    uint64_t base;          /* [const] first slot */
+    uint64_t local;         /* [owner] the owner, if its frees may take the short path; else 0 */
+    uint64_t reciprocal;    /* [const] ceil(2^64 / slot_size); 0 for large and huge */
+    uint64_t free;          /* [owner] free slots, last freed first */
+    uint64_t mark;          /* [const] */
+    uint64_t slot_size;     /* bytes; [const] of class spans; of others the request, whole pages */
+    uint32_t used;          /* [owner] slots handed out, or on `remote` */
+    uint32_t fresh;         /* [owner] slots ever carved; those beyond were never touched by us */
+    uint32_t slot_count;    /* [const] */
+    uint8_t state;          /* [shared] MC_SPAN_, stored last when made and first when unmade */
+    uint8_t flags;          /* see above */
+    uint8_t class_index;    /* [const] of class spans */
     uint8_t untagged_frees; /* [owner] frees without a tag while TAGGED */
 
     uint64_t remote;      /* [shared] slots freed by other threads: address | count << 48 */
@@ -77,15 +82,15 @@ struct mc_span {
     uint64_t owner;       /* [shared] struct mc_thread; 0 for large and huge */
     uint64_t size;        /* bytes of address space */
     union {
-        uint64_t tags;    /* class: address of slot_count tags, 0 until one was wanted */
-        uint64_t tag;     /* large, huge: the slot's tag */
+        uint64_t tags; /* class: address of slot_count tags, 0 until one was wanted */
+        uint64_t tag;  /* large, huge: the slot's tag */
     };
-    uint64_t next;        /* [owner] next span of the class with free slots */
+    uint64_t next; /* [owner] next span of the class with free slots */
     union {
         uint64_t previous;  /* [owner] class */
         uint64_t requested; /* large, huge: bytes asked for, when tagged */
     };
-    uint64_t purged;      /* [owner] of each 64th of the span: given back, its slots not on `free` */
+    uint64_t purged; /* [owner] of each 64th of the span: given back, its slots not on `free` */
 };
 _Static_assert(sizeof(struct mc_span) == 128, "two cache lines: the owner's, everybody's");
 _Static_assert(offsetof(struct mc_span, remote) == 64, "other threads stay off the owner's line");
@@ -123,26 +128,26 @@ struct mc_thread {
     uint64_t current[MC_CLASS_COUNT]; /* [owner] span that serves a class; the none span if empty */
     uint64_t spans[MC_CLASS_COUNT];   /* [owner] other spans with free slots, by next/previous */
     uint64_t kept[MC_CLASS_COUNT];    /* [owner] an empty span, or 0 */
-    uint64_t next;       /* [const] next thread made */
-    uint32_t number;     /* [const] 1, 2, 3, ... */
-    uint32_t tid;        /* [owner] kernel's id */
-    uint64_t notified;   /* [shared] spans that other threads freed into */
-    uint32_t state;      /* [shared] MC_THREAD_ */
-    uint32_t refills;    /* [owner] counts, to look at the clock now and then */
-    uint64_t generation; /* [owner] of forks, see thread.c */
-    uint64_t large[MC_LARGE_KEPT]; /* [shared] large spans that wait to be used again, or 0 */
-    uint64_t large_next;           /* [owner] which to replace next */
+    uint64_t next;                    /* [const] next thread made */
+    uint32_t number;                  /* [const] 1, 2, 3, ... */
+    uint32_t tid;                     /* [owner] kernel's id */
+    uint64_t notified;                /* [shared] spans that other threads freed into */
+    uint32_t state;                   /* [shared] MC_THREAD_ */
+    uint32_t refills;                 /* [owner] counts, to look at the clock now and then */
+    uint64_t generation;              /* [owner] of forks, see thread.c */
+    uint64_t large[MC_LARGE_KEPT];    /* [shared] large spans that wait to be used again, or 0 */
+    uint64_t large_next;              /* [owner] which to replace next */
 };
 
 struct mc_heap_pool {
-    uint64_t start;      /* address of the first struct mc_span */
-    uint64_t count;      /* structs that were ever given out */
+    uint64_t start; /* address of the first struct mc_span */
+    uint64_t count; /* structs that were ever given out */
 };
 
 struct mc_heap_root {
     uint64_t magic;
     uint32_t version;
-    uint32_t span_size;      /* sizeof(struct mc_span) */
+    uint32_t span_size; /* sizeof(struct mc_span) */
     uint32_t thread_size;
     uint32_t class_count;
     uint64_t arena_count;    /* [shared] */
@@ -167,8 +172,7 @@ struct mc_heap_root {
 static inline uint64_t mc_class_slot_size(unsigned index)
 {
     unsigned linear = MC_LINEAR_MAX / MC_QUANTUM;
-    if (index < linear)
-        return (index + 1) * (uint64_t)MC_QUANTUM;
+    if (index < linear) return (index + 1) * (uint64_t)MC_QUANTUM;
     unsigned doubling = (index - linear) / MC_STEPS;
     unsigned step = (index - linear) % MC_STEPS + 1;
     return (uint64_t)(MC_STEPS + step) * (MC_LINEAR_MAX / MC_STEPS) << doubling;

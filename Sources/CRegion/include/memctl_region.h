@@ -67,9 +67,9 @@ struct mc_region_area {
 struct mc_region_module {
     uint64_t start;
     uint64_t end;
-    uint64_t bias;          /* what the loader added to the file's addresses (l_addr) */
-    uint64_t path_offset;   /* in MC_AREA_STRINGS */
-    uint32_t path_size;     /* 0: unnamed (the vdso) */
+    uint64_t bias;        /* what the loader added to the file's addresses (l_addr) */
+    uint64_t path_offset; /* in MC_AREA_STRINGS */
+    uint32_t path_size;   /* 0: unnamed (the vdso) */
     uint32_t first_epoch;
     uint32_t last_epoch;    /* UINT32_MAX while loaded; else the last epoch it was seen in */
     uint32_t build_id_size; /* 0 to 32 */
@@ -100,44 +100,45 @@ struct mc_region_stack {
 struct mc_region_counters {
     uint64_t allocs;
     uint64_t frees;
-    uint64_t bytes_in;   /* requested */
+    uint64_t bytes_in; /* requested */
     uint64_t bytes_out;
-    uint64_t usable_in;  /* slot sizes */
+    uint64_t usable_in; /* slot sizes */
     uint64_t usable_out;
 };
 
 struct mc_region {
     /* Line 0: the armed word and its command. [memctl writes] but for the first store at start. */
-    uint8_t armed;            /* MC_ARMED_ bits; the one byte malloc tests */
+    uint8_t armed; /* MC_ARMED_ bits; the one byte malloc tests */
     uint8_t reserved_0[7];
-    uint32_t depth;           /* frames to keep a stack, 1 to 256 */
-    uint32_t only_pid;        /* 0: all processes that share this page; else armed for this one */
-    uint64_t commands;        /* commands given so far */
-    uint64_t floor;           /* stacks below this id were reset: they count as untraced */
+    uint32_t depth;    /* frames to keep a stack, 1 to 256 */
+    uint32_t only_pid; /* 0: all processes that share this page; else armed for this one */
+    uint64_t commands; /* commands given so far */
+    uint64_t floor;    /* stacks below this id were reset: they count as untraced */
     uint64_t reserved_2[4];
 
     /* Line 1: who this is. [process writes] once, before magic. */
     uint64_t magic;
     uint32_t version;
-    uint32_t shards;          /* MC_REGION_SHARDS of the writer */
-    uint32_t pid;             /* in the process' own pid namespace */
+    uint32_t shards; /* MC_REGION_SHARDS of the writer */
+    uint32_t pid;    /* in the process' own pid namespace */
     uint32_t uid;
     uint64_t start_boottime_ns;
     uint64_t start_realtime_ns;
-    uint64_t heap_root;       /* address of memctl_heap_root in the process */
-    uint64_t library_start;   /* libmemctl.so's own range: frames in it are never shown */
+    uint64_t heap_root;     /* address of memctl_heap_root in the process */
+    uint64_t library_start; /* libmemctl.so's own range: frames in it are never shown */
     uint64_t library_end;
-    uint32_t parent_pid;      /* of a forked child that copied its rows; else 0 */
-    uint32_t exited;          /* MC_EXITED_; 0: lives, or was killed */
+    uint32_t parent_pid; /* of a forked child that copied its rows; else 0 */
+    uint32_t exited;     /* MC_EXITED_; 0: lives, or was killed */
 
     /* Answers and counters. [process writes] atomically. */
     uint64_t commands_seen;   /* value of `commands` at the last traced allocation that noticed */
     uint64_t epoch;           /* counts the times that modules went */
     uint64_t overflow_stacks; /* stacks that found the table full (counted under stack 1) */
-    uint64_t untagged_allocs; /* allocations that could not be tagged for want of memory: untraced */
-    uint64_t cut_stacks;      /* stacks with MC_STACK_CUT */
-    uint64_t stopped_stacks;  /* stacks with MC_STACK_STOPPED */
-    uint64_t own_bytes;       /* memory of the tracing itself outside this file: index, tags */
+    uint64_t
+        untagged_allocs;     /* allocations that could not be tagged for want of memory: untraced */
+    uint64_t cut_stacks;     /* stacks with MC_STACK_CUT */
+    uint64_t stopped_stacks; /* stacks with MC_STACK_STOPPED */
+    uint64_t own_bytes;      /* memory of the tracing itself outside this file: index, tags */
     uint64_t traced_since_ns; /* boot time of the first armed allocation; 0: never */
     uint64_t pid_namespace;   /* inode of /proc/PID/ns/pid: whose pid this is; 0: unknown */
     uint64_t births_from_ns;  /* boot time that the births of tags count from */
@@ -166,8 +167,8 @@ enum { MC_TAG_STACK_BITS = 24, MC_TAG_SLACK_BITS = 15, MC_TAG_BIRTH_BITS = 25 };
 
 static inline uint64_t mc_tag_make(uint32_t stack, uint64_t slack, uint64_t birth)
 {
-    return (uint64_t)stack | slack << MC_TAG_STACK_BITS
-           | birth << (MC_TAG_STACK_BITS + MC_TAG_SLACK_BITS);
+    return (uint64_t)stack | slack << MC_TAG_STACK_BITS |
+           birth << (MC_TAG_STACK_BITS + MC_TAG_SLACK_BITS);
 }
 
 static inline uint32_t mc_tag_stack(uint64_t tag)

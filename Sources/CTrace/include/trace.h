@@ -31,12 +31,12 @@ extern union mc_control {
 enum { MC_ARMED_START = 128 };
 
 struct mc_region_options {
-    const char *folder;  /* of regions; NULL: /dev/shm/memctl-UID, made if missing */
-    uint64_t max_size;   /* bytes of the file, which is sparse */
+    const char *folder; /* of regions; NULL: /dev/shm/memctl-UID, made if missing */
+    uint64_t max_size;  /* bytes of the file, which is sparse */
     uint64_t heap_root;
     uint32_t depth;
-    uint8_t armed;       /* what `armed` becomes */
-    uint8_t keep;        /* mc_region_remove() leaves the file */
+    uint8_t armed; /* what `armed` becomes */
+    uint8_t keep;  /* mc_region_remove() leaves the file */
 };
 
 /* Makes the file and maps its first page. Returns 0, or an errno value: then `armed` is 0 for good
