@@ -108,7 +108,7 @@ bench: all packages-bench
 	@python3 Benchmarks/compare.py $(ARGS)
 
 bench-trace: all packages-bench
-	@python3 Benchmarks/trace.py $(ARGS)
+	@python3 Benchmarks/Trace/compare.py $(ARGS)
 
 format: | packages-lint
 	clang-format-14 -i $(C_FILES)
