@@ -62,12 +62,23 @@ static void wait_for_region(void)
         MC_SYSCALL_1(SYS_sched_yield, 0);
 }
 
-/* A forked child shares its parent's region until it needs its own: to be traced, or because the
- * parent's rows must not count what the child frees. Most children never do, and run another
- * program. Not before, since it takes system calls that a sandbox may have forbidden meanwhile. */
+/* 1 in a child whose parent has ended, as a daemon's has: the region they shared lost its name with
+ * the parent, so nobody could reach the child by it. Asked for once in a while. */
+static int is_orphan(void)
+{
+    enum { PATIENCE = 16 };
+    static uint32_t calls; /* [shared] */
+    return mc_add(&calls, 1) % PATIENCE == PATIENCE - 1 && !mc_sandboxed() &&
+           (uint32_t)getppid() != mc_own_region.pid;
+}
+
+/* A forked child shares its parent's region until it needs its own: to be traced, because the
+ * parent's rows must not count what the child frees, or because the parent is gone. Most children
+ * never do, and run another program. Not before, since it takes system calls that a sandbox may
+ * have forbidden meanwhile. */
 void mc_heap_on_fork(void)
 {
-    if (!mc_trace_has_rows() && !mc_load(&mc_own_region.armed)) return;
+    if (!mc_trace_has_rows() && !mc_load(&mc_own_region.armed) && !is_orphan()) return;
     if (!mc_os_fork_first(MC_FORK_REGION)) {
         wait_for_region();
         return;
