@@ -11,7 +11,7 @@
 #   -fomit-frame-pointer, -fasynchronous-unwind-tables our frames must be walkable, not slow
 #   -z now, relro, -z nodelete   no lazy binding inside malloc; the library can't be unloaded
 set -eu
-root=$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd)
+root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 output=$1
 shift
 mkdir -p "$(dirname -- "$output")"

@@ -46,7 +46,10 @@ static inline uint64_t mc_share(uint64_t total, unsigned threads, unsigned index
     return total / threads + (index < total % threads);
 }
 
-static inline uint64_t mc_seed(unsigned index) { return 0x9e3779b97f4a7c15u * (index + 1); }
+static inline uint64_t mc_seed(unsigned index)
+{
+    return 0x9e3779b97f4a7c15u * (index + 1);
+}
 
 static inline uint64_t mc_random(uint64_t *state)
 {

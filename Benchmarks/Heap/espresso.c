@@ -25,7 +25,10 @@ struct cover {
 
 static uint64_t cubes_made;
 
-static size_t words(uint32_t variables) { return (variables + 15) / 16; }
+static size_t words(uint32_t variables)
+{
+    return (variables + 15) / 16;
+}
 
 static struct cube *cube_copy(const struct cube *from)
 {

@@ -199,9 +199,15 @@ static uint64_t giveback(struct mc_bench *bench, bool buffers)
     return sum;
 }
 
-uint64_t mc_bench_giveback(struct mc_bench *bench) { return giveback(bench, false); }
+uint64_t mc_bench_giveback(struct mc_bench *bench)
+{
+    return giveback(bench, false);
+}
 
-uint64_t mc_bench_giveback_mixed(struct mc_bench *bench) { return giveback(bench, true); }
+uint64_t mc_bench_giveback_mixed(struct mc_bench *bench)
+{
+    return giveback(bench, true);
+}
 
 uint64_t mc_bench_large(struct mc_bench *bench)
 {

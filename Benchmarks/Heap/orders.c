@@ -69,9 +69,18 @@ static uint64_t run(struct mc_bench *bench, uint64_t count,
     return mc_in_threads(bench->threads, work, &orders);
 }
 
-uint64_t mc_bench_lifo(struct mc_bench *bench) { return run(bench, 10000000, lifo_work); }
-uint64_t mc_bench_fifo(struct mc_bench *bench) { return run(bench, 20000000, fifo_work); }
-uint64_t mc_bench_random_order(struct mc_bench *bench) { return run(bench, 15000000, random_work); }
+uint64_t mc_bench_lifo(struct mc_bench *bench)
+{
+    return run(bench, 10000000, lifo_work);
+}
+uint64_t mc_bench_fifo(struct mc_bench *bench)
+{
+    return run(bench, 20000000, fifo_work);
+}
+uint64_t mc_bench_random_order(struct mc_bench *bench)
+{
+    return run(bench, 15000000, random_work);
+}
 
 uint64_t mc_bench_random_many(struct mc_bench *bench)
 {

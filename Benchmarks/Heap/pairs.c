@@ -62,10 +62,31 @@ uint64_t mc_bench_pair_16_full(struct mc_bench *bench)
     return 16;
 }
 
-uint64_t mc_bench_pair_16(struct mc_bench *bench) { return run(bench, 16, 40000000); }
-uint64_t mc_bench_pair_64(struct mc_bench *bench) { return run(bench, 64, 40000000); }
-uint64_t mc_bench_pair_256(struct mc_bench *bench) { return run(bench, 256, 40000000); }
-uint64_t mc_bench_pair_1k(struct mc_bench *bench) { return run(bench, 1024, 40000000); }
-uint64_t mc_bench_pair_8k(struct mc_bench *bench) { return run(bench, 8192, 10000000); }
-uint64_t mc_bench_pair_64k(struct mc_bench *bench) { return run(bench, 65536, 10000000); }
-uint64_t mc_bench_pair_1m(struct mc_bench *bench) { return run(bench, 1 << 20, 1000000); }
+uint64_t mc_bench_pair_16(struct mc_bench *bench)
+{
+    return run(bench, 16, 40000000);
+}
+uint64_t mc_bench_pair_64(struct mc_bench *bench)
+{
+    return run(bench, 64, 40000000);
+}
+uint64_t mc_bench_pair_256(struct mc_bench *bench)
+{
+    return run(bench, 256, 40000000);
+}
+uint64_t mc_bench_pair_1k(struct mc_bench *bench)
+{
+    return run(bench, 1024, 40000000);
+}
+uint64_t mc_bench_pair_8k(struct mc_bench *bench)
+{
+    return run(bench, 8192, 10000000);
+}
+uint64_t mc_bench_pair_64k(struct mc_bench *bench)
+{
+    return run(bench, 65536, 10000000);
+}
+uint64_t mc_bench_pair_1m(struct mc_bench *bench)
+{
+    return run(bench, 1 << 20, 1000000);
+}

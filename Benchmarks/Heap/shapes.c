@@ -92,9 +92,18 @@ static uint64_t run(struct mc_bench *bench, uint64_t count,
     return mc_in_threads(bench->threads, work, &shapes);
 }
 
-uint64_t mc_bench_calloc(struct mc_bench *bench) { return run(bench, 4000000, calloc_work); }
-uint64_t mc_bench_realloc(struct mc_bench *bench) { return run(bench, 2000000, realloc_work); }
-uint64_t mc_bench_aligned(struct mc_bench *bench) { return run(bench, 3000000, aligned_work); }
+uint64_t mc_bench_calloc(struct mc_bench *bench)
+{
+    return run(bench, 4000000, calloc_work);
+}
+uint64_t mc_bench_realloc(struct mc_bench *bench)
+{
+    return run(bench, 2000000, realloc_work);
+}
+uint64_t mc_bench_aligned(struct mc_bench *bench)
+{
+    return run(bench, 3000000, aligned_work);
+}
 
 uint64_t mc_bench_calloc_large(struct mc_bench *bench)
 {

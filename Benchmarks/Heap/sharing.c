@@ -41,5 +41,11 @@ static uint64_t run(struct mc_bench *bench, bool handed)
     return mc_in_threads(bench->threads, sharing_work, &sharing);
 }
 
-uint64_t mc_bench_cache_scratch(struct mc_bench *bench) { return run(bench, true); }
-uint64_t mc_bench_cache_thrash(struct mc_bench *bench) { return run(bench, false); }
+uint64_t mc_bench_cache_scratch(struct mc_bench *bench)
+{
+    return run(bench, true);
+}
+uint64_t mc_bench_cache_thrash(struct mc_bench *bench)
+{
+    return run(bench, false);
+}

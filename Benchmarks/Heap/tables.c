@@ -173,5 +173,11 @@ static uint64_t sh_run(struct mc_bench *bench, unsigned batch, bool exchange)
     return sum;
 }
 
-uint64_t mc_bench_sh6(struct mc_bench *bench) { return sh_run(bench, SH_BATCH, false); }
-uint64_t mc_bench_sh8(struct mc_bench *bench) { return sh_run(bench, 5 * SH_BATCH, true); }
+uint64_t mc_bench_sh6(struct mc_bench *bench)
+{
+    return sh_run(bench, SH_BATCH, false);
+}
+uint64_t mc_bench_sh8(struct mc_bench *bench)
+{
+    return sh_run(bench, 5 * SH_BATCH, true);
+}

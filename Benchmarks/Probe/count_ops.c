@@ -17,7 +17,10 @@ enum { BATCH = 100 };
 
 static void *volatile sink;
 
-static void do_empty(void) { sink = NULL; }
+static void do_empty(void)
+{
+    sink = NULL;
+}
 
 static void pair(size_t size)
 {
@@ -25,9 +28,18 @@ static void pair(size_t size)
     free(sink);
 }
 
-static void do_pair(void) { pair(16); }
-static void do_pair256(void) { pair(256); }
-static void do_pair4k(void) { pair(4096); }
+static void do_pair(void)
+{
+    pair(16);
+}
+static void do_pair256(void)
+{
+    pair(256);
+}
+static void do_pair4k(void)
+{
+    pair(4096);
+}
 
 static void do_calloc(void)
 {

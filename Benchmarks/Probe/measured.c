@@ -30,7 +30,10 @@ static int64_t now_us(void)
     return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
-static int64_t micro(struct timeval t) { return (int64_t)t.tv_sec * 1000000 + t.tv_usec; }
+static int64_t micro(struct timeval t)
+{
+    return (int64_t)t.tv_sec * 1000000 + t.tv_usec;
+}
 
 int main(int argc, char **argv)
 {

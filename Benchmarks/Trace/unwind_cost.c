@@ -95,7 +95,8 @@ static size_t capture(void)
 static __attribute__((noinline)) void measure(void)
 {
     double began = now_ns();
-    for (unsigned i = 0; i < repeats; i++) counted = capture();
+    for (unsigned i = 0; i < repeats; i++)
+        counted = capture();
     double each = (now_ns() - began) / repeats;
     if (repeats > 1 && each < best_ns) best_ns = each;
 }
@@ -213,8 +214,8 @@ static void coroutine(void)
     ucontext_t context;
     enum { SIZE = 1 << 18 };
     getcontext(&context);
-    context.uc_stack.ss_sp = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                                  -1, 0);
+    context.uc_stack.ss_sp =
+        mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     context.uc_stack.ss_size = SIZE;
     context.uc_link = &resumer;
     makecontext(&context, in_coroutine, 0);

@@ -4,7 +4,10 @@
 
 #include <malloc.h>
 
-static size_t page_size(void) { return (size_t)sysconf(_SC_PAGESIZE); }
+static size_t page_size(void)
+{
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
 
 CASE(posix_memalign_aligns,
      "any power-of-two multiple of sizeof(void *), any size; posix_memalign(3)")

@@ -151,7 +151,10 @@ CASE(fork_while_others_hold_stdio_locks,
     join(threads);
 }
 
-static void allocate_in_handler(void) { churn(50, 3); }
+static void allocate_in_handler(void)
+{
+    churn(50, 3);
+}
 
 CASE(atfork_handlers_allocate, "pthread_atfork handlers of all three kinds may allocate; "
                                "pthread_atfork(3)")
@@ -237,9 +240,15 @@ static void require_raw_child(pid_t (*make)(void))
     REQUIRE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
-static pid_t raw_fork(void) { return (pid_t)syscall(SYS_fork); }
+static pid_t raw_fork(void)
+{
+    return (pid_t)syscall(SYS_fork);
+}
 
-static pid_t raw_clone(void) { return (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0); }
+static pid_t raw_clone(void)
+{
+    return (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+}
 
 CASE(raw_fork_and_clone_children_allocate, "children made by the system call itself, of a process "
                                            "with one thread; clone(2)")

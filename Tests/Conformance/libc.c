@@ -141,7 +141,10 @@ static int visit(const char *path, const struct stat *info, int type, struct FTW
     return 0;
 }
 
-CASE(tree_walks_work, "nftw; ftw(3)") { REQUIRE(nftw("/etc", visit, 20, FTW_PHYS) == 0); }
+CASE(tree_walks_work, "nftw; ftw(3)")
+{
+    REQUIRE(nftw("/etc", visit, 20, FTW_PHYS) == 0);
+}
 
 CASE(streams_work, "fopen, setvbuf, popen, fclose, freopen; many at once; fopen(3)")
 {
@@ -202,7 +205,10 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void keep_number(void *number) { (void)number; }
+static void keep_number(void *number)
+{
+    (void)number;
+}
 
 CASE(searching_and_sorting_work, "qsort (allocates for large arrays), tsearch, hcreate")
 {

@@ -64,7 +64,10 @@ static void *open_path(const char *path)
     return library;
 }
 
-static void *open_plugin(const char *name) { return open_path(beside(name)); }
+static void *open_plugin(const char *name)
+{
+    return open_path(beside(name));
+}
 
 /* The plugin's functions: a block it made in its constructor, and one it is to free. */
 static void *block_of(void *library)

@@ -14,7 +14,10 @@ static const size_t slot_sizes[] = {1, 16, 24, 100, 128, 1000, 5000, 16384, 4000
 static const size_t large_sizes[] = {(size_t)100 << 10, (size_t)1 << 20, (size_t)64 << 20};
 #define EACH(SIZES, I) (size_t I = 0; I < sizeof SIZES / sizeof *SIZES; I++)
 
-static void free_it(void *p) { free(p); }
+static void free_it(void *p)
+{
+    free(p);
+}
 
 static void free_twice(void *p)
 {
@@ -22,11 +25,20 @@ static void free_twice(void *p)
     free(p);
 }
 
-static void realloc_it(void *p) { (void)!realloc(hide(p), 100); }
+static void realloc_it(void *p)
+{
+    (void)!realloc(hide(p), 100);
+}
 
-static void realloc_it_to_zero(void *p) { (void)!realloc(hide(p), hide_size(0)); }
+static void realloc_it_to_zero(void *p)
+{
+    (void)!realloc(hide(p), hide_size(0));
+}
 
-static void usable_size_of_it(void *p) { (void)!malloc_usable_size(hide(p)); }
+static void usable_size_of_it(void *p)
+{
+    (void)!malloc_usable_size(hide(p));
+}
 
 static void *must_malloc(size_t size)
 {
@@ -349,7 +361,10 @@ CASE_OURS(misuse_free_of_the_old_block_after_realloc, "the block realloc moved a
         }
 }
 
-static void free_aligned_interior(void *p) { free((char *)p + 4096); }
+static void free_aligned_interior(void *p)
+{
+    free((char *)p + 4096);
+}
 
 CASE_OURS(misuse_of_aligned_blocks, "double and interior frees of aligned blocks abort")
 {
@@ -385,7 +400,10 @@ static void *free_twice_in_thread(void *p)
     return NULL;
 }
 
-static void free_twice_on_a_small_stack(void *p) { run_thread(free_twice_in_thread, p, 16384); }
+static void free_twice_on_a_small_stack(void *p)
+{
+    run_thread(free_twice_in_thread, p, 16384);
+}
 
 CASE_OURS(misuse_is_reported_on_a_small_stack, "the report fits a stack of 16 KiB")
 {

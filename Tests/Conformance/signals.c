@@ -135,7 +135,10 @@ void allocate_in_signal(int number)
 static char *guarded;
 static sigjmp_buf out;
 
-static void leave(int number) { siglongjmp(out, number); }
+static void leave(int number)
+{
+    siglongjmp(out, number);
+}
 
 CASE(siglongjmp_out_of_a_fault,
      "a fault outside malloc left by siglongjmp harms no heap; sigsetjmp(3)")

@@ -94,9 +94,15 @@ static size_t statm_field(int field)
     return value * (size_t)sysconf(_SC_PAGESIZE);
 }
 
-size_t address_space_bytes(void) { return statm_field(0); }
+size_t address_space_bytes(void)
+{
+    return statm_field(0);
+}
 
-size_t resident_bytes(void) { return statm_field(1); }
+size_t resident_bytes(void)
+{
+    return statm_field(1);
+}
 
 int thread_count(void)
 {

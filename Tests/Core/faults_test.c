@@ -48,10 +48,8 @@ static void keep(unsigned number, void *place, size_t size)
 static size_t some_size(struct random *random)
 {
     uint64_t kind = random_below(random, 100);
-    if (kind < 60)
-        return random_below(random, 1024);
-    if (kind < 90)
-        return random_below(random, MC_SMALL_MAX);
+    if (kind < 60) return random_below(random, 1024);
+    if (kind < 90) return random_below(random, MC_SMALL_MAX);
     return random_below(random, kind < 99 ? 500000 : 2 * MC_LARGE_MAX);
 }
 
@@ -171,8 +169,7 @@ static void first_calls(void *argument)
     REQUIRE(!pthread_create(&thread, 0, allocate_once, &place));
     pthread_join(thread, 0);
     fail(0, 0, 0);
-    if (place)
-        mc_free(place);
+    if (place) mc_free(place);
     mc_heap_check();
 }
 
@@ -195,10 +192,8 @@ static void nth_call(void)
         fail(kinds[i % 6], i / 6 % 40, 1 + i % 3);
         for (unsigned k = 0; k < 60; k++)
             operate(&random);
-        if (i % 16 == 0)
-            mc_heap_trim();
-        if (i % 8 == 0)
-            check_all();
+        if (i % 16 == 0) mc_heap_trim();
+        if (i % 8 == 0) check_all();
     }
     fail(0, 0, 0);
     end_all();
@@ -235,8 +230,7 @@ static void limited(void)
             operate(&random);
         check_all();
         REQUIRE(os_faults.bytes <= os_faults.bytes_limit);
-        if (i % 10 == 9)
-            end_all();
+        if (i % 10 == 9) end_all();
     }
     REQUIRE(failures > 10);
     end_all();
@@ -258,8 +252,7 @@ static void refused(void)
         mc_free(other);
         mc_free(place);
         REQUIRE(!mc_alloc(40 << 20)); /* takes with it what is idle */
-        if (i == 100)
-            early = memctl_heap_root.metadata_bytes;
+        if (i == 100) early = memctl_heap_root.metadata_bytes;
     }
     REQUIRE(memctl_heap_root.metadata_bytes <= early + MC_META_CHUNK);
 }
@@ -275,8 +268,7 @@ static void take_the_old_place(void *start, size_t size)
     os_faults.after_resize = 0;
     for (unsigned i = 0; i < 64 && newcomer != start; i++)
         newcomer = mc_alloc(size);
-    if (newcomer != start)
-        newcomer = 0;
+    if (newcomer != start) newcomer = 0;
 }
 
 static void moved_away(void)
@@ -287,8 +279,7 @@ static void moved_away(void)
     os_faults.after_resize = take_the_old_place;
     unsigned char *moved = mc_realloc_in_place(place, 2 * HUGE);
     REQUIRE(moved && moved != place && moved[0] == 7);
-    if (!newcomer)
-        test_skip("the kernel gives the old place to nobody");
+    if (!newcomer) test_skip("the kernel gives the old place to nobody");
     REQUIRE(mc_span_of(newcomer) && mc_usable_size(newcomer, "") == HUGE);
     mc_free(newcomer);
     mc_free(moved);
@@ -309,8 +300,7 @@ static void cannot_move(void)
     os_faults.resize_moves = 1;
     unsigned char *moved = mc_realloc_in_place(place, 2 * HUGE);
     fail(0, 0, 0);
-    if (!moved)
-        moved = place;
+    if (!moved) moved = place;
     REQUIRE(moved[0] == 7 && moved[HUGE - 1] == 7);
     mc_free(moved);
     mc_heap_check();
@@ -318,12 +308,9 @@ static void cannot_move(void)
 }
 
 static const struct test_case cases[] = {
-    {"fault_first_call", first_call, 0},
-    {"fault_nth_call", nth_call, 90},
-    {"fault_droughts", droughts, 90},
-    {"fault_limited", limited, 90},
-    {"fault_refused", refused, 0},
-    {"fault_moved_away", moved_away, 0},
+    {"fault_first_call", first_call, 0},   {"fault_nth_call", nth_call, 90},
+    {"fault_droughts", droughts, 90},      {"fault_limited", limited, 90},
+    {"fault_refused", refused, 0},         {"fault_moved_away", moved_away, 0},
     {"fault_cannot_move", cannot_move, 0},
 };
 TEST_MAIN(cases)

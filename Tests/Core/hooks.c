@@ -7,12 +7,10 @@ void (*on_fork)(void);
 
 void mc_heap_on_tagged_free(void *object, size_t usable, size_t requested, uint64_t tag)
 {
-    if (on_tagged_free)
-        on_tagged_free(object, usable, requested, tag);
+    if (on_tagged_free) on_tagged_free(object, usable, requested, tag);
 }
 
 void mc_heap_on_fork(void)
 {
-    if (on_fork)
-        on_fork();
+    if (on_fork) on_fork();
 }

@@ -12,7 +12,8 @@
 #include "test.h"
 
 /* The call must end in SIGABRT and say `call: what` in one line, which ends with the address. */
-static void dies_saying(void (*function)(void *), void *argument, const char *call, const char *what)
+static void dies_saying(void (*function)(void *), void *argument, const char *call,
+                        const char *what)
 {
     char text[4096], start[64], address[64];
     int status = test_in_child(function, argument, text, sizeof(text));
@@ -20,8 +21,8 @@ static void dies_saying(void (*function)(void *), void *argument, const char *ca
     snprintf(address, sizeof(address), ": 0x%llx\n", (unsigned long long)argument);
     const char *line = strstr(text, start), *end = line ? strstr(line, address) : 0;
     const char *found = line ? strstr(line, what) : 0;
-    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT && end && found && found < end
-        && strchr(line, '\n') == end + strlen(address) - 1)
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT && end && found && found < end &&
+        strchr(line, '\n') == end + strlen(address) - 1)
         return;
     fprintf(stderr, "%s... %s%sfound status %d, %s", start, what, address, status, text);
     REQUIRE(!"the message and SIGABRT");
@@ -177,8 +178,7 @@ static void double_free_trimmed(void)
     for (unsigned i = 0; i < COUNT; i++)
         places[i] = mc_alloc(500);
     for (unsigned i = 1; i < COUNT; i++)
-        if (i % 50)
-            mc_free(places[i]);
+        if (i % 50) mc_free(places[i]);
     mc_heap_trim();
     mc_heap_check();
     for (unsigned i = 1; i < COUNT; i += 77)

@@ -127,7 +127,7 @@ struct operation {
     int how;
 };
 
-static uint64_t expected_tag;       /* of the object that is being freed */
+static uint64_t expected_tag; /* of the object that is being freed */
 static uint64_t next_pattern = 1, next_tag = 1;
 static uint64_t live_tags, tag_sum; /* of the model */
 
@@ -210,8 +210,7 @@ static void tag(void *argument)
 {
     struct object *object = ((struct operation *)argument)->object;
     size_t usable, requested;
-    if (!mc_tag_settable(object->place) || object->tag)
-        return;
+    if (!mc_tag_settable(object->place) || object->tag) return;
     object->tag = next_tag++;
     REQUIRE(mc_tag_set(object->place, object->requested, object->tag));
     REQUIRE_EQUAL(mc_tag_take(object->place, &usable, &requested), object->tag);
@@ -237,12 +236,9 @@ static struct object objects[OBJECTS];
 static size_t random_size(struct random *random)
 {
     uint64_t kind = random_below(random, 1000);
-    if (kind < 700)
-        return random_below(random, 300);
-    if (kind < 960)
-        return random_below(random, MC_SMALL_MAX + 100);
-    if (kind < 997)
-        return random_below(random, 300000);
+    if (kind < 700) return random_below(random, 300);
+    if (kind < 960) return random_below(random, MC_SMALL_MAX + 100);
+    if (kind < 997) return random_below(random, 300000);
     return random_below(random, 2) ? random_below(random, MC_LARGE_MAX)
                                    : MC_LARGE_MAX - 5000 + random_below(random, 4 * MC_LARGE_MAX);
 }
@@ -285,7 +281,8 @@ static void check_apart(void)
     memcpy(sorted, objects, sizeof(objects));
     qsort(sorted, OBJECTS, sizeof(*sorted), by_place);
     for (unsigned i = 1; i < OBJECTS; i++)
-        REQUIRE(!sorted[i - 1].place || sorted[i - 1].place + sorted[i - 1].usable <= sorted[i].place);
+        REQUIRE(!sorted[i - 1].place ||
+                sorted[i - 1].place + sorted[i - 1].usable <= sorted[i].place);
 }
 
 struct seen_tags {
@@ -306,8 +303,7 @@ static void check_tags(void)
     struct seen_tags seen = {0}, wanted = {live_tags, tag_sum, 0, 0};
     for (unsigned i = 0; i < OBJECTS; i++) {
         const struct object *object = &objects[i];
-        if (!object->place || !object->tag)
-            continue;
+        if (!object->place || !object->tag) continue;
         wanted.usable += object->usable;
         if (object->usable > MC_SMALL_MAX || mc_span_of(object->place)->state != MC_SPAN_CLASS)
             wanted.requested += object->requested;
@@ -324,8 +320,7 @@ static void check_all(void)
     struct mc_heap_totals totals;
     uint64_t used = 0, count = 0, huge = 0;
     for (unsigned i = 0; i < OBJECTS; i++) {
-        if (!objects[i].place)
-            continue;
+        if (!objects[i].place) continue;
         used += objects[i].usable;
         count++;
         const struct mc_span *span = mc_span_of(objects[i].place);
@@ -358,8 +353,7 @@ static void run_model(uint64_t stream, int tags)
     }
     for (unsigned i = 0; i < OBJECTS; i++) {
         struct operation op = {.object = &objects[i]};
-        if (objects[i].place)
-            somewhere(&random, release, &op);
+        if (objects[i].place) somewhere(&random, release, &op);
     }
     check_all();
 }
@@ -444,8 +438,7 @@ static void huge_moves(void)
     for (size_t wanted = size; wanted < 12 * size; wanted += size + 12345, count++) {
         moved = mc_realloc_in_place(place, wanted);
         REQUIRE(moved);
-        if (moved != place)
-            REQUIRE(!mc_span_of(place));
+        if (moved != place) REQUIRE(!mc_span_of(place));
         place = moved;
         check_bytes(place, size, 5);
         REQUIRE_EQUAL(mc_usable_size(place, ""), (wanted + 4095) & ~4095ull);
@@ -463,8 +456,9 @@ static void huge_moves(void)
 
 static void impossible_sizes(void)
 {
-    static const size_t sizes[] = {SIZE_MAX, SIZE_MAX - 15, SIZE_MAX - 4096, (size_t)PTRDIFF_MAX + 1,
-                                   PTRDIFF_MAX, PTRDIFF_MAX - 4096, 1ull << 62, 1ull << 47};
+    static const size_t sizes[] = {
+        SIZE_MAX,    SIZE_MAX - 15,      SIZE_MAX - 4096, (size_t)PTRDIFF_MAX + 1,
+        PTRDIFF_MAX, PTRDIFF_MAX - 4096, 1ull << 62,      1ull << 47};
     void *kept = mc_alloc(100);
     for (unsigned i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
         REQUIRE(!mc_alloc(sizes[i]) && !mc_alloc_slow(sizes[i], 1));

@@ -31,8 +31,7 @@ struct os_faults os_faults = {.fail_at = UINT64_MAX, .bytes_limit = UINT64_MAX};
 /* Whether this call is one that has to fail. */
 static int fails(unsigned kind)
 {
-    if (!(os_faults.kinds & kind))
-        return 0;
+    if (!(os_faults.kinds & kind)) return 0;
     uint64_t number = __atomic_fetch_add(&os_faults.calls, 1, __ATOMIC_RELAXED);
     return number >= os_faults.fail_at && number - os_faults.fail_at < os_faults.fail_count;
 }
@@ -49,12 +48,10 @@ static int is_too_much(size_t more)
 
 static int map_counted(size_t size, int protection, void **out)
 {
-    if (is_too_much(size))
-        return ENOMEM;
+    if (is_too_much(size)) return ENOMEM;
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     void *address = mmap(0, size, protection, flags, -1, 0);
-    if (address == MAP_FAILED)
-        return ENOMEM;
+    if (address == MAP_FAILED) return ENOMEM;
     count_bytes((int64_t)size);
     *out = address;
     return 0;
@@ -72,15 +69,13 @@ int mc_os_map(size_t size, void **out)
 
 int mc_os_commit(void *start, size_t size)
 {
-    if (fails(OS_COMMIT))
-        return ENOMEM;
+    if (fails(OS_COMMIT)) return ENOMEM;
     return mprotect(start, size, PROT_READ | PROT_WRITE) ? ENOMEM : 0;
 }
 
 int mc_os_purge(void *start, size_t size)
 {
-    if (fails(OS_PURGE))
-        return EINVAL;
+    if (fails(OS_PURGE)) return EINVAL;
     return madvise(start, size, MADV_DONTNEED) ? EINVAL : 0;
 }
 
@@ -92,22 +87,18 @@ int mc_os_release(void *start, size_t size)
 
 int mc_os_resize(void *start, size_t size, size_t wanted, void **out)
 {
-    if (fails(OS_RESIZE) || (wanted > size && is_too_much(wanted - size)))
-        return ENOMEM;
+    if (fails(OS_RESIZE) || (wanted > size && is_too_much(wanted - size))) return ENOMEM;
     void *address;
     if (os_faults.resize_moves) {
         address = mmap(0, wanted, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (address == MAP_FAILED)
-            return ENOMEM;
+        if (address == MAP_FAILED) return ENOMEM;
         address = mremap(start, size, wanted, MREMAP_MAYMOVE | MREMAP_FIXED, address);
     } else {
         address = mremap(start, size, wanted, MREMAP_MAYMOVE);
     }
-    if (address == MAP_FAILED)
-        return ENOMEM;
+    if (address == MAP_FAILED) return ENOMEM;
     count_bytes((int64_t)wanted - (int64_t)size);
-    if (os_faults.after_resize)
-        os_faults.after_resize(start, size);
+    if (os_faults.after_resize) os_faults.after_resize(start, size);
     *out = address;
     return 0;
 }

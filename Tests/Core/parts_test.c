@@ -24,8 +24,7 @@ static void classes(void)
         REQUIRE_EQUAL(mc_class_for(slot), index);
         REQUIRE_EQUAL(slot % MC_QUANTUM, 0);
         REQUIRE(!index || slot > mc_class_slot_size(index - 1));
-        if (index + 1 < MC_CLASS_COUNT)
-            REQUIRE_EQUAL(mc_class_for(slot + 1), index + 1);
+        if (index + 1 < MC_CLASS_COUNT) REQUIRE_EQUAL(mc_class_for(slot + 1), index + 1);
     }
     REQUIRE_EQUAL(mc_class_slot_size(MC_CLASS_COUNT - 1), MC_SMALL_MAX);
     for (size_t size = 0; size <= MC_SMALL_MAX; size++) {
@@ -80,8 +79,7 @@ static uint64_t model_find(const unsigned char *model, uint64_t from, uint64_t c
                            uint64_t phase)
 {
     for (uint64_t bit = from; bit + count <= BITS; bit++) {
-        if (bit % step == phase && !memchr(model + bit, 1, count))
-            return bit;
+        if (bit % step == phase && !memchr(model + bit, 1, count)) return bit;
     }
     return MC_BITS_NONE;
 }
@@ -113,8 +111,7 @@ static void bitmaps(void)
         case 2: {
             int free = !memchr(model + first, 1, count);
             REQUIRE_EQUAL(mc_bits_claim(words, first, count), free);
-            if (free)
-                memset(model + first, 1, count);
+            if (free) memset(model + first, 1, count);
             break;
         }
         default: {
@@ -123,8 +120,7 @@ static void bitmaps(void)
                           model_find(model, first, count, step, phase));
         }
         }
-        if (i % 64 == 0)
-            compare_bits(words, model);
+        if (i % 64 == 0) compare_bits(words, model);
     }
 }
 
@@ -144,8 +140,7 @@ static void *claim_runs(void *argument)
         uint64_t count = 1 + random_below(&random, 100);
         uint64_t from = random_below(&random, BITS - count);
         uint64_t first = mc_bits_find(shared->words, BITS, from, count, 1, 0);
-        if (first == MC_BITS_NONE || !mc_bits_claim(shared->words, first, count))
-            continue;
+        if (first == MC_BITS_NONE || !mc_bits_claim(shared->words, first, count)) continue;
         for (uint64_t bit = first; bit < first + count; bit++) {
             REQUIRE_EQUAL(shared->owner[bit], 0);
             shared->owner[bit] = number;
@@ -261,7 +256,8 @@ static void page_map(void)
         REQUIRE(!mc_page_map_find((void *)base));
         REQUIRE_EQUAL(mc_page_map_set(base, 6, &a), 0);
         for (uint64_t at = base; at < end; at += MC_PAGE)
-            REQUIRE(mc_page_map_find((void *)at) == &a && mc_page_map_find((void *)(at + 4095)) == &a);
+            REQUIRE(mc_page_map_find((void *)at) == &a &&
+                    mc_page_map_find((void *)(at + 4095)) == &a);
         REQUIRE(!mc_page_map_find((void *)(base - 1)) && !mc_page_map_find((void *)end));
         REQUIRE_EQUAL(mc_page_map_set(end, 1, &b), 0);
         mc_page_map_clear(base, 6);
@@ -271,8 +267,15 @@ static void page_map(void)
         mc_page_map_clear(end, 1);
     }
     /* Addresses that no program has. */
-    static const uint64_t wild[] = {0, 1, 1ull << 47, (1ull << 47) + 5, 1ull << 48, 1ull << 63,
-                                    0xffff800000000000, UINT64_MAX, UINT64_MAX - MC_SLICE};
+    static const uint64_t wild[] = {0,
+                                    1,
+                                    1ull << 47,
+                                    (1ull << 47) + 5,
+                                    1ull << 48,
+                                    1ull << 63,
+                                    0xffff800000000000,
+                                    UINT64_MAX,
+                                    UINT64_MAX - MC_SLICE};
     for (unsigned i = 0; i < sizeof(wild) / sizeof(*wild); i++)
         REQUIRE(!mc_page_map_find((void *)wild[i]));
     REQUIRE(mc_page_map_set((1ull << 47) - MC_SLICE, 2, &a) != 0);
@@ -343,8 +346,7 @@ static void take_run(struct random *random, struct mc_run *run, uint64_t value)
     uint64_t align = MC_SLICE << (random_below(random, 3) ? 0 : random_below(random, 8));
     REQUIRE_EQUAL(mc_arena_take(slices, align, run), 0);
     REQUIRE(run->base % align == 0 && run->slices == slices);
-    if (run->zero)
-        check_run(run, 0);
+    if (run->zero) check_run(run, 0);
     fill_run(run, value);
 }
 
@@ -377,17 +379,13 @@ static void arenas(void)
             mc_arena_give(run->base, run->slices);
             *run = (struct mc_run){0};
         }
-        if (i % 64 == 0)
-            mc_arena_purge(random_below(&random, 4) == 0);
-        if (i % 512 == 0)
-            mc_arena_release_idle();
-        if (i % 256 == 0)
-            check_apart(runs);
+        if (i % 64 == 0) mc_arena_purge(random_below(&random, 4) == 0);
+        if (i % 512 == 0) mc_arena_release_idle();
+        if (i % 256 == 0) check_apart(runs);
     }
     uint64_t purged = mc_root()->purged_bytes;
     for (unsigned i = 0; i < RUNS; i++) {
-        if (runs[i].base)
-            mc_arena_give(runs[i].base, runs[i].slices);
+        if (runs[i].base) mc_arena_give(runs[i].base, runs[i].slices);
     }
     mc_arena_purge(1);
     REQUIRE(mc_root()->purged_bytes > purged && !mc_arena_purgeable());
@@ -428,8 +426,7 @@ static void arena_cycles(void)
         REQUIRE_EQUAL(mc_arena_take(10, MC_SLICE, &run), 0);
         mc_arena_give(run.base, run.slices);
         mc_arena_release_idle();
-        if (i == 10)
-            after_first = mc_root()->metadata_bytes;
+        if (i == 10) after_first = mc_root()->metadata_bytes;
     }
     REQUIRE(mc_root()->metadata_bytes <= after_first + MC_META_CHUNK);
 }
@@ -451,18 +448,14 @@ static void *use_arenas(void *argument)
         } else {
             uint64_t slices = 1 + random_below(&random, random_below(&random, 4) ? 3 : 90);
             REQUIRE_EQUAL(mc_arena_take(slices, MC_SLICE, run), 0);
-            if (run->zero)
-                check_run(run, 0);
+            if (run->zero) check_run(run, 0);
             fill_run(run, number);
         }
-        if (i % 100 == 0)
-            mc_arena_purge(i % 300 == 0);
-        if (i % 500 == 0)
-            mc_arena_release_idle();
+        if (i % 100 == 0) mc_arena_purge(i % 300 == 0);
+        if (i % 500 == 0) mc_arena_release_idle();
     }
     for (unsigned i = 0; i < 16; i++) {
-        if (runs[i].base)
-            mc_arena_give(runs[i].base, runs[i].slices);
+        if (runs[i].base) mc_arena_give(runs[i].base, runs[i].slices);
     }
     return 0;
 }

@@ -118,8 +118,7 @@ static void make_region(uint64_t max_size)
     make_folder();
     options.max_size = max_size;
     int error = mc_region_create(&options, &failed);
-    if (error)
-        fprintf(stderr, "%s: %s\n", failed, strerror(error));
+    if (error) fprintf(stderr, "%s: %s\n", failed, strerror(error));
     REQUIRE_EQUAL(error, 0);
     mc_os_fork_watch();
     REQUIRE_EQUAL(mc_own_region.pid, getpid());
@@ -192,7 +191,8 @@ static void check_stack(uint32_t id, uint64_t number)
 {
     uint64_t pcs[16];
     uint32_t depth = make_stack(number, pcs);
-    REQUIRE(id >= MC_STACK_FIRST && id < mc_load_acquire(&mc_own_region.areas[MC_AREA_STACKS].count));
+    REQUIRE(id >= MC_STACK_FIRST &&
+            id < mc_load_acquire(&mc_own_region.areas[MC_AREA_STACKS].count));
     const struct mc_region_stack *stack = mc_area_record(MC_AREA_STACKS, id);
     REQUIRE_EQUAL(stack->depth, depth);
     uint32_t frame = stack->frame;
@@ -229,7 +229,8 @@ static void stacks(void)
     for (unsigned i = 0; i < 256; i++)
         pcs[i] = 0x7000000 + i;
     uint32_t cut = mc_stacks_intern(pcs, 256, MC_STACK_CUT);
-    REQUIRE(cut != mc_stacks_intern(pcs, 256, 0) && cut != mc_stacks_intern(pcs, 255, MC_STACK_CUT));
+    REQUIRE(cut != mc_stacks_intern(pcs, 256, 0) &&
+            cut != mc_stacks_intern(pcs, 255, MC_STACK_CUT));
     REQUIRE_EQUAL(mc_own_region.cut_stacks, 2);
     REQUIRE(mc_stacks_intern(pcs, 0, MC_STACK_STOPPED) >= MC_STACK_FIRST); /* of no frames at all */
 }
@@ -345,8 +346,7 @@ static void resets(void)
             REQUIRE_EQUAL(intern(i), id);
         }
         REQUIRE_EQUAL(mc_own_region.areas[MC_AREA_STACKS].count, floor + 20);
-        if (reset == 100)
-            own_bytes = mc_own_region.own_bytes;
+        if (reset == 100) own_bytes = mc_own_region.own_bytes;
     }
     REQUIRE(mc_own_region.own_bytes <= 2 * own_bytes);
 }
@@ -361,7 +361,8 @@ static void tags(void)
 {
     trace(64 << 20);
     uint64_t before = sum_of_all().allocs;
-    uint64_t small = mc_trace_count_in(1, 112, 100, 0), large = mc_trace_count_in(9, 1 << 20, 999999, 1);
+    uint64_t small = mc_trace_count_in(1, 112, 100, 0),
+             large = mc_trace_count_in(9, 1 << 20, 999999, 1);
     REQUIRE(small && large && mc_tag_slack(small) == 12 && mc_tag_slack(large) == 0);
     REQUIRE_EQUAL(sum_of_all().allocs, before + 2);
     REQUIRE_EQUAL(sum_of_all().bytes_in, 100 + 999999);
@@ -396,8 +397,7 @@ static void hold_some(void)
 static void let_go(unsigned from, unsigned step)
 {
     for (unsigned i = from; i < HELD; i += step) {
-        if (held[i].tag)
-            mc_trace_count_out(i % 11, held[i].tag, held[i].usable, held[i].requested);
+        if (held[i].tag) mc_trace_count_out(i % 11, held[i].tag, held[i].usable, held[i].requested);
         held[i].tag = 0;
     }
 }
@@ -410,15 +410,15 @@ static void check_live(void)
     memset(live, 0, sizeof(live));
     for (unsigned i = 0; i < HELD; i++) {
         uint32_t stack = mc_tag_stack(held[i].tag);
-        if (!held[i].tag)
-            continue;
+        if (!held[i].tag) continue;
         REQUIRE(stack < STACKS);
         live[stack].allocs++;
         live[stack].usable_in += held[i].usable;
         live[stack].bytes_in += held[i].usable - mc_tag_slack(held[i].tag);
     }
     for (uint32_t stack = MC_STACK_FIRST; stack < STACKS; stack++) {
-        if (stack >= mc_load_acquire(&mc_own_region.areas[MC_AREA_STACKS].count) || stack >= held_end)
+        if (stack >= mc_load_acquire(&mc_own_region.areas[MC_AREA_STACKS].count) ||
+            stack >= held_end)
             break;
         struct mc_region_counters sum = sum_of(stack);
         REQUIRE_EQUAL(sum.allocs - sum.frees, live[stack].allocs);
@@ -433,8 +433,7 @@ static int become_child(void)
     int error = mc_region_create_forked(&options, &failed);
     mc_trace_after_fork(error);
     for (unsigned i = 0; i < HELD && !error; i++) {
-        if (held[i].tag)
-            mc_trace_recount(held[i].tag, held[i].usable, held[i].requested, 0);
+        if (held[i].tag) mc_trace_recount(held[i].tag, held[i].usable, held[i].requested, 0);
     }
     mc_os_fork_done();
     return error;
@@ -627,8 +626,10 @@ static void earlier_process(void)
 {
     const char *failed;
     char kept[300];
-    struct mc_region old = {.magic = MC_REGION_MAGIC, .version = MC_REGION_VERSION,
-                            .traced_since_ns = 1, .start_boottime_ns = 1};
+    struct mc_region old = {.magic = MC_REGION_MAGIC,
+                            .version = MC_REGION_VERSION,
+                            .traced_since_ns = 1,
+                            .start_boottime_ns = 1};
     make_folder();
     snprintf(kept, sizeof(kept), "%s.1", file_name(getpid()));
     for (unsigned traced = 0; traced < 2; traced++) {
@@ -718,8 +719,8 @@ static void broken_folders(void)
 static void mount_small(const char *how)
 {
     make_folder();
-    if (unshare(CLONE_NEWNS) || mount("none", "/", 0, MS_REC | MS_PRIVATE, 0)
-        || mount("none", folder, "tmpfs", 0, how))
+    if (unshare(CLONE_NEWNS) || mount("none", "/", 0, MS_REC | MS_PRIVATE, 0) ||
+        mount("none", folder, "tmpfs", 0, how))
         test_skip("no file system can be mounted here");
 }
 
@@ -760,8 +761,7 @@ static void full_soon(void *how)
     uint64_t count = 0;
     mount_small(how);
     options.max_size = 256 << 20;
-    if (mc_region_create(&options, &failed) || !mc_trace_ready())
-        return;
+    if (mc_region_create(&options, &failed) || !mc_trace_ready()) return;
     for (; count < 30000; count++)
         mc_counters_in((unsigned)count % 12, intern(count), 3, 4);
     REQUIRE(mc_own_region.overflow_stacks > 0);

@@ -30,8 +30,7 @@ _Noreturn void test_skip(const char *reason)
 
 uint64_t test_scale(uint64_t usual)
 {
-    if (getenv("TEST_LONG"))
-        return usual * 10;
+    if (getenv("TEST_LONG")) return usual * 10;
     return getenv("TEST_SLOW") ? (usual + 4) / 5 : usual;
 }
 
@@ -70,8 +69,7 @@ static int wait_for(pid_t child)
 {
     int status;
     while (waitpid(child, &status, 0) < 0) {
-        if (errno != EINTR)
-            abort();
+        if (errno != EINTR) abort();
     }
     return status;
 }
@@ -80,8 +78,7 @@ int test_in_child(void (*function)(void *), void *argument, char *text, size_t s
 {
     int file = memfd_create("stderr", MFD_CLOEXEC);
     pid_t child = file < 0 ? -1 : fork();
-    if (child < 0)
-        test_fail(__FILE__, __LINE__, "a child can be made");
+    if (child < 0) test_fail(__FILE__, __LINE__, "a child can be made");
     if (!child) {
         signal(SIGABRT, SIG_DFL);
         alarm(30);
@@ -102,8 +99,7 @@ static const char *reason_in(char *text)
     char *start = 0;
     for (unsigned i = 0; !start && i < sizeof(marks) / sizeof(*marks); i++)
         start = strstr(text, marks[i]);
-    if (!start)
-        start = text + strspn(text, "=\n ");
+    if (!start) start = text + strspn(text, "=\n ");
     start[strcspn(start, "\n")] = 0;
     return start;
 }
@@ -117,11 +113,9 @@ static int finish(const char *name, const char *variant, int status, int file)
         return 0;
     }
     int skipped = WIFEXITED(status) && WEXITSTATUS(status) == SKIPPED;
-    if (!skipped && fwrite(text, 1, size, stderr) != size)
-        return 1;
+    if (!skipped && fwrite(text, 1, size, stderr) != size) return 1;
     printf("%s core/%s [%s]: ", skipped ? "skip" : "not ok", name, variant);
-    if (WIFSIGNALED(status))
-        printf("%s: ", strsignal(WTERMSIG(status)));
+    if (WIFSIGNALED(status)) printf("%s: ", strsignal(WTERMSIG(status)));
     printf("%s\n", reason_in(text));
     return !skipped;
 }
@@ -153,8 +147,7 @@ static int run(const struct test_case *test, const char *variant)
 static int is_wanted(const char *name, int argc, char **argv)
 {
     for (int i = 2; i < argc; i++) {
-        if (!strcmp(argv[i], name))
-            return 1;
+        if (!strcmp(argv[i], name)) return 1;
     }
     return argc <= 2;
 }
@@ -166,8 +159,7 @@ int test_main(int argc, char **argv, const struct test_case *cases, size_t count
     seed = given ? strtoull(given, 0, 0) : 1;
     int failed = 0;
     for (size_t i = 0; i < count; i++) {
-        if (is_wanted(cases[i].name, argc, argv))
-            failed |= run(&cases[i], variant);
+        if (is_wanted(cases[i].name, argc, argv)) failed |= run(&cases[i], variant);
     }
     return failed;
 }

@@ -24,10 +24,10 @@ struct test_case {
 };
 
 int test_main(int argc, char **argv, const struct test_case *cases, size_t count);
-#define TEST_MAIN(cases)                                                   \
-    int main(int argc, char **argv)                                        \
-    {                                                                      \
-        return test_main(argc, argv, cases, sizeof(cases) / sizeof(*cases)); \
+#define TEST_MAIN(cases)                                                                           \
+    int main(int argc, char **argv)                                                                \
+    {                                                                                              \
+        return test_main(argc, argv, cases, sizeof(cases) / sizeof(*cases));                       \
     }
 
 /* Ends the case. May be called by any thread and in forked children of the case (whose status the
@@ -35,21 +35,20 @@ int test_main(int argc, char **argv, const struct test_case *cases, size_t count
 _Noreturn void test_fail(const char *file, int line, const char *what);
 _Noreturn void test_skip(const char *reason);
 
-#define REQUIRE(condition) \
-    do {                                                        \
-        if (!(condition))                                       \
-            test_fail(__FILE__, __LINE__, #condition);          \
+#define REQUIRE(condition)                                                                         \
+    do {                                                                                           \
+        if (!(condition)) test_fail(__FILE__, __LINE__, #condition);                               \
     } while (0)
 
 /* Of two numbers; says which they were. */
-#define REQUIRE_EQUAL(a, b)                                                                  \
-    do {                                                                                     \
-        unsigned long long left_ = (unsigned long long)(a), right_ = (unsigned long long)(b); \
-        if (left_ != right_) {                                                               \
-            char text_[256];                                                                 \
-            snprintf(text_, sizeof(text_), "%s == %s (%llu, %llu)", #a, #b, left_, right_);  \
-            test_fail(__FILE__, __LINE__, text_);                                            \
-        }                                                                                    \
+#define REQUIRE_EQUAL(a, b)                                                                        \
+    do {                                                                                           \
+        unsigned long long left_ = (unsigned long long)(a), right_ = (unsigned long long)(b);      \
+        if (left_ != right_) {                                                                     \
+            char text_[256];                                                                       \
+            snprintf(text_, sizeof(text_), "%s == %s (%llu, %llu)", #a, #b, left_, right_);        \
+            test_fail(__FILE__, __LINE__, text_);                                                  \
+        }                                                                                          \
     } while (0)
 
 /* How much to do: `usual`, ten times that with TEST_LONG, a fifth under a slow sanitizer. */

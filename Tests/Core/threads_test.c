@@ -35,8 +35,7 @@ static struct object *make_object(size_t size)
     object->size = size;
     object->check = check_for(object);
     memset(object->rest, (int)size, size - sizeof(*object) < 256 ? size - sizeof(*object) : 256);
-    if (size > sizeof(*object))
-        ((unsigned char *)object)[size - 1] = (unsigned char)size;
+    if (size > sizeof(*object)) ((unsigned char *)object)[size - 1] = (unsigned char)size;
     return object;
 }
 
@@ -45,8 +44,8 @@ static void check_object(const struct object *object)
     REQUIRE_EQUAL(object->check, check_for(object));
     for (size_t at = 0; at < 256 && at < object->size - sizeof(*object); at++)
         REQUIRE_EQUAL(object->rest[at], (unsigned char)object->size);
-    REQUIRE(object->size == sizeof(*object)
-            || ((const unsigned char *)object)[object->size - 1] == (unsigned char)object->size);
+    REQUIRE(object->size == sizeof(*object) ||
+            ((const unsigned char *)object)[object->size - 1] == (unsigned char)object->size);
 }
 
 static void end_object(struct object *object)
@@ -59,10 +58,8 @@ static void end_object(struct object *object)
 static size_t some_size(struct random *random)
 {
     uint64_t kind = random_below(random, 200);
-    if (kind < 180)
-        return sizeof(struct object) + random_below(random, 500);
-    if (kind < 199)
-        return sizeof(struct object) + random_below(random, MC_SMALL_MAX);
+    if (kind < 180) return sizeof(struct object) + random_below(random, 500);
+    if (kind < 199) return sizeof(struct object) + random_below(random, MC_SMALL_MAX);
     return MC_SMALL_MAX + random_below(random, 200000);
 }
 
@@ -85,8 +82,7 @@ static void exchange_one(struct random *random)
     struct object *fresh = random_below(random, 10) < 6 ? make_object(some_size(random)) : 0;
     struct object **place = &places[random_below(random, PLACES)];
     struct object *old = __atomic_exchange_n(place, fresh, __ATOMIC_ACQ_REL);
-    if (old)
-        end_object(old);
+    if (old) end_object(old);
 }
 
 static pthread_barrier_t all_done;
@@ -96,8 +92,7 @@ static void *exchange(void *argument)
     struct random random = test_random((uint64_t)argument);
     for (uint64_t i = 0; i < rounds && !__atomic_load_n(&stop, __ATOMIC_RELAXED); i++) {
         exchange_one(&random);
-        if (i % 20000 == 19999)
-            mc_heap_trim();
+        if (i % 20000 == 19999) mc_heap_trim();
     }
     /* Nobody takes a struct over before its thread was joined: that a thread has ended the heap
      * learns from the kernel, which ThreadSanitizer does not see. */
@@ -122,8 +117,7 @@ static void check_places(void)
     struct mc_heap_totals totals;
     uint64_t used = 0, count = 0;
     for (unsigned i = 0; i < PLACES; i++) {
-        if (!places[i])
-            continue;
+        if (!places[i]) continue;
         check_object(places[i]);
         used += mc_usable_size(places[i], "");
         count++;
@@ -137,8 +131,7 @@ static void check_places(void)
 static void end_places(void)
 {
     for (unsigned i = 0; i < PLACES; i++) {
-        if (places[i])
-            end_object(places[i]);
+        if (places[i]) end_object(places[i]);
         places[i] = 0;
     }
 }
@@ -225,8 +218,7 @@ static void linked_nodes(void)
             for (unsigned k = 0; k < NODES; k++)
                 kept[k] = mc_alloc(SIZE);
             for (unsigned k = 0; k < NODES; k++)
-                if (k % 150)
-                    mc_free(kept[k]);
+                if (k % 150) mc_free(kept[k]);
             mc_heap_trim();
             for (unsigned k = 0; k < NODES; k += 150)
                 mc_free(kept[k]);
@@ -254,10 +246,9 @@ static void *make_some(void *argument)
     struct random random = test_random(40 + (uint64_t)argument);
     for (unsigned i = 0; i < 8; i++) {
         struct object **place = &places[random_below(&random, PLACES)];
-        struct object *old = __atomic_exchange_n(place, make_object(some_size(&random)),
-                                                 __ATOMIC_ACQ_REL);
-        if (old)
-            end_object(old);
+        struct object *old =
+            __atomic_exchange_n(place, make_object(some_size(&random)), __ATOMIC_ACQ_REL);
+        if (old) end_object(old);
     }
     return 0;
 }
@@ -271,10 +262,10 @@ static void short_threads(void)
     uint64_t count = test_scale(500);
     for (uint64_t i = 0; i < count; i++) {
         for (unsigned k = 0; k < THREADS; k++)
-            REQUIRE(!pthread_create(&threads[k], 0, make_some, (void *)(uint64_t)(i * THREADS + k)));
+            REQUIRE(
+                !pthread_create(&threads[k], 0, make_some, (void *)(uint64_t)(i * THREADS + k)));
         join(threads, THREADS);
-        if (i == count / 2)
-            mc_heap_totals(&early);
+        if (i == count / 2) mc_heap_totals(&early);
     }
     mc_heap_totals(&late);
     REQUIRE(memctl_heap_root.thread_count <= 2 * THREADS);
@@ -421,15 +412,13 @@ static void use_forked(void *argument)
     pthread_t threads[2];
     struct random random = test_random((uint64_t)argument);
     for (unsigned i = 0; i < 200; i++) {
-        if (own[i])
-            check_object(own[i]);
+        if (own[i]) check_object(own[i]);
     }
     check_own_spans();
     for (unsigned i = 0; i < 3000; i++) { /* objects of threads that are not here are freed too */
         exchange_one(&random);
         struct object **place = &own[random_below(&random, 200)];
-        if (*place)
-            end_object(*place);
+        if (*place) end_object(*place);
         *place = make_object(some_size(&random));
     }
     check_own_spans();
@@ -451,20 +440,17 @@ static void forks(void)
     for (uint64_t i = 0; i < test_scale(150); i++) {
         for (unsigned k = 0; k < 100; k++) {
             struct object **place = &own[random_below(&random, 200)];
-            if (*place)
-                end_object(*place);
+            if (*place) end_object(*place);
             *place = make_object(some_size(&random));
         }
         int status = test_in_child(use_forked, (void *)i, text, sizeof(text));
-        if (status)
-            fputs(text, stderr);
+        if (status) fputs(text, stderr);
         REQUIRE_EQUAL(status, 0);
     }
     __atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
     join(threads, THREADS);
     for (unsigned i = 0; i < 200; i++) {
-        if (own[i])
-            end_object(own[i]);
+        if (own[i]) end_object(own[i]);
     }
     check_places();
 }
@@ -568,13 +554,11 @@ static void fork_in_handler(int number)
 {
     (void)number;
     pid_t child = fork();
-    if (!child)
-        _exit(0);
+    if (!child) _exit(0);
     int status = -1;
     while (child > 0 && waitpid(child, &status, 0) < 0) {
     }
-    if (status)
-        _exit(1);
+    if (status) _exit(1);
 }
 
 static void forks_in_handlers(void)

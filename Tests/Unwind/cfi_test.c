@@ -150,28 +150,28 @@ static void finds_the_cfa(void)
 
 static void finds_registers(void)
 {
-    CHECK(RUN(0, 0x86, 2) == 0 && is(6, MC_CFI_AT_CFA, -16));          /* offset */
-    CHECK(RUN(0, 0x05, 3, 3) == 0 && is(3, MC_CFI_AT_CFA, -24));       /* offset_extended */
-    CHECK(RUN(0, 0x11, 3, 0x7d) == 0 && is(3, MC_CFI_AT_CFA, 24));     /* .._sf -3 */
-    CHECK(RUN(0, 0x2f, 3, 3) == 0 && is(3, MC_CFI_AT_CFA, 24));        /* GNU_negative_offset */
-    CHECK(RUN(0, 0x14, 12, 2) == 0 && is(12, MC_CFI_IS_CFA, -16));     /* val_offset */
-    CHECK(RUN(0, 0x15, 12, 0x7e) == 0 && is(12, MC_CFI_IS_CFA, 16));   /* val_offset_sf */
-    CHECK(RUN(0, 0x09, 16, 5) == 0 && is(16, MC_CFI_IN_REGISTER, 5));  /* register */
-    CHECK(RUN(0, 0x07, 16) == 0 && is(16, MC_CFI_UNDEFINED, 0));       /* undefined */
-    CHECK(RUN(0, 0x86, 2, 0x08, 6) == 0 && is(6, MC_CFI_SAME, 0));     /* same_value */
+    CHECK(RUN(0, 0x86, 2) == 0 && is(6, MC_CFI_AT_CFA, -16));         /* offset */
+    CHECK(RUN(0, 0x05, 3, 3) == 0 && is(3, MC_CFI_AT_CFA, -24));      /* offset_extended */
+    CHECK(RUN(0, 0x11, 3, 0x7d) == 0 && is(3, MC_CFI_AT_CFA, 24));    /* .._sf -3 */
+    CHECK(RUN(0, 0x2f, 3, 3) == 0 && is(3, MC_CFI_AT_CFA, 24));       /* GNU_negative_offset */
+    CHECK(RUN(0, 0x14, 12, 2) == 0 && is(12, MC_CFI_IS_CFA, -16));    /* val_offset */
+    CHECK(RUN(0, 0x15, 12, 0x7e) == 0 && is(12, MC_CFI_IS_CFA, 16));  /* val_offset_sf */
+    CHECK(RUN(0, 0x09, 16, 5) == 0 && is(16, MC_CFI_IN_REGISTER, 5)); /* register */
+    CHECK(RUN(0, 0x07, 16) == 0 && is(16, MC_CFI_UNDEFINED, 0));      /* undefined */
+    CHECK(RUN(0, 0x86, 2, 0x08, 6) == 0 && is(6, MC_CFI_SAME, 0));    /* same_value */
     CHECK(RUN(0, 0x10, 6, 2, 0x76, 0) == 0 && row.how[6] == MC_CFI_AT_EXPR);
     CHECK(RUN(0, 0x16, 7, 2, 0x76, 0) == 0 && row.how[7] == MC_CFI_IS_EXPR);
     CHECK(room[row.value[7]] == 2 && room[row.value[7] + 1] == 0x76);
     CHECK(RUN(0, 0x2e, 0x90, 1, 0x86, 2) == 0 && is(6, MC_CFI_AT_CFA, -16)); /* GNU_args_size */
-    CHECK(RUN(0, 0x05, 40, 3, 0x86, 2) == 0 && is(6, MC_CFI_AT_CFA, -16)); /* xmm: passed over */
+    CHECK(RUN(0, 0x05, 40, 3, 0x86, 2) == 0 && is(6, MC_CFI_AT_CFA, -16));   /* xmm: passed over */
     CHECK(RUN(0, 0x16, 40, 2, 0x76, 0, 0x86, 2) == 0 && is(6, MC_CFI_AT_CFA, -16));
     CHECK(RUN(0, 0x09, 16, 17) == EINVAL);
 }
 
 static void restores(void)
 {
-    CHECK(RUN(0, 0x90, 4, 0xd0) == 0 && is(16, MC_CFI_AT_CFA, -8));       /* restore */
-    CHECK(RUN(0, 0x90, 4, 0x06, 16) == 0 && is(16, MC_CFI_AT_CFA, -8));   /* restore_extended */
+    CHECK(RUN(0, 0x90, 4, 0xd0) == 0 && is(16, MC_CFI_AT_CFA, -8));     /* restore */
+    CHECK(RUN(0, 0x90, 4, 0x06, 16) == 0 && is(16, MC_CFI_AT_CFA, -8)); /* restore_extended */
     CHECK(RUN(0, 0x86, 2, 0xc6) == 0 && is(6, MC_CFI_SAME, 0));
     CHECK(RUN(0, 0x0a, 0x0e, 32, 0x86, 4, 0x0b) == 0 && cfa_is(7, 8) && is(6, MC_CFI_SAME, 0));
     CHECK(RUN(0, 0x0a, 0x0e, 16, 0x0a, 0x0e, 24, 0x0b) == 0 && cfa_is(7, 16));
@@ -190,10 +190,11 @@ static void restores(void)
 
 static void refuses_damaged_programs(void)
 {
-    static const uint8_t lone[] = {0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0c,
-                                   0x0d, 0x0e, 0x0f, 0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16,
-                                   0x2e, 0x2f, 0x86};
-    for (size_t i = 0; i < sizeof lone; i++) CHECK(run_at(0, &lone[i], 1) == EINVAL);
+    static const uint8_t lone[] = {0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08,
+                                   0x09, 0x0c, 0x0d, 0x0e, 0x0f, 0x10, 0x11, 0x12,
+                                   0x13, 0x14, 0x15, 0x16, 0x2e, 0x2f, 0x86};
+    for (size_t i = 0; i < sizeof lone; i++)
+        CHECK(run_at(0, &lone[i], 1) == EINVAL);
     for (unsigned op = 0x17; op < 0x40; op++) {
         uint8_t unknown = (uint8_t)op;
         if (op != 0x2e && op != 0x2f) CHECK(run_at(0, &unknown, 1) == EINVAL);
@@ -252,7 +253,8 @@ static uintptr_t result;
 static int evaluate(const uint8_t *code, size_t size, int push)
 {
     uintptr_t registers[MC_REG_COUNT];
-    for (unsigned i = 0; i < MC_REG_COUNT; i++) registers[i] = 0x1000 * i;
+    for (unsigned i = 0; i < MC_REG_COUNT; i++)
+        registers[i] = 0x1000 * i;
     registers[6] = (uintptr_t)words;
     out = room + ROOM - size - 1;
     put(size, 1);
@@ -280,17 +282,17 @@ static void evaluates_constants(void)
 
 static void evaluates_the_stack(void)
 {
-    CHECK(GIVES(4, 0x32, 0x12, 0x22));                    /* dup */
-    CHECK(GIVES(1, 0x31, 0x32, 0x13));                    /* drop */
-    CHECK(GIVES(1, 0x31, 0x32, 0x14));                    /* over */
-    CHECK(GIVES(3, 0x33, 0x32, 0x31, 0x15, 2));           /* pick */
-    CHECK(GIVES(1, 0x31, 0x32, 0x16));                    /* swap: 2 1 */
-    CHECK(GIVES(2, 0x31, 0x32, 0x33, 0x17));              /* rot: 3 1 2 */
+    CHECK(GIVES(4, 0x32, 0x12, 0x22));          /* dup */
+    CHECK(GIVES(1, 0x31, 0x32, 0x13));          /* drop */
+    CHECK(GIVES(1, 0x31, 0x32, 0x14));          /* over */
+    CHECK(GIVES(3, 0x33, 0x32, 0x31, 0x15, 2)); /* pick */
+    CHECK(GIVES(1, 0x31, 0x32, 0x16));          /* swap: 2 1 */
+    CHECK(GIVES(2, 0x31, 0x32, 0x33, 0x17));    /* rot: 3 1 2 */
     CHECK(GIVES(1, 0x31, 0x32, 0x33, 0x17, 0x13));
     CHECK(GIVES(3, 0x31, 0x32, 0x33, 0x17, 0x13, 0x13));
     CHECK(GIVES(0x3008, 0x73, 8) && GIVES(0x2ff8, 0x73, 0x78)); /* breg3 */
-    CHECK(GIVES(0x3008, 0x92, 3, 8));                     /* bregx */
-    CHECK(GIVES(22, 0x76, 8, 0x06));                      /* deref */
+    CHECK(GIVES(0x3008, 0x92, 3, 8));                           /* bregx */
+    CHECK(GIVES(22, 0x76, 8, 0x06));                            /* deref */
     CHECK(GIVES(0xff, 0x76, 56, 0x94, 1) && GIVES(0xeeff, 0x76, 56, 0x94, 2));
     CHECK(GIVES(0xccddeeff, 0x76, 56, 0x94, 4) && GIVES(5, 0x35, 0x96));
     const uint8_t add8[] = {0x38, 0x22};
@@ -317,23 +319,24 @@ static void evaluates_arithmetic(void)
 
 static void evaluates_branches(void)
 {
-    CHECK(GIVES(1, 0x31, 0x2f, 1, 0, 0x35));              /* skip one byte */
-    CHECK(GIVES(1, 0x31, 0x31, 0x28, 1, 0, 0x35));        /* bra, taken */
-    CHECK(GIVES(5, 0x31, 0x30, 0x28, 1, 0, 0x35));        /* not taken */
+    CHECK(GIVES(1, 0x31, 0x2f, 1, 0, 0x35));                   /* skip one byte */
+    CHECK(GIVES(1, 0x31, 0x31, 0x28, 1, 0, 0x35));             /* bra, taken */
+    CHECK(GIVES(5, 0x31, 0x30, 0x28, 1, 0, 0x35));             /* not taken */
     CHECK(GIVES(0, 0x35, 0x31, 0x1c, 0x12, 0x28, 0xfa, 0xff)); /* counts down from 5 */
-    CHECK(EVALUATE(0x2f, 0xfd, 0xff) == EINVAL);          /* for ever */
-    CHECK(EVALUATE(0x31, 0x2f, 0xfb, 0xff) == EINVAL);    /* before its beginning */
-    CHECK(EVALUATE(0x31, 0x2f, 0x01, 0x00) == EINVAL);    /* behind its end */
+    CHECK(EVALUATE(0x2f, 0xfd, 0xff) == EINVAL);               /* for ever */
+    CHECK(EVALUATE(0x31, 0x2f, 0xfb, 0xff) == EINVAL);         /* before its beginning */
+    CHECK(EVALUATE(0x31, 0x2f, 0x01, 0x00) == EINVAL);         /* behind its end */
     CHECK(EVALUATE(0x31, 0x2f, 0xff, 0x7f) == EINVAL);
 }
 
 static void refuses_damaged_expressions(void)
 {
-    static const uint8_t lone[] = {0x03, 0x06, 0x08, 0x0a, 0x0c, 0x0e, 0x10, 0x11, 0x12, 0x13, 0x14,
-                                   0x15, 0x16, 0x17, 0x19, 0x1a, 0x1b, 0x1c, 0x1d, 0x1e, 0x1f, 0x20,
-                                   0x22, 0x23, 0x24, 0x28, 0x29, 0x2f, 0x76, 0x92, 0x94, 0x96, 0x91,
-                                   0x9c, 0x98, 0xe0, 0x50, 0x00, 0xff};
-    for (size_t i = 0; i < sizeof lone; i++) CHECK(evaluate(&lone[i], 1, 0) != 0);
+    static const uint8_t lone[] = {0x03, 0x06, 0x08, 0x0a, 0x0c, 0x0e, 0x10, 0x11, 0x12, 0x13,
+                                   0x14, 0x15, 0x16, 0x17, 0x19, 0x1a, 0x1b, 0x1c, 0x1d, 0x1e,
+                                   0x1f, 0x20, 0x22, 0x23, 0x24, 0x28, 0x29, 0x2f, 0x76, 0x92,
+                                   0x94, 0x96, 0x91, 0x9c, 0x98, 0xe0, 0x50, 0x00, 0xff};
+    for (size_t i = 0; i < sizeof lone; i++)
+        CHECK(evaluate(&lone[i], 1, 0) != 0);
     CHECK(evaluate(lone, 0, 0) == EINVAL);
     CHECK(EVALUATE(0x72, 0) == EINVAL); /* a register that is not known */
     CHECK(EVALUATE(0x92, 17, 0) == EINVAL && EVALUATE(0x81, 0) == EINVAL);

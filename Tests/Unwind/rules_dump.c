@@ -62,6 +62,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s\n", dlerror());
         return 1;
     }
-    while (scanf("%" SCNxPTR, &address) == 1) print_row(address, map->l_addr + address);
+    while (scanf("%" SCNxPTR, &address) == 1)
+        print_row(address, map->l_addr + address);
     return 0;
 }

@@ -40,7 +40,7 @@ enum { DEPTH = 256, SIGNAL = SIGPROF, LOGGED = 40 };
 
 struct theirs {
     uintptr_t pc[DEPTH + 1];
-    uintptr_t cfa[DEPTH + 1]; /* value of rsp in that frame */
+    uintptr_t cfa[DEPTH + 1];             /* value of rsp in that frame */
     unsigned char interrupted[DEPTH + 1]; /* that frame was interrupted, it did not call */
     int count;
     int ended; /* last result of unw_step */
@@ -172,8 +172,8 @@ static void compare(const ucontext_t *context, size_t count, unsigned flags, int
     tally->signals += flags & MC_UNWIND_SIGNAL ? 1 : 0;
     if (count > tally->deepest) tally->deepest = count;
     for (i = 0; i < count && i < their_count; i++) {
-        if (ours[i].pc != t->pc[i] || (ours[i].slot && ours[i].slot + 8 != t->cfa[i] &&
-                                       !t->interrupted[i]))
+        if (ours[i].pc != t->pc[i] ||
+            (ours[i].slot && ours[i].slot + 8 != t->cfa[i] && !t->interrupted[i]))
             break;
         tally->frames++;
         if (flags & MC_UNWIND_GUESSED && !in_a_module(ours[i].pc - 1)) {
@@ -205,7 +205,8 @@ static void compare_walks(const ucontext_t *context, size_t count, unsigned flag
         memcmp(ours, again, count * sizeof *ours) == 0)
         return;
     size_t at = 0;
-    while (at < count && at < exact_count && ours[at].pc == again[at].pc) at++;
+    while (at < count && at < exact_count && ours[at].pc == again[at].pc)
+        at++;
     tally->unlike++;
     log_difference("fast and exact walk differ", context, count, flags, at);
     report("  exact walk: %zu frames, flags %x", exact_count, exact_flags);
@@ -283,7 +284,8 @@ static void on_signal(int signal, siginfo_t *info, void *argument)
     static const unsigned char places[16] = {REG_RAX, REG_RDX, REG_RCX, REG_RBX, REG_RSI, REG_RDI,
                                              REG_RBP, REG_RSP, REG_R8,  REG_R9,  REG_R10, REG_R11,
                                              REG_R12, REG_R13, REG_R14, REG_R15};
-    for (int i = 0; i < 16; i++) registers[i] = (uintptr_t)context->uc_mcontext.gregs[places[i]];
+    for (int i = 0; i < 16; i++)
+        registers[i] = (uintptr_t)context->uc_mcontext.gregs[places[i]];
     memcpy(&start, registers, sizeof start);
     again[0] = ours[0];
     size_t exact_count = 1 + mc_unwind_exact(&start, 0, again + 1, DEPTH - 1, &exact_flags);
@@ -392,8 +394,8 @@ static int open_oracle(void)
     their_init = (__typeof__(their_init))dlsym(library, "_ULx86_64_init_local2");
     their_step = (__typeof__(their_step))dlsym(library, "_ULx86_64_step");
     their_get = (__typeof__(their_get))dlsym(library, "_ULx86_64_get_reg");
-    their_set_caching_policy = (__typeof__(their_set_caching_policy))dlsym(
-        library, "_ULx86_64_set_caching_policy");
+    their_set_caching_policy =
+        (__typeof__(their_set_caching_policy))dlsym(library, "_ULx86_64_set_caching_policy");
     their_local_space = (unw_addr_space_t *)dlsym(library, "_ULx86_64_local_addr_space");
     their_getcontext = (__typeof__(their_getcontext))dlsym(library, "_Ux86_64_getcontext");
     return their_init && their_step && their_get && their_getcontext && their_local_space &&
@@ -413,7 +415,10 @@ __attribute__((constructor)) static void start(void)
     int fd = open(path, O_RDWR | O_CLOEXEC);
     int low = open(log, O_WRONLY | O_APPEND | O_CLOEXEC);
     log_fd = fcntl(low, F_DUPFD_CLOEXEC, 600); /* out of the program's way */
-    if (log_fd < 0) log_fd = low; else close(low);
+    if (log_fd < 0)
+        log_fd = low;
+    else
+        close(low);
     void *shared = mmap(NULL, sizeof *tally, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     close(fd);
     if (shared == MAP_FAILED) return;

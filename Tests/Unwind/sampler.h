@@ -15,13 +15,13 @@ struct tally {
     uint64_t complete;    /* ended at the outermost frame */
     uint64_t cut;
     uint64_t stopped;
-    uint64_t why[3];      /* stopped for want of information, bad information, bad stack */
-    uint64_t exact; /* needed the exact walk */
+    uint64_t why[3];  /* stopped for want of information, bad information, bad stack */
+    uint64_t exact;   /* needed the exact walk */
     uint64_t signals; /* with a signal frame inside */
-    uint64_t busy;  /* samples dropped because another thread was sampling */
+    uint64_t busy;    /* samples dropped because another thread was sampling */
     uint64_t mutated; /* walks from damaged registers, which must not fault */
     uint64_t deepest;
-    uint64_t excuse[8];   /* by the numbers of excuses.h */
+    uint64_t excuse[8]; /* by the numbers of excuses.h */
 };
 
 #endif

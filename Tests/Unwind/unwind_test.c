@@ -273,9 +273,21 @@ static void survives_wrong_registers(void)
     char *map = mmap(NULL, 4 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     uintptr_t hole = (uintptr_t)map + 8192;
     mprotect((void *)hole, 4096, PROT_NONE);
-    const uintptr_t values[] = {0,         1,           8,           hole - 8, hole - 16, hole,
-                                hole + 1,  hole - 3,    hole + 4096, -16ul,    -8ul,      -1ul,
-                                1ul << 47, 1ul << 63,   (uintptr_t)map,
+    const uintptr_t values[] = {0,
+                                1,
+                                8,
+                                hole - 8,
+                                hole - 16,
+                                hole,
+                                hole + 1,
+                                hole - 3,
+                                hole + 4096,
+                                -16ul,
+                                -8ul,
+                                -1ul,
+                                1ul << 47,
+                                1ul << 63,
+                                (uintptr_t)map,
                                 (uintptr_t)survives_wrong_registers};
     enum { VALUES = sizeof values / sizeof *values };
     struct mc_unwind_start start;
@@ -393,7 +405,8 @@ static void agrees_while_others_wipe(void)
         pthread_create(&threads[i], NULL, i ? compare_for_ever : wipe_for_ever, &wrong[i]);
     usleep(400000);
     racing = 0;
-    for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
     CHECK(wrong[1] + wrong[2] + wrong[3] == 0);
 }
 

@@ -12,8 +12,10 @@ struct PreloadPlugin: BuildToolPlugin {
         let root = context.package.directoryURL
         let script = root.appending(path: "preload/build.sh")
         let library = context.pluginWorkDirectoryURL.appending(path: "libmemctl.so")
-        let sources = ["Sources/CRegion", "Sources/CBase", "Sources/CHeap", "Sources/CTrace", "preload"]
-            .flatMap { files(under: root.appending(path: $0)) }
+        let sources = [
+            "Sources/CRegion", "Sources/CBase", "Sources/CHeap", "Sources/CTrace", "preload",
+        ]
+        .flatMap { files(under: root.appending(path: $0)) }
         return [
             .buildCommand(
                 displayName: "Building libmemctl.so",

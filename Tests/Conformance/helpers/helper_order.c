@@ -35,13 +35,22 @@ static void preinit(int argc, char **argv, char **environment)
 __attribute__((section(".preinit_array"),
                used)) static void (*const preinits[])(int, char **, char **) = {preinit};
 
-static int resolved(void) { return 7; }
+static int resolved(void)
+{
+    return 7;
+}
 
 /* Lazy binding: runs at the first call, in the loader's hands. */
-static int (*resolve_lazily(void))(void) { return resolved; }
+static int (*resolve_lazily(void))(void)
+{
+    return resolved;
+}
 int lazily(void) __attribute__((ifunc("resolve_lazily")));
 
-__attribute__((constructor(101))) static void construct(void) { pass(" constructor"); }
+__attribute__((constructor(101))) static void construct(void)
+{
+    pass(" constructor");
+}
 
 static void end_key(void *p)
 {
@@ -55,7 +64,10 @@ static void *set_key(void *unused)
     return unused;
 }
 
-static void at_exit(void) { pass(" atexit"); }
+static void at_exit(void)
+{
+    pass(" atexit");
+}
 
 __attribute__((destructor(101))) static void destruct(void)
 {

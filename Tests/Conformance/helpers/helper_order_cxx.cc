@@ -11,7 +11,10 @@
 namespace
 {
 
-void say(const char *word) { std::cout << word << std::flush; }
+void say(const char *word)
+{
+    std::cout << word << std::flush;
+}
 
 struct Owner {
     std::map<std::string, std::vector<int>> table;

@@ -32,7 +32,10 @@ __attribute__((constructor)) static void construct(void)
     use_the_heap();
 }
 
-__attribute__((destructor)) static void destruct(void) { use_the_heap(); }
+__attribute__((destructor)) static void destruct(void)
+{
+    use_the_heap();
+}
 
 int main(void)
 {

@@ -36,7 +36,10 @@ void free(void *p)
     if (p) (void)size_of(p);
 }
 
-void *calloc(size_t count, size_t size) { return malloc(count * size); }
+void *calloc(size_t count, size_t size)
+{
+    return malloc(count * size);
+}
 
 void *realloc(void *p, size_t size)
 {

@@ -46,14 +46,20 @@ std::size_t size_of(void *p)
 
 extern "C" {
 
-void *malloc(std::size_t size) { return take(16, size); }
+void *malloc(std::size_t size)
+{
+    return take(16, size);
+}
 
 void free(void *p)
 {
     if (p) (void)size_of(p);
 }
 
-void *calloc(std::size_t count, std::size_t size) { return take(16, count * size); }
+void *calloc(std::size_t count, std::size_t size)
+{
+    return take(16, count * size);
+}
 
 void *realloc(void *p, std::size_t size)
 {
@@ -62,9 +68,15 @@ void *realloc(void *p, std::size_t size)
     return moved;
 }
 
-void *memalign(std::size_t alignment, std::size_t size) { return take(alignment, size); }
+void *memalign(std::size_t alignment, std::size_t size)
+{
+    return take(alignment, size);
+}
 
-void *aligned_alloc(std::size_t alignment, std::size_t size) { return take(alignment, size); }
+void *aligned_alloc(std::size_t alignment, std::size_t size)
+{
+    return take(alignment, size);
+}
 
 int posix_memalign(void **out, std::size_t alignment, std::size_t size)
 {
@@ -72,7 +84,10 @@ int posix_memalign(void **out, std::size_t alignment, std::size_t size)
     return *out ? 0 : ENOMEM;
 }
 
-std::size_t malloc_usable_size(void *p) { return p ? size_of(p) : 0; }
+std::size_t malloc_usable_size(void *p)
+{
+    return p ? size_of(p) : 0;
+}
 
 } // extern "C"
 

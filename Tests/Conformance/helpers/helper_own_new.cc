@@ -37,7 +37,10 @@ void operator delete(void *p) noexcept
 }
 
 // The sized form too: compilers call it, and the library's would not know of the mark.
-void operator delete(void *p, std::size_t) noexcept { operator delete(p); }
+void operator delete(void *p, std::size_t) noexcept
+{
+    operator delete(p);
+}
 
 static void *volatile sink;
 

@@ -10,7 +10,10 @@ namespace
 
 struct Owner {
     std::vector<std::string> texts = std::vector<std::string>(200, std::string(100, 'a'));
-    ~Owner() { texts.push_back(std::string(3000, 'b')); }
+    ~Owner()
+    {
+        texts.push_back(std::string(3000, 'b'));
+    }
 };
 
 std::map<std::string, Owner> statics{{"one", Owner()}, {"two", Owner()}};

@@ -23,7 +23,10 @@ static struct {
     size_t size;
 } held[OBJECTS];
 
-static unsigned char byte_of(size_t index) { return (unsigned char)(index * 7 + 1); }
+static unsigned char byte_of(size_t index)
+{
+    return (unsigned char)(index * 7 + 1);
+}
 
 static size_t random_size(void)
 {

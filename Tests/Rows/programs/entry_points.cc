@@ -25,15 +25,42 @@ static void keep(void *object)
 
 #define EACH for (unsigned i = 0; i < COUNT; i++)
 
-SITE from_malloc() { EACH keep(malloc(SIZE)); }
-SITE from_calloc() { EACH keep(calloc(4, SIZE / 4)); }
-SITE from_realloc() { EACH keep(realloc(malloc(10), SIZE)); }
-SITE from_realloc_null() { EACH keep(realloc(nullptr, SIZE)); }
-SITE from_reallocarray() { EACH keep(reallocarray(nullptr, 4, SIZE / 4)); }
-SITE from_aligned_alloc() { EACH keep(aligned_alloc(ALIGN, SIZE)); }
-SITE from_memalign() { EACH keep(memalign(ALIGN, SIZE)); }
-SITE from_valloc() { EACH keep(valloc(SIZE)); }
-SITE from_pvalloc() { EACH keep(pvalloc(SIZE)); }
+SITE from_malloc()
+{
+    EACH keep(malloc(SIZE));
+}
+SITE from_calloc()
+{
+    EACH keep(calloc(4, SIZE / 4));
+}
+SITE from_realloc()
+{
+    EACH keep(realloc(malloc(10), SIZE));
+}
+SITE from_realloc_null()
+{
+    EACH keep(realloc(nullptr, SIZE));
+}
+SITE from_reallocarray()
+{
+    EACH keep(reallocarray(nullptr, 4, SIZE / 4));
+}
+SITE from_aligned_alloc()
+{
+    EACH keep(aligned_alloc(ALIGN, SIZE));
+}
+SITE from_memalign()
+{
+    EACH keep(memalign(ALIGN, SIZE));
+}
+SITE from_valloc()
+{
+    EACH keep(valloc(SIZE));
+}
+SITE from_pvalloc()
+{
+    EACH keep(pvalloc(SIZE));
+}
 
 SITE from_posix_memalign()
 {
@@ -45,19 +72,46 @@ SITE from_posix_memalign()
 }
 
 static const std::align_val_t align{ALIGN};
-SITE from_new() { EACH keep(::operator new(SIZE)); }
-SITE from_new_array() { EACH keep(::operator new[](SIZE)); }
-SITE from_new_nothrow() { EACH keep(::operator new(SIZE, std::nothrow)); }
-SITE from_new_array_nothrow() { EACH keep(::operator new[](SIZE, std::nothrow)); }
-SITE from_new_aligned() { EACH keep(::operator new(SIZE, align)); }
-SITE from_new_array_aligned() { EACH keep(::operator new[](SIZE, align)); }
-SITE from_new_aligned_nothrow() { EACH keep(::operator new(SIZE, align, std::nothrow)); }
-SITE from_new_array_aligned_nothrow() { EACH keep(::operator new[](SIZE, align, std::nothrow)); }
+SITE from_new()
+{
+    EACH keep(::operator new(SIZE));
+}
+SITE from_new_array()
+{
+    EACH keep(::operator new[](SIZE));
+}
+SITE from_new_nothrow()
+{
+    EACH keep(::operator new(SIZE, std::nothrow));
+}
+SITE from_new_array_nothrow()
+{
+    EACH keep(::operator new[](SIZE, std::nothrow));
+}
+SITE from_new_aligned()
+{
+    EACH keep(::operator new(SIZE, align));
+}
+SITE from_new_array_aligned()
+{
+    EACH keep(::operator new[](SIZE, align));
+}
+SITE from_new_aligned_nothrow()
+{
+    EACH keep(::operator new(SIZE, align, std::nothrow));
+}
+SITE from_new_array_aligned_nothrow()
+{
+    EACH keep(::operator new[](SIZE, align, std::nothrow));
+}
 
 struct thing {
     char bytes[SIZE];
 };
-SITE from_new_expression() { EACH keep(new thing); }
+SITE from_new_expression()
+{
+    EACH keep(new thing);
+}
 
 SITE from_strdup()
 {
@@ -66,7 +120,10 @@ SITE from_strdup()
     EACH keep(strdup(text));
 }
 
-SITE from_strndup() { EACH keep(strndup("many words, of which some", 9)); }
+SITE from_strndup()
+{
+    EACH keep(strndup("many words, of which some", 9));
+}
 
 SITE from_asprintf()
 {
@@ -88,8 +145,14 @@ SITE from_getline(FILE *file)
     }
 }
 
-SITE from_fopen() { EACH keep(fopen("/dev/null", "r")); }
-SITE from_dlopen(const char *path) { keep(dlopen(path, RTLD_NOW)); }
+SITE from_fopen()
+{
+    EACH keep(fopen("/dev/null", "r"));
+}
+SITE from_dlopen(const char *path)
+{
+    keep(dlopen(path, RTLD_NOW));
+}
 
 static int ended[2];
 

@@ -50,7 +50,10 @@ int main()
     shop::Shelf<std::map<std::string, long>> shelf;
     shelf.add({});
     shop::outer(2000);
-    auto closure = [](size_t size) __attribute__((noinline)) { kept[kept_count++] = malloc(size); };
+    auto closure = [](size_t size) __attribute__((noinline))
+    {
+        kept[kept_count++] = malloc(size);
+    };
     closure(5000);
     recurse(40);
     char byte;

@@ -363,7 +363,10 @@ static void obey_set(char *words[4])
     say("done");
 }
 
-static int become(unsigned user) { return setgid(user) || setuid(user) ? errno : 0; }
+static int become(unsigned user)
+{
+    return setgid(user) || setuid(user) ? errno : 0;
+}
 
 static int obey_process(char *words[4])
 {

@@ -17,11 +17,20 @@ static void pairs(unsigned count)
     }
 }
 
-PHASE void pairs_before(void) { pairs(PAIRS); }
+PHASE void pairs_before(void)
+{
+    pairs(PAIRS);
+}
 
-PHASE void pairs_traced(void) { pairs(PAIRS); }
+PHASE void pairs_traced(void)
+{
+    pairs(PAIRS);
+}
 
-PHASE void pairs_after(void) { pairs(PAIRS); }
+PHASE void pairs_after(void)
+{
+    pairs(PAIRS);
+}
 
 static void arm(const char *folder, char value)
 {

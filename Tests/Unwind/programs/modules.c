@@ -23,7 +23,8 @@ int main(int argc, char **argv)
         }
         places[turns % 2] = (void *)run;
         shared += ((unsigned long)places[0] ^ (unsigned long)places[1]) < 4096;
-        for (unsigned i = 0; i < 40; i++) run(i);
+        for (unsigned i = 0; i < 40; i++)
+            run(i);
         dlclose(module);
         clock_gettime(CLOCK_MONOTONIC, &now);
         if ((double)now.tv_sec + now.tv_nsec * 1e-9 > end) break;

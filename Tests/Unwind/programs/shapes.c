@@ -22,7 +22,8 @@ static __attribute__((noinline)) void allocate(unsigned i)
 static __attribute__((noinline, optimize("omit-frame-pointer"))) void plain(unsigned i)
 {
     char text[64];
-    for (unsigned k = 0; k < sizeof text; k++) text[k] = (char)(i + k);
+    for (unsigned k = 0; k < sizeof text; k++)
+        text[k] = (char)(i + k);
     sink += (unsigned char)text[i % 64];
     allocate(i);
 }
@@ -44,7 +45,8 @@ static __attribute__((noinline)) void with_alloca(unsigned i)
 static __attribute__((noinline)) void with_vla(unsigned i)
 {
     int numbers[i % 100 + 1];
-    for (unsigned k = 0; k <= i % 100; k++) numbers[k] = (int)k;
+    for (unsigned k = 0; k <= i % 100; k++)
+        numbers[k] = (int)k;
     with_alloca(i);
     sink += (unsigned)numbers[i % 100];
 }
@@ -54,7 +56,8 @@ static __attribute__((noinline)) void realigned(unsigned i)
 {
     _Alignas(64) volatile char lanes[192];
     char *text = alloca(i % 200 + 1);
-    for (unsigned k = 0; k < sizeof lanes; k++) lanes[k] = (char)k;
+    for (unsigned k = 0; k < sizeof lanes; k++)
+        lanes[k] = (char)k;
     text[0] = (char)i;
     with_vla(i);
     sink += (unsigned char)lanes[i % 192] + (unsigned char)text[0];
@@ -64,7 +67,8 @@ static __attribute__((noinline)) void realigned_many(int a, int b, int c, int d,
                                                      int g, unsigned i)
 {
     _Alignas(128) volatile int lanes[32];
-    for (int k = 0; k < 32; k++) lanes[k] = a + b + c + d + e + f + g + k;
+    for (int k = 0; k < 32; k++)
+        lanes[k] = a + b + c + d + e + f + g + k;
     realigned(i);
     sink += (unsigned)lanes[i % 32];
 }
@@ -107,7 +111,8 @@ static int compare(const void *a, const void *b)
 static __attribute__((noinline)) void sorted(unsigned i)
 {
     int numbers[200];
-    for (int k = 0; k < 200; k++) numbers[k] = (int)(i * 2654435761u >> (k % 20)) ^ k;
+    for (int k = 0; k < 200; k++)
+        numbers[k] = (int)(i * 2654435761u >> (k % 20)) ^ k;
     qsort(numbers, 200, sizeof *numbers, compare);
     int key = numbers[i % 200];
     sink += bsearch(&key, numbers, 200, sizeof *numbers, compare) != NULL;

@@ -47,7 +47,8 @@ static __attribute__((noinline)) void work_and_yield(int self, unsigned depth)
 
 static void coroutine(int self)
 {
-    for (unsigned i = 0;; i++) work_and_yield(self, i % 20);
+    for (unsigned i = 0;; i++)
+        work_and_yield(self, i % 20);
 }
 
 static void short_coroutine(int self)
@@ -115,7 +116,8 @@ static void *run_all(void *argument)
 
 static void *small(void *argument)
 {
-    while (!over()) work(20, 3);
+    while (!over())
+        work(20, 3);
     return argument;
 }
 
@@ -135,11 +137,12 @@ int main(int argc, char **argv)
     pthread_attr_setstacksize(&attributes, 131072);
     pthread_attr_setguardsize(&attributes, 0);
     pthread_create(&threads[1], &attributes, small, NULL);
-    pthread_attr_setstack(&attributes,
-                          mmap(NULL, 1 << 18, PROT_READ | PROT_WRITE,
-                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), 1 << 18);
+    pthread_attr_setstack(
+        &attributes,
+        mmap(NULL, 1 << 18, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), 1 << 18);
     pthread_create(&threads[2], &attributes, small, NULL);
     run_all(NULL);
-    for (int i = 0; i < 3; i++) pthread_join(threads[i], NULL);
+    for (int i = 0; i < 3; i++)
+        pthread_join(threads[i], NULL);
     return 0;
 }

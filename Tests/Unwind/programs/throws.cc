@@ -15,8 +15,13 @@ static volatile unsigned sink;
 
 struct Noisy {
     std::string text;
-    explicit Noisy(unsigned i) : text(i % 90 + 20, 'n') {}
-    ~Noisy() { sink += std::string(text + "gone").size(); }
+    explicit Noisy(unsigned i) : text(i % 90 + 20, 'n')
+    {
+    }
+    ~Noisy()
+    {
+        sink += std::string(text + "gone").size();
+    }
 };
 
 struct Base {
@@ -68,9 +73,11 @@ int main(int argc, char **argv)
     for (unsigned i = 0; std::chrono::steady_clock::now() < end; i++) {
         sink += rethrowing(i);
         std::map<std::string, unsigned> words;
-        for (unsigned k = 0; k < 50; k++) words[std::to_string(k * i)] += k;
+        for (unsigned k = 0; k < 50; k++)
+            words[std::to_string(k * i)] += k;
         std::vector<std::string> names;
-        for (auto &word : words) names.push_back(word.first);
+        for (auto &word : words)
+            names.push_back(word.first);
         try {
             std::sort(names.begin(), names.end(), [&](const std::string &a, const std::string &b) {
                 if ((a.size() + b.size() + i) % 97 == 0) throw 1;
