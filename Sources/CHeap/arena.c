@@ -21,7 +21,7 @@ static uint64_t *bitmap(const struct mc_arena *arena, unsigned which)
 
 static uint64_t index_of(const struct mc_arena *arena, uint64_t address)
 {
-    return (address - arena->base) / MC_SLICE;
+    return (address - mc_load(&arena->base)) / MC_SLICE;
 }
 
 static struct mc_arena *arena_at(uint64_t number)
@@ -139,7 +139,7 @@ static int commit(struct mc_arena *arena, uint64_t first, uint64_t slices)
     uint64_t *committed = bitmap(arena, MC_ARENA_COMMITTED);
     for (uint64_t i = first / MC_COMMIT_SLICES; i <= (first + slices - 1) / MC_COMMIT_SLICES; i++) {
         if (mc_load_acquire(&committed[i / 64]) >> i % 64 & 1) continue;
-        uint64_t start = arena->base + i * MC_COMMIT_SLICES * MC_SLICE;
+        uint64_t start = mc_load(&arena->base) + i * MC_COMMIT_SLICES * MC_SLICE;
         int error = mc_os_commit((void *)start, MC_COMMIT_SLICES * MC_SLICE);
         if (error) return error;
         mc_bits_set(committed, i, 1);
@@ -158,7 +158,7 @@ static int claim(struct mc_arena *arena, uint64_t first, uint64_t slices, struct
     }
     mc_sub(&arena->free_slices, slices);
     mc_bits_clear(bitmap(arena, MC_ARENA_AGING), first, slices);
-    run->base = arena->base + first * MC_SLICE;
+    run->base = mc_load(&arena->base) + first * MC_SLICE;
     run->slices = slices;
     run->zero = !mc_bits_set(bitmap(arena, MC_ARENA_DIRTY), first, slices);
     return 0;
@@ -169,7 +169,7 @@ static int take_from(struct mc_arena *arena, uint64_t slices, uint64_t align, st
     uint64_t *used = bitmap(arena, MC_ARENA_USED);
     uint64_t step = align / MC_SLICE;
     /* Slice numbers congruent to `phase` are aligned. */
-    uint64_t phase = (step - arena->base / MC_SLICE % step) % step;
+    uint64_t phase = (step - mc_load(&arena->base) / MC_SLICE % step) % step;
     uint64_t from = mc_load(&arena->hint) * 64;
     for (int wrapped = !from;;) {
         uint64_t first =
@@ -246,7 +246,7 @@ static uint64_t purge_word(struct mc_arena *arena, uint64_t word, uint64_t which
         uint64_t behind = ~(rest >> first);
         unsigned count = behind ? (unsigned)__builtin_ctzll(behind) : 64;
         uint64_t bits = count == 64 ? ~0ull : ((1ull << count) - 1) << first;
-        uint64_t start = arena->base + (word * 64 + first) * MC_SLICE;
+        uint64_t start = mc_load(&arena->base) + (word * 64 + first) * MC_SLICE;
         if (!mc_os_purge((void *)start, (uint64_t)count * MC_SLICE)) {
             __atomic_fetch_and(bitmap(arena, MC_ARENA_DIRTY) + word, ~bits, __ATOMIC_RELAXED);
             purged += (uint64_t)count * MC_SLICE;

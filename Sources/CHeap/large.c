@@ -23,7 +23,7 @@ static int map_aligned(uint64_t size, uint64_t align, uint64_t *base)
     uint64_t extra = align > MC_PAGE ? align - MC_PAGE : 0;
     void *start;
     if (size + extra < size || mc_os_map(size + extra, &start)) return 0;
-    *base = mc_round_up((uint64_t)start, align);
+    mc_store(base, mc_round_up((uint64_t)start, align));
     uint64_t before = *base - (uint64_t)start;
     if (before) mc_os_release(start, before);
     if (extra > before) mc_os_release((void *)(*base + size), extra - before);
@@ -36,7 +36,7 @@ static int take_memory(struct mc_span *span, size_t align, int *zero)
     uint64_t slices = mc_round_up(span->slot_size, MC_SLICE) / MC_SLICE;
     if (span->slot_size <= MC_LARGE_MAX && align <= MC_LARGE_MAX &&
         !mc_arena_take(slices, align < MC_SLICE ? MC_SLICE : align, &run)) {
-        span->base = run.base;
+        mc_store(&span->base, run.base);
         span->size = slices * MC_SLICE;
         *zero = run.zero;
         return MC_SPAN_LARGE;
@@ -165,7 +165,7 @@ static void *resize_huge(struct mc_span *span, uint64_t wanted)
     }
     if (mc_page_map_set((uint64_t)moved, 1, span))
         mc_panic("realloc()", moved, "out of memory: two threads moved huge objects at once");
-    span->base = (uint64_t)moved;
+    mc_store(&span->base, (uint64_t)moved);
     count_huge(0, (int64_t)(wanted - size));
     span->slot_size = span->size = wanted;
     return moved;

@@ -27,7 +27,7 @@ static void push(struct mc_thread *thread, struct mc_span *span)
     span->next = 0;
     if (!first) {
         span->previous = (uint64_t)span;
-        *head = (uint64_t)span;
+        mc_store(head, (uint64_t)span); /* adopt() looks at it first */
         return;
     }
     span->previous = first->previous;
@@ -40,7 +40,7 @@ static void remove_from_list(struct mc_thread *thread, struct mc_span *span)
     uint64_t *head = &thread->spans[span->class_index];
     struct mc_span *first = at(*head), *next = at(span->next);
     if (span == first)
-        *head = span->next;
+        mc_store(head, span->next);
     else
         at(span->previous)->next = span->next;
     if (next)

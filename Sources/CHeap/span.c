@@ -73,7 +73,7 @@ struct mc_span *mc_span_make(unsigned class_index, struct mc_thread *owner)
         return 0;
     }
     uint64_t slot_size = mc_class_slot_size(class_index);
-    span->base = run.base;
+    mc_store(&span->base, run.base); /* its old links may still be looked at, see meta.h */
     span->reciprocal = UINT64_MAX / slot_size + 1;
     span->free = 0;
     span->mark = mark_for(run.base);

@@ -9,7 +9,7 @@
 static struct mc_index stack_index, frame_index;
 
 struct stack_key {
-    uint64_t hash, pc;
+    uint64_t hash;
     uint32_t depth;
 };
 
@@ -17,11 +17,8 @@ static int stack_matches(uint32_t id, const void *key)
 {
     const struct stack_key *wanted = key;
     const struct mc_region_stack *stack = mc_area_record(MC_AREA_STACKS, id);
-    if (stack->hash != wanted->hash || stack->depth != wanted->depth ||
-        id < mc_load(&mc_own_region.floor))
-        return 0;
-    const struct mc_region_frame *frame = mc_area_record(MC_AREA_FRAMES, stack->frame);
-    return frame->pc == wanted->pc;
+    return stack->hash == wanted->hash && stack->depth == wanted->depth &&
+           id >= mc_load(&mc_own_region.floor);
 }
 
 static int frame_matches(uint32_t id, const void *key)
@@ -84,7 +81,7 @@ static uint64_t hash_of(const uint64_t *pcs, uint32_t depth, uint32_t flags, uin
 uint32_t mc_stacks_intern(const uint64_t *pcs, uint32_t depth, uint32_t flags)
 {
     uint32_t epoch = mc_modules_epoch();
-    struct stack_key key = {hash_of(pcs, depth, flags, epoch), depth ? pcs[0] : 0, depth};
+    struct stack_key key = {hash_of(pcs, depth, flags, epoch), depth};
     uint32_t id = mc_index_find(&stack_index, key.hash, stack_matches, &key);
     if (likely(id)) return id;
     id = append(&key, pcs, flags, epoch);

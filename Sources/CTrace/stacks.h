@@ -2,9 +2,9 @@
 /* Stacks: backtraces and their ids. A stack is a path in a tree of frames, outermost first, so that
  * stacks share their outer parts; equal backtraces of one epoch have one id (but see index.h).
  *
- * A backtrace is known again by a 64-bit hash of its frames together with its depth and innermost
- * frame. That two different ones agree in all three has a chance of 1 in 10^7 for a million
- * stacks. */
+ * A backtrace is known again by a 64-bit hash of its frames together with its depth. That two of a
+ * million different ones agree in both has a chance below 1 in 10^7; looking at the frames themselves
+ * would cost a cache miss for each allocation. */
 #ifndef MC_STACKS_H
 #define MC_STACKS_H
 
