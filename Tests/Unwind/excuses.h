@@ -71,6 +71,15 @@ static int is_ignored_sp(size_t at)
            mc_cfi_row_at(&entry, pc, &row) == 0 && row.how[MC_REG_SP] == MC_CFI_AT_CFA;
 }
 
+/* The same further out: frame at - 1 is of code without information, so both step out of it by frame
+ * pointer, and their step leads to one of our frames further out. */
+static int is_further_out(size_t count, size_t at)
+{
+    for (size_t i = at + 1; i < count; i++)
+        if (theirs.pc[at] == ours[i].pc) return 1;
+    return 0;
+}
+
 static int excuse(const ucontext_t *context, size_t count, unsigned flags, size_t at)
 {
     int both = at > 0 && at < count && at < (size_t)theirs.count;
@@ -81,6 +90,7 @@ static int excuse(const ucontext_t *context, size_t count, unsigned flags, size_
     if (!(flags & MC_UNWIND_GUESSED)) return NO_EXCUSE;
     if (both && !has_information(at - 1) && is_low_sp(at)) return LOW_SP;
     if (!has_information(0) && is_skipped_caller(context, count, at)) return SKIPPED_CALLER;
+    if (both && !has_information(at - 1) && is_further_out(count, at)) return SKIPPED_CALLER;
     /* LATE_LOOKUP: after its special step out of a PLT stub without information libunwind looks up
      * the return address, not the call; a call at a function's end then has no information for it,
      * and LOW_SP follows. */
