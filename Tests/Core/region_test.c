@@ -827,7 +827,7 @@ static const struct test_case cases[] = {
     {"resets", resets, 0},
     {"tags", tags, 0},
     {"region_fork_copies", fork_copies, 0},
-    {"region_fork_busy", fork_busy, 120},
+    {"region_fork_busy", fork_busy, 480},
     {"region_fork_fails", fork_fails, 0},
     {"region_fork_shares_nothing", fork_shares_nothing, 0},
     {"region_vfork_exit", vfork_exit, 0},
