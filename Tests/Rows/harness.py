@@ -26,7 +26,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PROGRAMS = HERE / "programs"
-PATIENCE = 60  # seconds for any one answer, on a machine that does much else
+PATIENCE = 240  # seconds for any one answer, on a machine that does much else
 
 ROWS = []  # (name, function, alone)
 
