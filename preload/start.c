@@ -103,7 +103,8 @@ void mc_heap_on_fork(void)
     int error = mc_region_create_forked(&options, &failed);
     mc_trace_after_fork(error);
     report(error, failed);
-    if (recount && !error) mc_tags_visit(mc_trace_recount, 0);
+    unsigned thread = mc_thread_number();
+    if (recount && !error) mc_tags_visit(mc_trace_recount, &thread);
     mc_os_fork_done();
     errno = saved;
 }

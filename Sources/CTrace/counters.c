@@ -8,11 +8,6 @@ static struct mc_region_counters *row(unsigned shard, uint32_t stack)
     return mc_area_record(MC_AREA_COUNTERS, shard * capacity + stack);
 }
 
-int mc_counters_ensure(uint32_t stack)
-{
-    return mc_area_ensure(row(0, stack), sizeof(struct mc_region_counters));
-}
-
 static void add(uint64_t *field, uint64_t value, int alone)
 {
     if (alone)
@@ -21,32 +16,49 @@ static void add(uint64_t *field, uint64_t value, int alone)
         mc_add(field, value);
 }
 
-/* The thread's own row if it has a shard for itself, else the shared one; *alone says which. */
-static struct mc_region_counters *row_of(unsigned thread, uint32_t stack, int *alone)
+/* A row that somebody may count in; NULL if there is no room for it. */
+static struct mc_region_counters *row_if_room(unsigned shard, uint32_t stack)
 {
+    struct mc_region_counters *counters = row(shard, stack);
+    return likely(mc_area_ensure(counters, sizeof(*counters))) ? counters : 0;
+}
+
+/* The thread's own row if it has a shard for itself, else the shared one; *alone says which.
+ * *stack becomes MC_STACK_OVERFLOW if there is no room for either. */
+static struct mc_region_counters *row_of(unsigned thread, uint32_t *stack, int *alone)
+{
+    struct mc_region_counters *found = 0;
+    *alone = thread > 0 && thread < MC_REGION_SHARDS;
+    if (likely(*alone)) found = row_if_room(thread, *stack);
+    if (likely(found != 0)) return found;
     *alone = 0;
-    if (thread > 0 && thread < MC_REGION_SHARDS) {
-        struct mc_region_counters *own = row(thread, stack);
-        *alone = mc_area_ensure(own, sizeof(*own));
-        if (*alone) return own;
-    }
-    return row(0, stack);
+    found = row_if_room(0, *stack);
+    if (likely(found != 0)) return found;
+    *stack = MC_STACK_OVERFLOW;
+    return row(0, MC_STACK_OVERFLOW);
 }
 
-void mc_counters_in(unsigned thread, uint32_t stack, uint64_t requested, uint64_t usable)
+uint32_t mc_counters_in(unsigned thread, uint32_t stack, struct mc_amount amount)
 {
     int alone;
-    struct mc_region_counters *counters = row_of(thread, stack, &alone);
-    add(&counters->allocs, 1, alone);
-    add(&counters->bytes_in, requested, alone);
-    add(&counters->usable_in, usable, alone);
+    uint32_t found = stack;
+    struct mc_region_counters *counters = row_of(thread, &found, &alone);
+    if (unlikely(found != stack)) mc_add(&mc_own_region.overflow_stacks, 1);
+    add(&counters->allocs, amount.count, alone);
+    add(&counters->bytes_in, amount.requested, alone);
+    add(&counters->usable_in, amount.usable, alone);
+    return found;
 }
 
-void mc_counters_out(unsigned thread, uint32_t stack, uint64_t requested, uint64_t usable)
+void mc_counters_out(unsigned thread, uint32_t stack, struct mc_amount amount, struct mc_life life)
 {
     int alone;
-    struct mc_region_counters *counters = row_of(thread, stack, &alone);
-    add(&counters->frees, 1, alone);
-    add(&counters->bytes_out, requested, alone);
-    add(&counters->usable_out, usable, alone);
+    uint32_t found = stack;
+    struct mc_region_counters *counters = row_of(thread, &found, &alone);
+    if (unlikely(found != stack)) mc_add(&mc_own_region.misplaced_frees, 1);
+    add(&counters->frees, amount.count, alone);
+    add(&counters->bytes_out, amount.requested, alone);
+    add(&counters->usable_out, amount.usable, alone);
+    add(&counters->lifetimes, life.lifetimes, alone);
+    add(&counters->temporary, life.temporary, alone);
 }

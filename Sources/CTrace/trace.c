@@ -93,7 +93,7 @@ __attribute__((noinline)) static uint32_t capture(uint32_t wanted)
 uint64_t mc_trace_count_in(unsigned thread, size_t usable, size_t requested, int large)
 {
     uint32_t stack = capture(wanted_depth());
-    mc_counters_in(thread, stack, requested, usable);
+    stack = mc_counters_in(thread, stack, (struct mc_amount){1, requested, usable});
     uint64_t commands = mc_load(&mc_own_region.commands);
     if (unlikely(mc_load(&mc_own_region.commands_seen) != commands))
         mc_store(&mc_own_region.commands_seen, commands);
@@ -106,26 +106,40 @@ static uint64_t requested_of(uint64_t tag, uint64_t usable, uint64_t requested)
     return requested != MC_REQUESTED_IN_TAG ? requested : usable - mc_tag_slack(tag);
 }
 
-void mc_trace_count_out(unsigned thread, uint64_t tag, size_t usable, size_t requested)
+/* How long the object of this tag has lived, and whether that was short. */
+static struct mc_life life_of(uint64_t tag)
+{
+    uint64_t birth = mc_tag_birth(tag), end = now(), ticks = end > birth ? end - birth : 0;
+    return (struct mc_life){ticks, ticks <= MC_TEMPORARY_TICKS};
+}
+
+static void count_out(unsigned thread, uint64_t tag, struct mc_amount amount, struct mc_life life)
 {
     if (mc_load_acquire(&state) != READY)
         return; /* a forked child that could not have a region of its own */
-    mc_counters_out(thread, mc_tag_stack(tag), requested_of(tag, usable, requested), usable);
+    mc_counters_out(thread, mc_tag_stack(tag), amount, life);
+}
+
+void mc_trace_count_out(unsigned thread, uint64_t tag, size_t usable, size_t requested)
+{
+    count_out(thread, tag, (struct mc_amount){1, requested_of(tag, usable, requested), usable},
+              life_of(tag));
 }
 
 void mc_trace_count_undo(unsigned thread, uint64_t tag, size_t usable, size_t requested)
 {
-    mc_trace_count_out(thread, tag, usable, requested);
+    count_out(thread, tag, (struct mc_amount){1, requested_of(tag, usable, requested), usable},
+              (struct mc_life){0});
     mc_trace_untraced();
 }
 
-void mc_trace_recount(uint64_t tag, uint64_t usable, uint64_t requested, void *context)
+void mc_trace_recount(uint64_t tag, uint64_t usable, uint64_t requested, void *thread)
 {
-    (void)context;
     uint32_t stack = mc_tag_stack(tag);
-    if (mc_load_acquire(&state) == READY && stack < mc_own_region.areas[MC_AREA_STACKS].count &&
-        mc_counters_ensure(stack))
-        mc_counters_in(0, stack, requested_of(tag, usable, requested), usable);
+    if (mc_load_acquire(&state) != READY || stack >= mc_own_region.areas[MC_AREA_STACKS].count)
+        return;
+    mc_counters_in(*(const unsigned *)thread, stack,
+                   (struct mc_amount){1, requested_of(tag, usable, requested), usable});
 }
 
 void mc_trace_unload_begin(void)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 import CRegion
 
-/// The six counters of a stack, summed over all shards.
+/// The counters of a stack, summed over all shards.
 ///
 /// They only grow; live = in - out.
 package struct StackCounts: Equatable, Sendable {
@@ -11,10 +11,14 @@ package struct StackCounts: Equatable, Sendable {
     package var bytesOut: UInt64 = 0
     package var usableIn: UInt64 = 0
     package var usableOut: UInt64 = 0
+    /// Of what was freed, in quarters of a second (`TaggedSlot.birthNanoseconds`).
+    package var lifetimes: UInt64 = 0
+    /// Of what was freed, how much lived less than two of them.
+    package var temporary: UInt64 = 0
 
     package init(
         allocs: UInt64 = 0, frees: UInt64 = 0, bytesIn: UInt64 = 0, bytesOut: UInt64 = 0,
-        usableIn: UInt64 = 0, usableOut: UInt64 = 0
+        usableIn: UInt64 = 0, usableOut: UInt64 = 0, lifetimes: UInt64 = 0, temporary: UInt64 = 0
     ) {
         self.allocs = allocs
         self.frees = frees
@@ -22,6 +26,8 @@ package struct StackCounts: Equatable, Sendable {
         self.bytesOut = bytesOut
         self.usableIn = usableIn
         self.usableOut = usableOut
+        self.lifetimes = lifetimes
+        self.temporary = temporary
     }
 
     package var live: UInt64 { allocs.minus(frees) }
@@ -35,6 +41,8 @@ package struct StackCounts: Equatable, Sendable {
         bytesOut = bytesOut.plus(other.bytesOut)
         usableIn = usableIn.plus(other.usableIn)
         usableOut = usableOut.plus(other.usableOut)
+        lifetimes = lifetimes.plus(other.lifetimes)
+        temporary = temporary.plus(other.temporary)
     }
 }
 
@@ -64,6 +72,8 @@ struct StackCountsReader {
             counts[id].frees &+= record.frees
             counts[id].bytesOut &+= record.bytes_out
             counts[id].usableOut &+= record.usable_out
+            counts[id].lifetimes &+= record.lifetimes
+            counts[id].temporary &+= record.temporary
             activity &+= record.allocs &+ record.frees
         }
         try Self.forEach(bytes, header, stackCount) { id, record in

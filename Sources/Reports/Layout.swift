@@ -88,18 +88,25 @@ package enum Layout {
         return lines + [line]
     }
 
-    /// A sentence in lines of at most `width`, broken at blanks.
-    package static func wrapped(_ text: String, indent: String = "") -> [String] {
+    /// Words in lines of at most `width`, the first behind `indent`, others behind `hanging`.
+    ///
+    /// A word that is longer than a line has one of its own.
+    package static func wrapped(
+        _ text: String, indent: String = "", hanging: String = "", width: Int = width
+    ) -> [String] {
         var lines: [String] = []
-        var line = ""
+        var line = indent
+        var isEmpty = true
         for word in text.split(separator: " ") {
-            if !line.isEmpty, line.count + 1 + word.count > width {
+            if !isEmpty, line.count + 1 + word.count > width {
                 lines.append(line)
-                line = ""
+                line = hanging
+                isEmpty = true
             }
-            line += line.isEmpty ? indent + word : " " + word
+            line += (isEmpty ? "" : " ") + word
+            isEmpty = false
         }
-        return line.isEmpty ? lines : lines + [line]
+        return lines + [line]
     }
 
     /// Table rows; a column is as wide as its widest cell, numbers stand right.

@@ -61,7 +61,7 @@ package struct PageStats: Equatable, Sendable {
             lines.append("    of the populated \(tally.huge) are in huge pages")
         }
         if tally.unknown > 0, let unknownReason {
-            lines += Layout.wrapped("unknown: \(unknownReason)", indent: "    ")
+            lines += Layout.wrapped("unknown: \(unknownReason)", indent: "    ", hanging: "    ")
         }
         return lines + nodeLines
     }

@@ -26,7 +26,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PROGRAMS = HERE / "programs"
-PATIENCE = 60  # seconds for any one answer, on a machine that does much else
+PATIENCE = 240  # seconds for any one answer, on a machine that does much else
 
 ROWS = []  # (name, function, alone)
 
@@ -266,6 +266,10 @@ class Test:
         self.regions.mkdir(mode=0o700)
         self.programs, self.descriptors, self.undo = [], [], []
         self.remarks = []
+
+    def rounds(self, few, many):
+        """How often to repeat what chance decides."""
+        return many if self.long else few
 
     # --- programs
 

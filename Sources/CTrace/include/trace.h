@@ -67,14 +67,15 @@ void mc_trace_untraced(void);
 void mc_trace_count_undo(unsigned thread, uint64_t tag, size_t usable, size_t requested);
 
 /* A forked child, alone: makes a region of its own. The rows are copied with no counts; the caller
- * then tells mc_trace_after_fork() the result, and gives every live tag to mc_trace_recount(). Returns as mc_region_create(). */
+ * then tells mc_trace_after_fork() the result, and gives every live tag to mc_trace_recount(), with
+ * the number of the thread that does it. Returns as mc_region_create(). */
 int mc_region_create_forked(const struct mc_region_options *options, const char **failed);
 void mc_trace_after_fork(int error);
 
 /* A forked child that must make no file: goes on untraced, sharing nothing. */
 void mc_region_abandon(void);
 
-void mc_trace_recount(uint64_t tag, uint64_t usable, uint64_t requested, void *context);
+void mc_trace_recount(uint64_t tag, uint64_t usable, uint64_t requested, void *thread);
 
 /* 1 if the region has rows: a forked child must not go on counting in them. */
 int mc_trace_has_rows(void);
