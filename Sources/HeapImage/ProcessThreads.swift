@@ -5,14 +5,30 @@ import Glibc
 package struct ProcessThreads: Sendable {
     package struct Thread: Equatable, Sendable {
         package var tid: Int32
+        /// In the process' own pid namespace: what the heap knows it by.
+        package var innerTid: Int32
+        /// The processor it ran on last.
+        package var processor: Int?
         /// At most 15 bytes, as the kernel keeps it.
         package var name: String
         /// 0 while it runs.
         package var stackPointer: UInt64
         package var programCounter: UInt64
+
+        package init(
+            tid: Int32, innerTid: Int32, processor: Int?, name: String, stackPointer: UInt64 = 0,
+            programCounter: UInt64 = 0
+        ) {
+            (self.tid, self.innerTid, self.processor) = (tid, innerTid, processor)
+            self.name = name
+            (self.stackPointer, self.programCounter) = (stackPointer, programCounter)
+        }
     }
 
     package private(set) var threads: [Thread] = []
+
+    /// For tests: a thread that was recorded.
+    package mutating func add(_ thread: Thread) { threads.append(thread) }
 
     /// Threads by their number; none of a process that has ended.
     package init(of pid: Int32) {
@@ -25,10 +41,31 @@ package struct ProcessThreads: Sendable {
             let place = Self.place(Descriptor.contents(of: folder + "/syscall") ?? [])
             threads.append(
                 Thread(
-                    tid: tid, name: title ?? "", stackPointer: place.stack,
+                    tid: tid, innerTid: Self.innermost(of: folder) ?? tid,
+                    processor: Self.processor(of: folder), name: title ?? "", stackPointer: place.stack,
                     programCounter: place.program))
         }
         threads.sort { $0.tid < $1.tid }
+    }
+
+    private static func innermost(of folder: String) -> Int32? {
+        let status = Descriptor.contents(of: folder + "/status") ?? []
+        for line in status.split(separator: UInt8(ascii: "\n")) {
+            let words = line.split { $0 == UInt8(ascii: "\t") || $0 == UInt8(ascii: " ") }
+            guard let key = words.first, key.elementsEqual("NSpid:".utf8), let last = words.last
+            else { continue }
+            return Int32(String(decoding: last, as: UTF8.self))
+        }
+        return nil
+    }
+
+    /// Field 39 of its stat, counted from 3 behind the name, which may hold spaces and brackets.
+    private static func processor(of folder: String) -> Int? {
+        guard let stat = Descriptor.contents(of: folder + "/stat"),
+            let close = stat.lastIndex(of: UInt8(ascii: ")"))
+        else { return nil }
+        let fields = stat[(close + 1)...].split(separator: UInt8(ascii: " "))
+        return fields.count > 36 ? Int(String(decoding: fields[36], as: UTF8.self)) : nil
     }
 
     /// "running", or "number arguments ... stack-pointer program-counter".

@@ -257,7 +257,7 @@ def pages(t):
     t.check(1000 <= grown <= 1004, f"1000 pages touched, populated grew by {grown}")
     t.equal(after["total"], before["total"], "total")
     t.equal(now()[1], after, "asked again")
-    text = t.memctl("show", "memory", "-p", program.pid)[0]
+    text = " ".join(t.memctl("show", "memory", "-p", program.pid)[0].split())
     t.has(text, f"page stats: page-size 4K, total {after['total']}, populated "
                 f"{after['populated']}, not-populated {after['not_populated']}, unknown 0")
     program.ask("free a 1")
