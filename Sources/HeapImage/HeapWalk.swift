@@ -11,6 +11,8 @@ package struct HeapWalk: Sendable {
     package struct Span: Equatable, Sendable {
         package enum Kind: Sendable { case slots, large, huge }
         package var kind: Kind
+        /// Address of the thread that owns it; 0 for large and huge ones.
+        package var owner: UInt64
         package var base: UInt64
         package var size: UInt64
         package var slotSize: UInt64
@@ -224,6 +226,7 @@ extension HeapWalk.Span {
         guard UInt64(raw.slot_count).times(raw.slot_size) <= raw.size || kind != .slots,
             UInt64(raw.used) <= UInt64(raw.slot_count) + extra, raw.slot_count > 0
         else { return nil }
+        owner = kind == .slots ? raw.owner : 0
         base = raw.base
         size = raw.size
         slotSize = raw.slot_size
