@@ -109,6 +109,7 @@ void *mc_large_alloc(struct mc_thread *self, size_t size, size_t align, int *zer
         waiting->slot_size = mc_round_up(size ? size : 1, MC_PAGE);
         waiting->flags = 0;
         waiting->tag = 0;
+        waiting->maker = (uint64_t)self;
         *zero = 0;
         mc_store_release(&waiting->state, MC_SPAN_LARGE);
         return (void *)waiting->base;
@@ -130,6 +131,7 @@ void *mc_large_alloc(struct mc_thread *self, size_t size, size_t align, int *zer
     span->untagged_frees = 0;
     span->purged = 0;
     span->tag = 0;
+    span->maker = (uint64_t)self;
     span->requested = 0;
     if (mc_page_map_set(span->base, 1, span)) {
         give_memory(span->base, span->size, state);

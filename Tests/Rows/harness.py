@@ -267,6 +267,10 @@ class Test:
         self.programs, self.descriptors, self.undo = [], [], []
         self.remarks = []
 
+    def rounds(self, few, many):
+        """How often to repeat what chance decides."""
+        return many if self.long else few
+
     # --- programs
 
     def build_outside(self, name):

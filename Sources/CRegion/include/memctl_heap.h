@@ -85,7 +85,10 @@ struct mc_span {
         uint64_t tags; /* class: address of slot_count tags, 0 until one was wanted */
         uint64_t tag;  /* large, huge: the slot's tag */
     };
-    uint64_t next; /* [owner] next span of the class with free slots */
+    union {
+        uint64_t next;  /* [owner] class: next span of the class with free slots */
+        uint64_t maker; /* large, huge: struct mc_thread that asked for it, or 0 */
+    };
     union {
         uint64_t previous;  /* [owner] class */
         uint64_t requested; /* large, huge: bytes asked for, when tagged */
@@ -117,6 +120,14 @@ struct mc_arena {
 _Static_assert(sizeof(struct mc_arena) == 64, "heap layout is an ABI");
 
 enum { MC_LARGE_KEPT = 8 };
+
+/* The page map: root[address >> MC_PAGE_MAP_SHIFT] -> leaf[address >> MC_SLICE_SHIFT, modulo the
+ * entries of a leaf] -> span or 0. A class span is found by every slice, others by the first. */
+enum {
+    MC_PAGE_MAP_SHIFT = 30,
+    MC_PAGE_MAP_ROOTS = 1 << (47 - MC_PAGE_MAP_SHIFT),
+    MC_PAGE_MAP_ENTRIES = 1 << (MC_PAGE_MAP_SHIFT - MC_SLICE_SHIFT),
+};
 
 enum { MC_THREAD_FREE, MC_THREAD_LIVE, MC_THREAD_BUSY, MC_THREAD_LOST };
 
@@ -163,7 +174,9 @@ struct mc_heap_root {
     uint64_t purged_bytes;   /* [shared] given back to the kernel so far */
     uint64_t version_text;   /* address of a terminated string */
     uint64_t span_count;     /* [shared] structs of the pools that were ever used, the first ones */
-    uint64_t reserved[3];
+    uint64_t page_map;       /* address of MC_PAGE_MAP_ROOTS addresses of leaves, or 0s */
+    uint64_t none_span;      /* address of the span that serves a class without spans */
+    uint64_t reserved[1];
 };
 
 /* Slot size of a class. Requires index < MC_CLASS_COUNT.
