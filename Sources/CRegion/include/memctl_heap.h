@@ -75,7 +75,7 @@ struct mc_span {
     uint8_t state;          /* [shared] MC_SPAN_, stored last when made and first when unmade */
     uint8_t flags;          /* see above */
     uint8_t class_index;    /* [const] of class spans */
-    uint8_t untagged_frees; /* [owner] frees without a tag while TAGGED */
+    uint8_t untagged_frees; /* [owner] while TAGGED: frees since a tag was set */
 
     uint64_t remote;      /* [shared] slots freed by other threads: address | count << 48 */
     uint64_t notify_next; /* [shared] next span on the owner's `notified` list */
