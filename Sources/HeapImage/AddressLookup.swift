@@ -12,12 +12,16 @@ package struct AddressLookup {
     private let threads: ProcessThreads
     /// Numbers of the spans in use, by base.
     private let order: [Int]
+    /// All that the heap mapped for itself.
+    private let metadata: [Range<UInt64>]
     private let tagArrays: [(start: UInt64, size: UInt64, span: Int)]
 
     package init(
-        _ memory: some MemorySource, root: UInt64, mappings: [Mapping], threads: ProcessThreads
+        _ memory: some MemorySource, root: UInt64, mappings: [Mapping], threads: ProcessThreads,
+        metadata: [Range<UInt64>] = []
     ) throws(HeapImageError) {
         self.memory = memory
+        self.metadata = metadata
         heap = try HeapStructures(memory, root: root)
         self.mappings = mappings
         self.threads = threads
@@ -159,12 +163,13 @@ package struct AddressLookup {
         if index > 0, address - tagArrays[index - 1].start < tagArrays[index - 1].size {
             return "the tags of the span at \(hex(heap.spans[tagArrays[index - 1].span].base))"
         }
-        return nil
+        return metadata.contains { $0.contains(address) } ? "bitmaps, page map, or not in use" : nil
     }
 
     /// Where the heap keeps what it knows of slots: words there refer to nothing.
     package var ownRanges: [Range<UInt64>] {
-        heap.pools.map { $0.start..<$0.start.plus($0.count.times(HeapStructures.spanSize)) }
+        metadata
+            + heap.pools.map { $0.start..<$0.start.plus($0.count.times(HeapStructures.spanSize)) }
             + heap.threads.map {
                 $0.address..<$0.address.plus(UInt64(MemoryLayout<mc_thread>.size))
             }

@@ -16,6 +16,10 @@ package struct ProcessThreads: Sendable {
 
     package private(set) var threads: [Thread] = []
 
+    package init(_ threads: [Thread] = []) {
+        self.threads = threads
+    }
+
     /// Threads by their number; none of a process that has ended.
     package init(of pid: Int32) {
         for name in Descriptor.names(in: "/proc/\(pid)/task") {

@@ -31,7 +31,7 @@ package struct ReferenceScan: Sendable {
     private let low: UInt64
     private let high: UInt64
 
-    /// Sorts out nothing of `skipping`; `progress` is called now and then with the bytes done.
+    /// Words in `skipping` refer to nothing. `progress` is called now and then with the bytes done.
     package init(
         _ memory: some MemorySource, in mappings: [Mapping], targets: [Range<UInt64>],
         skipping: [Range<UInt64>], registers: [ThreadRegisters.Register],
@@ -44,7 +44,7 @@ package struct ReferenceScan: Sendable {
         for register in registers where !["rip", "eflags", "pc"].contains(register.name) {
             note(register.value, .register(tid: register.tid, name: register.name))
         }
-        let skipped = skipping.sorted { $0.lowerBound < $1.lowerBound }
+        let skipped = Self.merged(skipping)
         var buffer = [UInt64](repeating: 0, count: Self.portion / 8)
         for mapping in mappings where Self.mayHold(mapping) {
             var position = mapping.range.lowerBound
@@ -59,10 +59,25 @@ package struct ReferenceScan: Sendable {
         }
     }
 
+    /// In order and disjoint.
+    private static func merged(_ ranges: [Range<UInt64>]) -> [Range<UInt64>] {
+        var merged: [Range<UInt64>] = []
+        for range in ranges.sorted(by: { $0.lowerBound < $1.lowerBound }) {
+            if let last = merged.last, range.lowerBound <= last.upperBound {
+                merged[merged.count - 1] =
+                    last.lowerBound..<max(last.upperBound, range.upperBound)
+            } else {
+                merged.append(range)
+            }
+        }
+        return merged
+    }
+
+    /// Not memory of devices, which may do something when it is read.
     private static func mayHold(_ mapping: Mapping) -> Bool {
-        mapping.permissions.hasPrefix("rw") && !mapping.name.hasPrefix("/dev/")
-            || mapping.permissions.hasPrefix("rw") && mapping.name.hasPrefix("/dev/shm/")
-            || mapping.permissions.hasPrefix("rw") && mapping.name.hasPrefix("/dev/zero")
+        guard mapping.permissions.hasPrefix("rw") else { return false }
+        return !mapping.name.hasPrefix("/dev/") || mapping.name.hasPrefix("/dev/shm/")
+            || mapping.name.hasPrefix("/dev/zero")
     }
 
     private mutating func scan(

@@ -65,8 +65,10 @@ struct AddressQuestion {
     }
 
     func report(_ addresses: [UInt64], withReferences: Bool) throws -> WhatIsReport {
+        let walk = try HeapWalk(memory, root: entry.header.heapRoot)
         let lookup = try AddressLookup(
-            memory, root: entry.header.heapRoot, mappings: mappings, threads: threads)
+            memory, root: entry.header.heapRoot, mappings: mappings, threads: threads,
+            metadata: walk.metadata)
         let names = Names(entry, modules)
         var answers = try addresses.map { address in
             answer(address, try lookup.fact(about: address), names)
@@ -107,8 +109,10 @@ struct AddressQuestion {
         let library = entry.header.libraryStart..<max(
             entry.header.libraryStart, entry.header.libraryEnd)
         let total = Layout.size(mappings.reduce(0) { $0 + ($1.permissions.hasPrefix("rw") ? $1.size : 0) })
+        // Nor are the words of its region anybody's.
+        let scanned = mappings.filter { $0.inode == 0 || $0.inode != entry.file.inode }
         let scan = try ReferenceScan(
-            memory, in: mappings, targets: answers.map { $0.fact.target(of: $0.address) },
+            memory, in: scanned, targets: answers.map { $0.fact.target(of: $0.address) },
             skipping: lookup.ownRanges + [library], registers: registers.registers
         ) { Terminal.progress("searching: \(Layout.size($0)) of at most \(total)") }
         Terminal.progress("")
