@@ -42,7 +42,9 @@ static int take_memory(struct mc_span *span, size_t align, int *zero)
         return MC_SPAN_LARGE;
     }
     /* Also when the arenas are full and no new one can be had. */
-    if (!map_aligned(span->slot_size, align, &span->base)) return 0;
+    int mapped = map_aligned(span->slot_size, align, &span->base);
+    mc_add(mapped ? &mc_root()->mappings_taken : &mc_root()->mappings_refused, 1);
+    if (!mapped) return 0;
     span->size = span->slot_size;
     *zero = 1;
     return MC_SPAN_HUGE;

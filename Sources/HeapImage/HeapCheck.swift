@@ -45,15 +45,18 @@ package struct HeapCheck: Sendable {
     /// A wrong finding in each of them takes a chance of a half or so, each time.
     private static let looks = 16
 
+    /// `isChild`: of a forked child that shares its parent's region still.
+    ///
     /// `stackCount` is how many stacks the trace knew when asked after the heap was read; nil: it
     /// can't be told.
     ///
     /// `pause` is called between two looks.
     package init(
-        _ memory: some MemorySource, root: UInt64, stackCount: () -> UInt64?,
-        pause: () -> Void
+        _ memory: some MemorySource, root: UInt64, isChild: Bool = false,
+        stackCount: () -> UInt64? = { nil }, pause: () -> Void = {}
     ) throws(HeapImageError) {
-        var look = HeapLook(try HeapStructures(memory, root: root), isAlone: nil)
+        var look = HeapLook(
+            try HeapStructures(memory, root: root, isChild: isChild), isAlone: nil)
         try look.run(memory, stackCount)
         counts = look.counts
         unsettled = look.unsettled
@@ -62,7 +65,8 @@ package struct HeapCheck: Sendable {
         for _ in 1..<Self.looks where !remaining.isEmpty {
             pause()
             look = HeapLook(
-                try HeapStructures(memory, root: root), isAlone: Set(remaining.map(\.place)))
+                try HeapStructures(memory, root: root, isChild: isChild),
+                isAlone: Set(remaining.map(\.place)))
             try look.run(memory, stackCount)
             let again = Set(look.findings)
             remaining = remaining.filter { again.contains($0) }

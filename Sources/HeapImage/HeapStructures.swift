@@ -30,11 +30,17 @@ struct HeapStructures {
     private(set) var threadAt: [UInt64: Int] = [:]
     private(set) var damage: [HeapFinding] = []
 
-    init(_ memory: some MemorySource, root address: UInt64) throws(HeapImageError) {
+    /// `isChild`: of a forked child that has not allocated since, and so has not noticed.
+    init(
+        _ memory: some MemorySource, root address: UInt64, isChild: Bool = false
+    ) throws(HeapImageError) {
         root = try memory.heapRoot(at: address)
         try readArenas(memory)
         try readSpans(memory)
         try readThreads(memory)
+        let live = threads.indices.filter { threads[$0].state == .live || threads[$0].state == .busy }
+        // Which of them it was that forked is not to be seen from here.
+        if isChild, live.count > 1 { for index in live { threads[index].state = .lost } }
     }
 
     private mutating func note(

@@ -62,13 +62,7 @@ package struct HeapWalk: Sendable {
     package let purgedBytes: UInt64
 
     package init(_ memory: some MemorySource, root address: UInt64) throws(HeapImageError) {
-        let root = try memory.load(mc_heap_root.self, at: address, zero: mc_heap_root())
-        guard root.magic == MC_HEAP_MAGIC else { throw .damagedHeap(why: "no heap root") }
-        guard root.version == UInt32(MC_HEAP_VERSION),
-            Int(root.span_size) == MemoryLayout<mc_span>.size
-        else {
-            throw .otherHeap(found: root.version, expected: UInt32(MC_HEAP_VERSION))
-        }
+        let root = try memory.heapRoot(at: address)
         metadataBytes = root.metadata_bytes
         tagBytes = root.tag_bytes
         hugeCount = root.huge_count

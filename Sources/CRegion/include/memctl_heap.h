@@ -24,7 +24,7 @@
 #define MC_HEAP_MAGIC 0x3170616568636d89ull /* 0x89 "mcheap1" */
 
 enum {
-    MC_HEAP_VERSION = 1,
+    MC_HEAP_VERSION = 2,
 
     MC_QUANTUM = 16,     /* smallest slot and alignment of every one: max_align_t */
     MC_SLICE_SHIFT = 14, /* a slice is 16 KiB: the unit an arena is cut in */
@@ -75,7 +75,7 @@ struct mc_span {
     uint8_t state;          /* [shared] MC_SPAN_, stored last when made and first when unmade */
     uint8_t flags;          /* see above */
     uint8_t class_index;    /* [const] of class spans */
-    uint8_t untagged_frees; /* [owner] while TAGGED: frees since a tag was set */
+    uint8_t untagged_frees; /* [owner] frees without a tag while TAGGED */
 
     uint64_t remote;      /* [shared] slots freed by other threads: address | count << 48 */
     uint64_t notify_next; /* [shared] next span on the owner's `notified` list */
@@ -193,6 +193,10 @@ struct mc_heap_root {
     uint64_t page_map;       /* address of MC_PAGE_MAP_ROOTS addresses of leaves, or 0s */
     uint64_t none_span;      /* address of the span that serves a class without spans */
     uint64_t meta_lists;     /* [shared] newest struct mc_meta_list */
+    /* [shared] How often slices of an arena, and mappings of their own for huge slots, were asked
+     * for. */
+    uint64_t slices_taken, slices_refused;
+    uint64_t mappings_taken, mappings_refused;
 };
 
 /* Slot size of a class. Requires index < MC_CLASS_COUNT.
