@@ -40,7 +40,7 @@ static int tracing(void)
 }
 
 /* Accounts the object to the stack that asked for it. */
-static void trace(void *object, size_t requested)
+static void trace(void *object, size_t requested, const struct mc_caller *caller)
 {
     if (!mc_tag_settable(object)) {
         mc_trace_untraced();
@@ -50,7 +50,7 @@ static void trace(void *object, size_t requested)
     unsigned thread = mc_thread_number();
     size_t usable = mc_usable_size(object, "malloc()");
     int large = mc_span_of(object)->state != MC_SPAN_CLASS;
-    uint64_t tag = mc_trace_count_in(thread, usable, requested, large);
+    uint64_t tag = mc_trace_count_in(thread, caller, usable, requested, large);
     if (!mc_tag_set(object, requested, tag)) mc_trace_count_undo(thread, tag, usable, requested);
     busy = 0;
 }
@@ -61,12 +61,16 @@ static void *out_of_memory(void)
     return 0;
 }
 
-void *mc_instrumented_alloc(size_t size, size_t align, int zero)
+MC_CALLER_ENTRY_3(mc_instrumented_alloc, mc_instrumented_alloc_for);
+MC_CALLER_ENTRY_2(mc_instrumented_realloc, mc_instrumented_realloc_for);
+
+__attribute__((used)) void *mc_instrumented_alloc_for(size_t size, size_t align, int zero,
+                                                      struct mc_caller caller)
 {
     int traced = tracing();
     void *object = zero ? mc_alloc_slow(size, 1) : mc_alloc_aligned(size, align);
     if (unlikely(!object)) return out_of_memory();
-    if (traced) trace(object, size);
+    if (traced) trace(object, size, &caller);
     return object;
 }
 
@@ -87,7 +91,8 @@ static void *resize(void *object, size_t size, int traced)
     return same;
 }
 
-void *mc_instrumented_realloc(void *object, size_t size)
+__attribute__((used)) void *mc_instrumented_realloc_for(void *object, size_t size,
+                                                        struct mc_caller caller)
 {
     int traced = tracing();
     if (object && !size) {
@@ -104,7 +109,7 @@ void *mc_instrumented_realloc(void *object, size_t size)
             mc_free(object);
         }
     }
-    if (traced) trace(fresh, size);
+    if (traced) trace(fresh, size, &caller);
     return fresh;
 }
 

@@ -2,11 +2,11 @@
 /* See trace.h. */
 #include "trace.h"
 
+#include "capture.h"
 #include "counters.h"
 #include "modules.h"
 #include "os.h"
 #include "region.h"
-#include "stacks.h"
 #include "unwind.h"
 
 /* Of the areas: made by the one thread that finds NONE. */
@@ -61,7 +61,7 @@ static uint64_t now(void)
     return birth < last ? birth : last;
 }
 
-enum { OWN_FRAMES = 6, USUAL_DEPTH = 64, MAX_DEPTH = 256 };
+enum { USUAL_DEPTH = 64, MAX_DEPTH = 256 };
 
 static uint32_t wanted_depth(void)
 {
@@ -69,30 +69,10 @@ static uint32_t wanted_depth(void)
     return depth >= 1 && depth <= MAX_DEPTH ? depth : USUAL_DEPTH;
 }
 
-/* The stack that led here, without our own frames. Not inlined, so that its frame is small while
- * the rest of the accounting runs: a thread may have 16 KiB of stack in all. */
-__attribute__((noinline)) static uint32_t capture(uint32_t wanted)
+uint64_t mc_trace_count_in(unsigned thread, const struct mc_caller *caller, size_t usable,
+                           size_t requested, int large)
 {
-    struct mc_unwind_start here;
-    struct mc_frame_site frames[wanted + OWN_FRAMES];
-    uint64_t pcs[wanted];
-    unsigned how;
-    MC_UNWIND_CAPTURE(&here);
-    size_t count = mc_unwind(&here, frames, wanted + OWN_FRAMES, &how), first = 0;
-    while (first < count && mc_region_is_own(frames[first].pc - 1))
-        first++;
-    uint32_t flags = how & MC_UNWIND_STOPPED ? MC_STACK_STOPPED : 0;
-    size_t depth = count - first;
-    if (depth > wanted || how & MC_UNWIND_CUT) flags = MC_STACK_CUT;
-    if (depth > wanted) depth = wanted;
-    for (size_t i = 0; i < depth; i++)
-        pcs[i] = frames[first + i].pc;
-    return mc_stacks_intern(pcs, (uint32_t)depth, flags);
-}
-
-uint64_t mc_trace_count_in(unsigned thread, size_t usable, size_t requested, int large)
-{
-    uint32_t stack = capture(wanted_depth());
+    uint32_t stack = mc_capture(thread, caller, wanted_depth());
     mc_counters_in(thread, stack, requested, usable);
     uint64_t commands = mc_load(&mc_own_region.commands);
     if (unlikely(mc_load(&mc_own_region.commands_seen) != commands))

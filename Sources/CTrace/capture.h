@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/* Captures: from a caller to the id of the stack that leads there. */
+#ifndef MC_CAPTURE_H
+#define MC_CAPTURE_H
+
+#include <stdint.h>
+
+#include "caller.h"
+
+/* The id of the caller's stack, of at most `depth` frames (1 to MC_TRAIL_DEPTH_MAX);
+ * MC_STACK_OVERFLOW if the table has no room. `thread`: the calling thread's number, or 0. Not to be
+ * called by a signal handler that interrupted a call of the same thread. */
+uint32_t mc_capture(unsigned thread, const struct mc_caller *caller, uint32_t depth);
+
+#endif
