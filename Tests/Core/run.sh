@@ -102,6 +102,8 @@ usual() {
     build calls "${heap[@]}" && run calls
     build filter "${filter[@]}" && run filter
     build region "${trace[@]}" && run region
+    build sampling "${trace[@]}" && run sampling
+    build mappings "${trace[@]}" && run mappings
 }
 
 # ThreadSanitizer has to see memory go and come back, so its heap is on libc's mmap. It does not see
@@ -112,6 +114,7 @@ concurrent() {
     build threads "${faulty[@]}" && run threads exchanges handed_over linked_nodes adoption only_frees
     build calls "${faulty[@]}" && run calls calls_settle
     build region "${trace[@]}" && run region index_threads stack_threads counter_threads
+    build mappings "${trace[@]}" && run mappings mappings_threads
 }
 
 for variant in "${variants[@]}"; do
