@@ -224,6 +224,11 @@ void *mc_realloc_in_place(void *object, size_t size)
     return size <= span->slot_size && size >= span->slot_size / 2 ? object : 0;
 }
 
+void mc_heap_commit(void)
+{
+    mc_arena_commit_all();
+}
+
 int mc_heap_trim(void)
 {
     uint64_t before = mc_load(&mc_root()->purged_bytes);
