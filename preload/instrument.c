@@ -64,7 +64,9 @@ static void *out_of_memory(void)
 void *mc_instrumented_alloc(size_t size, size_t align, int zero)
 {
     int traced = tracing();
-    void *object = zero ? mc_alloc_slow(size, 1) : mc_alloc_aligned(size, align);
+    void *object = traced ? mc_alloc_owned(size, align, zero)
+                   : zero ? mc_alloc_slow(size, 1)
+                          : mc_alloc_aligned(size, align);
     if (unlikely(!object)) return out_of_memory();
     if (traced) trace(object, size);
     return object;
@@ -96,10 +98,10 @@ void *mc_instrumented_realloc(void *object, size_t size)
     }
     void *fresh = object ? resize(object, size, traced) : 0;
     if (!fresh) {
-        fresh = mc_alloc(size);
+        size_t had = object ? mc_usable_size(object, "realloc()") : 0;
+        fresh = had && size > had ? mc_alloc_growing(size) : mc_alloc_owned(size, MC_QUANTUM, 0);
         if (unlikely(!fresh)) return out_of_memory();
         if (object) {
-            size_t had = mc_usable_size(object, "realloc()");
             memcpy(fresh, object, had < size ? had : size);
             mc_free(object);
         }

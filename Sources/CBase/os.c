@@ -44,6 +44,12 @@ int mc_os_purge(void *start, size_t size)
     return error_of(MC_SYSCALL_3(SYS_madvise, start, size, MADV_DONTNEED));
 }
 
+int mc_os_huge_pages(void *start, size_t size, int wanted)
+{
+    int advice = wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE;
+    return error_of(MC_SYSCALL_3(SYS_madvise, start, size, advice));
+}
+
 int mc_os_release(void *start, size_t size)
 {
     return error_of(MC_SYSCALL_2(SYS_munmap, start, size));

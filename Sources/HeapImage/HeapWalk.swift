@@ -40,8 +40,10 @@ package struct HeapWalk: Sendable {
     package private(set) var unsettled = 0
     /// Of large spans that are free, and kept by a thread for its next request.
     package private(set) var waitingBytes: UInt64 = 0
+    /// By slot size: free slots that threads cache and their spans count as in use.
+    package private(set) var cachedSlots: [UInt64: UInt64] = [:]
+    package private(set) var liveThreads = 0
     package let threadCount: UInt64
-    package let liveThreads: Int
     package let metadataBytes: UInt64
     package let tagBytes: UInt64
     package let hugeCount: UInt64
@@ -62,28 +64,39 @@ package struct HeapWalk: Sendable {
         hugeBytes = root.huge_bytes
         purgedBytes = root.purged_bytes
         threadCount = root.thread_count
-        liveThreads = try Self.countLive(memory, root)
         try readArenas(memory, root)
         try readSpans(memory, root)
+        // After the spans: what moves from a span to a cache meanwhile is not counted as used.
+        try readThreads(memory, root)
     }
 
     // MARK: Threads
 
-    private static func countLive(
+    private mutating func readThreads(
         _ memory: some MemorySource, _ root: mc_heap_root
-    ) throws(HeapImageError) -> Int {
+    ) throws(HeapImageError) {
         var address = root.threads
-        var live = 0
         // The list grows at its head, so more than `thread_count` behind that head is a cycle.
         for _ in 0..<min(root.thread_count, 1 << 20) where address != 0 {
             let thread = try memory.load(mc_thread.self, at: address, zero: mc_thread())
             let state = thread.state
             if state != UInt32(MC_THREAD_FREE), state != UInt32(MC_THREAD_LOST) {
-                live += 1
+                liveThreads += 1
             }
+            if thread.cache != 0 { try readCache(memory, at: thread.cache) }
             address = thread.next
         }
-        return live
+    }
+
+    /// The lists of a thread's cache; each says by its `used` how many slots it has.
+    private mutating func readCache(
+        _ memory: some MemorySource, at address: UInt64
+    ) throws(HeapImageError) {
+        var lists = [mc_span](repeating: mc_span(), count: Int(MC_CACHE_CLASSES))
+        try memory.load(into: &lists, from: address)
+        for (index, list) in lists.enumerated() {
+            cachedSlots[mc_class_slot_size(UInt32(index)), default: 0] += UInt64(0 &- list.used) & 0xffff
+        }
     }
 
     // MARK: Arenas
@@ -242,8 +255,16 @@ extension HeapWalk.Span {
 
 extension HeapWalk {
     /// Bytes of all live slots: what the program has of the heap.
-    package var usedBytes: UInt64 { spans.reduce(UInt64(0)) { $0.plus($1.liveBytes) } }
-    package var usedCount: UInt64 { spans.reduce(UInt64(0)) { $0.plus(UInt64($1.live)) } }
+    package var usedBytes: UInt64 {
+        spans.reduce(UInt64(0)) { $0.plus($1.liveBytes) }.minus(cachedBytes)
+    }
+    package var usedCount: UInt64 {
+        spans.reduce(UInt64(0)) { $0.plus(UInt64($1.live)) }.minus(cachedSlots.values.reduce(0, +))
+    }
+    /// Of the free slots that threads cache.
+    package var cachedBytes: UInt64 {
+        cachedSlots.reduce(UInt64(0)) { $0.plus($1.key.times($1.value)) }
+    }
     /// Address space: arenas, and mappings of huge slots.
     package var reservedBytes: UInt64 {
         let huge = spans.reduce(UInt64(0)) { $0.plus($1.kind == .huge ? $1.size : 0) }

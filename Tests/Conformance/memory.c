@@ -54,7 +54,7 @@ static void peak_and_return(size_t smallest, size_t largest, size_t total)
     REQUIRE(resident_bytes() > before + total / 10 * 8);
     for (size_t i = 0; i < count; i++)
         free(p[i]);
-    go_on_for(1.5);
+    go_on_for(1.0);
     require_near(before);
 }
 
