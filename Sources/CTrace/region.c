@@ -69,6 +69,7 @@ static void describe(struct mc_region *region, const struct mc_region_options *o
     memset(region, 0, sizeof(*region));
     region->armed = options->armed;
     region->depth = options->depth;
+    region->sample = options->sample;
     region->magic = MC_REGION_MAGIC;
     region->version = MC_REGION_VERSION;
     region->shards = MC_REGION_SHARDS;
@@ -144,10 +145,9 @@ void mc_region_remove(void)
 static void lay_out(struct mc_region_area *areas, uint64_t size)
 {
     enum { FRAMES_PER_STACK = 14 };
-    uint64_t per_stack = sizeof(struct mc_region_stack) +
-                         FRAMES_PER_STACK * sizeof(struct mc_region_frame) +
-                         MC_REGION_SHARDS * sizeof(struct mc_region_counters) +
-                         sizeof(struct mc_region_samples);
+    uint64_t per_stack =
+        sizeof(struct mc_region_stack) + FRAMES_PER_STACK * sizeof(struct mc_region_frame) +
+        MC_REGION_SHARDS * sizeof(struct mc_region_counters) + sizeof(struct mc_region_samples);
     uint64_t modules = size / 64, strings = size / 32;
     if (modules > 4096 * sizeof(struct mc_region_module))
         modules = 4096 * sizeof(struct mc_region_module);

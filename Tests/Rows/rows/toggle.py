@@ -40,7 +40,7 @@ def off_costs_nothing(t):
     library = t.folder / "libmemctl.so"  # valgrind does not read every producer's DWARF
     subprocess.run(["objcopy", "--strip-debug", t.lib, library], check=True)
     counts = {}
-    for phase in ("pairs_before", "pairs_traced", "pairs_after"):
+    for phase in ("pairs_before", "pairs_traced", "pairs_sampled", "pairs_after"):
         environment = {"LD_PRELOAD": str(library), "MEMCTL_DIR": str(t.regions),
                        "PATH": os.environ["PATH"]}
         done = subprocess.run(
@@ -51,10 +51,13 @@ def off_costs_nothing(t):
         if done.returncode or not found:
             raise Failed(f"callgrind: {done.stdout[-200:]} {done.stderr[-300:]}")
         counts[phase] = int(found[1])
-    before, traced, after = counts.values()
-    t.remark(f"instructions of 20,000 pairs: {before} before, {traced} traced, {after} after off")
+    before, traced, sampled, after = counts.values()
+    t.remark(f"instructions of 20,000 pairs: {before} before, {traced} traced, {sampled} sampled, "
+             f"{after} after off")
     t.check(before > 200_000, f"only {before} instructions before: nothing was measured")
     t.check(traced > 1.3 * before, f"{traced} instructions traced: tracing was not on")
+    t.check(before < sampled < before + 20 * 20_000,
+            f"{sampled} instructions sampled: {(sampled - before) / 20_000:.1f} a pair more")
     t.check(after <= 1.02 * before, f"{after} instructions after trace off, {before} before")
 
 
