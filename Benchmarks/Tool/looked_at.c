@@ -98,8 +98,8 @@ int main(int count, char **words)
     puts("ready");
     fflush(stdout);
     while (fgets(line, sizeof(line), stdin)) {
-        printf("%llu\n", (unsigned long long)(__atomic_exchange_n(&longest_ns, 0, __ATOMIC_RELAXED) /
-                                              1000));
+        printf("%llu\n",
+               (unsigned long long)(__atomic_exchange_n(&longest_ns, 0, __ATOMIC_RELAXED) / 1000));
         fflush(stdout);
     }
     return 0;

@@ -31,14 +31,6 @@ package struct Residency: Equatable, Sendable {
         case files
         /// Memory the program mapped itself.
         case mappings
-
-        /// Is it memory that malloc handed out or keeps?
-        package var isHeap: Bool {
-            switch self {
-            case .region, .stacks, .modules, .files, .mappings: false
-            default: true
-            }
-        }
     }
 
     /// What is not the heap's, by name.
