@@ -75,7 +75,7 @@ static inline void *plain_alloc(size_t size, size_t align, int zero)
 __attribute__((used)) void *mc_instrumented_alloc_for(size_t size, size_t align, int zero,
                                                       struct mc_caller caller)
 {
-    int traced = !mc_sampling_passes(size) && tracing(size);
+    int traced = tracing(size);
     void *object =
         unlikely(traced) ? mc_alloc_owned(size, align, zero) : plain_alloc(size, align, zero);
     if (unlikely(!object)) return out_of_memory();
