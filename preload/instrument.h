@@ -18,6 +18,13 @@ static inline int mc_armed(void)
     return mc_load(&mc_own_region.armed) != 0;
 }
 
+/* The armed word, if it is meant for this process; makes the region of a new process first. */
+unsigned mc_armed_here(void);
+
+/* A signal handler that allocates while its thread is in the middle of accounting goes untraced:
+ * what it interrupted is not finished. */
+extern __thread int mc_accounting;
+
 /* Traced for whoever calls the function that calls them; best by a tail call: see caller.h. errno is
  * ENOMEM when they return NULL. */
 void *mc_instrumented_alloc(size_t size, size_t align, int zero);

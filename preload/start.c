@@ -20,6 +20,7 @@ static struct mc_region_options region_options(uint8_t armed)
                                       .max_size = mc_options.trace_max,
                                       .heap_root = (uint64_t)&memctl_heap_root,
                                       .depth = (uint32_t)mc_options.depth,
+                                      .sample = (uint32_t)mc_options.sample,
                                       .armed = armed,
                                       .keep = (uint8_t)mc_options.keep};
 }
@@ -44,7 +45,8 @@ void mc_start(void)
     const char *failed = "";
     mc_options_read();
     if (mc_options.region) {
-        struct mc_region_options options = region_options(mc_options.trace ? MC_ARMED_TRACE : 0);
+        uint8_t armed = MC_ARMED_TRACE | (mc_options.maps ? MC_ARMED_MAPS : 0);
+        struct mc_region_options options = region_options(mc_options.trace ? armed : 0);
         report(mc_region_create(&options, &failed), failed);
     } else {
         mc_store(&mc_own_region.armed, 0);
@@ -86,6 +88,7 @@ void mc_heap_on_fork(void)
     if (mc_sandboxed()) {
         mc_region_abandon();
         mc_trace_after_fork(EPERM);
+        mc_mappings_after_fork(mc_thread_number(), 0);
         mc_os_fork_done();
         return;
     }
@@ -103,7 +106,9 @@ void mc_heap_on_fork(void)
     int error = mc_region_create_forked(&options, &failed);
     mc_trace_after_fork(error);
     report(error, failed);
-    if (recount && !error) mc_tags_visit(mc_trace_recount, 0);
+    unsigned thread = mc_thread_number();
+    if (recount && !error) mc_tags_visit(mc_trace_recount, &thread);
+    mc_mappings_after_fork(thread, recount && !error);
     mc_os_fork_done();
     errno = saved;
 }

@@ -193,7 +193,7 @@ static int take_from(struct mc_arena *arena, uint64_t slices, uint64_t align, st
     }
 }
 
-int mc_arena_take(uint64_t slices, uint64_t align, struct mc_run *run)
+static int take(uint64_t slices, uint64_t align, struct mc_run *run)
 {
     for (int fresh = 0; fresh < 2; fresh++) {
         for (uint64_t i = 0; i < MC_ARENAS_MAX && arena_at(i); i++) {
@@ -204,6 +204,13 @@ int mc_arena_take(uint64_t slices, uint64_t align, struct mc_run *run)
         if (!fresh && make(slices * MC_SLICE + align - MC_SLICE)) return ENOMEM;
     }
     return ENOMEM;
+}
+
+int mc_arena_take(uint64_t slices, uint64_t align, struct mc_run *run)
+{
+    int error = take(slices, align, run);
+    mc_add(error ? &mc_root()->slices_refused : &mc_root()->slices_taken, 1);
+    return error;
 }
 
 int mc_arena_take_at(uint64_t base, uint64_t slices)

@@ -42,7 +42,9 @@ static int take_memory(struct mc_span *span, size_t align, int *zero)
         return MC_SPAN_LARGE;
     }
     /* Also when the arenas are full and no new one can be had. */
-    if (!map_aligned(span->slot_size, align, &span->base)) return 0;
+    int mapped = map_aligned(span->slot_size, align, &span->base);
+    mc_add(mapped ? &mc_root()->mappings_taken : &mc_root()->mappings_refused, 1);
+    if (!mapped) return 0;
     span->size = span->slot_size;
     *zero = 1;
     return MC_SPAN_HUGE;
@@ -109,6 +111,7 @@ void *mc_large_alloc(struct mc_thread *self, size_t size, size_t align, int *zer
         waiting->slot_size = mc_round_up(size ? size : 1, MC_PAGE);
         waiting->flags = 0;
         waiting->tag = 0;
+        waiting->maker = (uint64_t)self;
         *zero = 0;
         mc_store_release(&waiting->state, MC_SPAN_LARGE);
         return (void *)waiting->base;
@@ -130,6 +133,7 @@ void *mc_large_alloc(struct mc_thread *self, size_t size, size_t align, int *zer
     span->untagged_frees = 0;
     span->purged = 0;
     span->tag = 0;
+    span->maker = (uint64_t)self;
     span->requested = 0;
     if (mc_page_map_set(span->base, 1, span)) {
         give_memory(span->base, span->size, state);

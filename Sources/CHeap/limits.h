@@ -45,9 +45,9 @@
 #define MC_SPAN_POOL_COUNT 2048
 
 /* Page map: one leaf maps 2^MC_LEAF_SHIFT bytes of address space, the root covers 2^47. */
-#define MC_LEAF_SHIFT 30
-#define MC_ROOT_COUNT (1u << (47 - MC_LEAF_SHIFT))
-#define MC_LEAF_COUNT (1u << (MC_LEAF_SHIFT - MC_SLICE_SHIFT))
+#define MC_LEAF_SHIFT MC_PAGE_MAP_SHIFT
+#define MC_ROOT_COUNT ((unsigned)MC_PAGE_MAP_ROOTS)
+#define MC_LEAF_COUNT ((unsigned)MC_PAGE_MAP_ENTRIES)
 
 /* Metadata is taken from the kernel in pieces of this size. */
 #define MC_META_CHUNK (64ull << 10)

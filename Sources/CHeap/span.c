@@ -29,8 +29,8 @@ static struct mc_span *make_struct(void)
         mc_store(&mc_span_pools[pool].count, MC_SPAN_POOL_COUNT);
         if (mc_swap_if(&mc_span_pools[pool].start, &none, (uint64_t)fresh))
             mc_add(&mc_root()->pool_count, 1);
-        else if (!mc_os_release(fresh, size))
-            mc_sub(&mc_root()->metadata_bytes, size);
+        else
+            mc_meta_unmap(fresh, size);
     } while (!mc_swap_if(&mc_root()->span_count, &number, number + 1));
     struct mc_span *first =
         (struct mc_span *)mc_load(&mc_span_pools[number / MC_SPAN_POOL_COUNT].start);

@@ -2,15 +2,12 @@
 /* See counters.h. */
 #include "counters.h"
 
+#include "sampling.h"
+
 static struct mc_region_counters *row(unsigned shard, uint32_t stack)
 {
     uint64_t capacity = mc_own_region.areas[MC_AREA_COUNTERS].capacity;
     return mc_area_record(MC_AREA_COUNTERS, shard * capacity + stack);
-}
-
-int mc_counters_ensure(uint32_t stack)
-{
-    return mc_area_ensure(row(0, stack), sizeof(struct mc_region_counters));
 }
 
 static void add(uint64_t *field, uint64_t value, int alone)
@@ -21,32 +18,96 @@ static void add(uint64_t *field, uint64_t value, int alone)
         mc_add(field, value);
 }
 
-/* The thread's own row if it has a shard for itself, else the shared one; *alone says which. */
-static struct mc_region_counters *row_of(unsigned thread, uint32_t stack, int *alone)
+/* A row that somebody may count in; NULL if there is no room for it. */
+static struct mc_region_counters *row_if_room(unsigned shard, uint32_t stack)
 {
+    struct mc_region_counters *counters = row(shard, stack);
+    return likely(mc_area_ensure(counters, sizeof(*counters))) ? counters : 0;
+}
+
+/* The thread's own row if it has a shard for itself, else the shared one; *alone says which.
+ * *stack becomes MC_STACK_OVERFLOW if there is no room for either. */
+static struct mc_region_counters *row_of(unsigned thread, uint32_t *stack, int *alone)
+{
+    struct mc_region_counters *found = 0;
+    *alone = thread > 0 && thread < MC_REGION_SHARDS;
+    if (likely(*alone)) found = row_if_room(thread, *stack);
+    if (likely(found != 0)) return found;
     *alone = 0;
-    if (thread > 0 && thread < MC_REGION_SHARDS) {
-        struct mc_region_counters *own = row(thread, stack);
-        *alone = mc_area_ensure(own, sizeof(*own));
-        if (*alone) return own;
+    found = row_if_room(0, *stack);
+    if (likely(found != 0)) return found;
+    *stack = MC_STACK_OVERFLOW;
+    return row(0, MC_STACK_OVERFLOW);
+}
+
+uint32_t mc_counters_in(unsigned thread, uint32_t stack, struct mc_amount amount)
+{
+    int alone;
+    uint32_t found = stack;
+    struct mc_region_counters *counters = row_of(thread, &found, &alone);
+    if (unlikely(found != stack)) mc_add(&mc_own_region.overflow_stacks, 1);
+    add(&counters->allocs, amount.count, alone);
+    add(&counters->bytes_in, amount.requested, alone);
+    add(&counters->usable_in, amount.usable, alone);
+    return found;
+}
+
+void mc_counters_out(unsigned thread, uint32_t stack, struct mc_amount amount, struct mc_life life)
+{
+    int alone;
+    uint32_t found = stack;
+    struct mc_region_counters *counters = row_of(thread, &found, &alone);
+    if (unlikely(found != stack)) mc_add(&mc_own_region.misplaced_frees, 1);
+    add(&counters->frees, amount.count, alone);
+    add(&counters->bytes_out, amount.requested, alone);
+    add(&counters->usable_out, amount.usable, alone);
+    add(&counters->lifetimes, life.lifetimes, alone);
+    add(&counters->temporary, life.temporary, alone);
+}
+
+/* -- sampled stacks: few objects, so everything is everybody's -------------------------------- */
+
+/* The samples of a stack; NULL if there is no room for all that counting it takes. */
+static struct mc_region_samples *samples_of(unsigned thread, uint32_t stack)
+{
+    int alone;
+    uint32_t found = stack;
+    row_of(thread, &found, &alone);
+    struct mc_region_samples *samples = mc_area_record(MC_AREA_SAMPLES, stack);
+    return found == stack && mc_area_ensure(samples, sizeof(*samples)) ? samples : 0;
+}
+
+uint32_t mc_counters_sample_in(unsigned thread, uint32_t stack, uint32_t n, uint64_t requested,
+                               uint64_t usable)
+{
+    struct mc_region_samples *samples = samples_of(thread, stack);
+    if (!samples) {
+        mc_add(&mc_own_region.overflow_stacks, 1);
+        return mc_counters_in(thread, MC_STACK_OVERFLOW, (struct mc_amount){1, requested, usable});
     }
-    return row(0, stack);
+    struct mc_weighed weighed = mc_sampling_weigh(n, requested, usable);
+    mc_add(&samples->taken, 1);
+    mc_add(&samples->count_square_in, weighed.count_square);
+    mc_add(&samples->bytes_square_in, weighed.bytes_square);
+    return mc_counters_in(thread, stack,
+                          (struct mc_amount){weighed.count, weighed.requested, weighed.usable});
 }
 
-void mc_counters_in(unsigned thread, uint32_t stack, uint64_t requested, uint64_t usable)
+void mc_counters_sample_out(unsigned thread, uint32_t stack, uint32_t n, uint64_t requested,
+                            uint64_t usable, struct mc_life life)
 {
-    int alone;
-    struct mc_region_counters *counters = row_of(thread, stack, &alone);
-    add(&counters->allocs, 1, alone);
-    add(&counters->bytes_in, requested, alone);
-    add(&counters->usable_in, usable, alone);
-}
-
-void mc_counters_out(unsigned thread, uint32_t stack, uint64_t requested, uint64_t usable)
-{
-    int alone;
-    struct mc_region_counters *counters = row_of(thread, stack, &alone);
-    add(&counters->frees, 1, alone);
-    add(&counters->bytes_out, requested, alone);
-    add(&counters->usable_out, usable, alone);
+    struct mc_region_samples *samples = samples_of(thread, stack);
+    if (!samples) {
+        mc_add(&mc_own_region.misplaced_frees, 1);
+        mc_counters_out(thread, MC_STACK_OVERFLOW, (struct mc_amount){1, requested, usable}, life);
+        return;
+    }
+    struct mc_weighed weighed = mc_sampling_weigh(n, requested, usable);
+    life.lifetimes *= weighed.count;
+    life.temporary *= weighed.count;
+    mc_counters_out(thread, stack,
+                    (struct mc_amount){weighed.count, weighed.requested, weighed.usable}, life);
+    mc_add(&samples->freed, 1);
+    mc_add(&samples->count_square_out, weighed.count_square);
+    mc_add(&samples->bytes_square_out, weighed.bytes_square);
 }

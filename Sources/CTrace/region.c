@@ -69,6 +69,7 @@ static void describe(struct mc_region *region, const struct mc_region_options *o
     memset(region, 0, sizeof(*region));
     region->armed = options->armed;
     region->depth = options->depth;
+    region->sample = options->sample;
     region->magic = MC_REGION_MAGIC;
     region->version = MC_REGION_VERSION;
     region->shards = MC_REGION_SHARDS;
@@ -139,14 +140,14 @@ void mc_region_remove(void)
 
 /* -- areas --------------------------------------------------------------------------------- */
 
-/* Cuts `size` bytes into areas. The shares follow from what stacks need: a row and its counters in
- * every shard, and 14 frames of their own (stacks share their outer frames). */
+/* Cuts `size` bytes into areas. The shares follow from what stacks need: a record, its counters in
+ * every shard, its samples, and 14 frames of their own (stacks share their outer frames). */
 static void lay_out(struct mc_region_area *areas, uint64_t size)
 {
     enum { FRAMES_PER_STACK = 14 };
-    uint64_t per_stack = sizeof(struct mc_region_stack) +
-                         FRAMES_PER_STACK * sizeof(struct mc_region_frame) +
-                         MC_REGION_SHARDS * sizeof(struct mc_region_counters);
+    uint64_t per_stack =
+        sizeof(struct mc_region_stack) + FRAMES_PER_STACK * sizeof(struct mc_region_frame) +
+        MC_REGION_SHARDS * sizeof(struct mc_region_counters) + sizeof(struct mc_region_samples);
     uint64_t modules = size / 64, strings = size / 32;
     if (modules > 4096 * sizeof(struct mc_region_module))
         modules = 4096 * sizeof(struct mc_region_module);
@@ -160,6 +161,7 @@ static void lay_out(struct mc_region_area *areas, uint64_t size)
         [MC_AREA_FRAMES] = {0, sizeof(struct mc_region_frame), stacks * FRAMES_PER_STACK, 1},
         [MC_AREA_STACKS] = {0, sizeof(struct mc_region_stack), stacks, MC_STACK_FIRST},
         [MC_AREA_COUNTERS] = {0, sizeof(struct mc_region_counters), stacks, MC_STACK_FIRST},
+        [MC_AREA_SAMPLES] = {0, sizeof(struct mc_region_samples), stacks, MC_STACK_FIRST},
     };
     uint64_t offset = MC_PAGE;
     for (unsigned i = 0; i < MC_AREA_COUNT; i++) {
@@ -208,10 +210,9 @@ int mc_areas_make(void)
     int good =
         mc_area_ensure(mc_area_record(MC_AREA_FRAMES, 0), sizeof(struct mc_region_frame)) &&
         mc_area_ensure(mc_area_record(MC_AREA_STACKS, 0), 2 * sizeof(struct mc_region_stack));
-    for (uint64_t shard = 0; good && shard < MC_REGION_SHARDS; shard++)
-        good = mc_area_ensure(
-            mc_area_record(MC_AREA_COUNTERS, shard * areas[MC_AREA_COUNTERS].capacity),
-            2 * sizeof(struct mc_region_counters));
+    /* So that counting can't fail: see counters.h. */
+    good = good && mc_area_ensure(mc_area_record(MC_AREA_COUNTERS, 0),
+                                  2 * sizeof(struct mc_region_counters));
     begin_appending();
     if (good) {
         mc_region_store(&mc_own_region.traced_since_ns, mc_boottime_ns());
@@ -279,20 +280,22 @@ void mc_area_publish(unsigned area, uint64_t end)
 static int copy_areas(const char *from, const struct mc_region *parent)
 {
     static const uint8_t referring_first[MC_AREA_COUNT] = {
-        MC_AREA_COUNTERS, MC_AREA_STACKS, MC_AREA_FRAMES, MC_AREA_MODULES, MC_AREA_STRINGS,
+        MC_AREA_SAMPLES, MC_AREA_COUNTERS, MC_AREA_STACKS,
+        MC_AREA_FRAMES,  MC_AREA_MODULES,  MC_AREA_STRINGS,
     };
     uint64_t counts[MC_AREA_COUNT];
     for (unsigned i = 0; i < MC_AREA_COUNT; i++)
         counts[referring_first[i]] = mc_load_acquire(&parent->areas[referring_first[i]].count);
-    counts[MC_AREA_COUNTERS] = counts[MC_AREA_STACKS];
+    counts[MC_AREA_COUNTERS] = counts[MC_AREA_SAMPLES] = counts[MC_AREA_STACKS];
     for (unsigned i = 0; i < MC_AREA_COUNT; i++) {
         struct mc_region_area *area = &mc_own_region.areas[i];
         if (area->capacity != parent->areas[i].capacity || counts[i] > area->capacity)
             return ENOSPC;
-        uint64_t size = counts[i] * area->record_size;
-        /* Of the counters, the shared shard: they start at 0, but must be there to be counted in. */
+        /* Counters and samples start at 0, which is what they read as. */
+        int starts_anew = i == MC_AREA_COUNTERS || i == MC_AREA_SAMPLES;
+        uint64_t size = starts_anew ? 0 : counts[i] * area->record_size;
         if (size && !mc_area_ensure(mc_areas + area->offset, size)) return ENOSPC;
-        if (i != MC_AREA_COUNTERS) memcpy(mc_areas + area->offset, from + area->offset, size);
+        memcpy(mc_areas + area->offset, from + area->offset, size);
         mc_region_store(&area->count, counts[i]);
     }
     begin_appending();
@@ -317,6 +320,8 @@ int mc_region_create_forked(const struct mc_region_options *options, const char 
     made.parent_pid = mc_own_region.pid;
     made.depth = mc_own_region.depth;
     made.floor = mc_own_region.floor;
+    made.sample = mc_own_region.sample;
+    made.deepen = mc_own_region.deepen;
     made.births_from_ns = mc_own_region.births_from_ns; /* the tags it inherits count from there */
     made.epoch = mc_own_region.epoch;
     mc_areas = 0;

@@ -2,7 +2,6 @@
 /* See stacks.h. */
 #include "stacks.h"
 
-#include "counters.h"
 #include "index.h"
 #include "modules.h"
 #include "trail.h"
@@ -55,7 +54,7 @@ static uint32_t append(const struct stack_key *key, const uint64_t *pcs, uint32_
         if (!frame) return MC_STACK_OVERFLOW;
     }
     uint64_t id = mc_area_append(MC_AREA_STACKS, 1);
-    if (id == UINT64_MAX || !mc_counters_ensure((uint32_t)id)) return MC_STACK_OVERFLOW;
+    if (id == UINT64_MAX) return MC_STACK_OVERFLOW;
     *(struct mc_region_stack *)mc_area_record(MC_AREA_STACKS, id) =
         (struct mc_region_stack){key->hash, frame, (uint16_t)key->depth, (uint16_t)flags};
     mc_area_publish(MC_AREA_COUNTERS, id + 1);
@@ -76,7 +75,7 @@ static uint64_t path_hash(const uint64_t *pcs, uint32_t depth)
 
 static struct stack_key key_of(uint64_t hash, uint32_t depth, uint32_t flags, uint32_t epoch)
 {
-    uint64_t rest = (uint64_t)epoch << 32 | flags << 16 | depth;
+    uint64_t rest = (uint64_t)epoch << 32 | (uint64_t)flags << 12 | depth; /* of 9 bits */
     return (struct stack_key){mc_hash_mix(mc_hash_mix(hash, rest), hash), depth};
 }
 

@@ -69,7 +69,7 @@ struct mc_trail {
     uint32_t pause;    /* walks to go before landing is tried again */
     uint32_t rare;     /* walks in a row that were not for it */
     uint32_t leave;    /* walks to go before it is tried again */
-    uint32_t stack;    /* id of the stack the frames are, or 0: for mc_capture() */
+    uint32_t stack, stack_flags; /* what the frames are: for mc_capture() */
 };
 
 /* The walk's result: frames [first, first + depth) of the trail, MC_UNWIND_ flags, the hash of all

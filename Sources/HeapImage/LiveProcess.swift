@@ -13,6 +13,7 @@ package final class LiveProcess: MemorySource {
     /// Opened at the first need.
     private var memory: Descriptor?
     private var refused = false
+    private var pagemap: Descriptor?
 
     package init(pid: Int32) {
         self.pid = pid
@@ -79,6 +80,34 @@ package final class LiveProcess: MemorySource {
         }
         let size = min(buffer.count, ranges.reduce(0) { $0 + $1.size })
         return mc_read_process(pid, buffer.baseAddress, size, remote, remote.count)
+    }
+
+    /// By /proc/PID/pagemap; where that can't be read, all of it.
+    package func populated(_ range: MemoryRange) -> [MemoryRange] {
+        if pagemap == nil {
+            pagemap = try? Descriptor(opening: "/proc/\(pid)/pagemap", following: true)
+        }
+        let page: UInt64 = 4096
+        let end = range.start.plus(UInt64(range.size))
+        let first = range.start / page
+        guard let pagemap, end > range.start else { return [range] }
+        var entries = [UInt64](repeating: 0, count: Int((end - 1) / page - first + 1))
+        var bytes = 0
+        try? withBytes(of: &entries) { (buffer) throws(HeapImageError) in
+            bytes = try pagemap.read(at: first * 8, into: buffer)
+        }
+        guard bytes == entries.count * 8 else { return [range] }
+        var parts: [MemoryRange] = []
+        for (index, entry) in entries.enumerated() where entry >> 62 != 0 {
+            let start = max(range.start, (first + UInt64(index)) * page)
+            let size = Int(min(end, (first + UInt64(index) + 1) * page) - start)
+            if let last = parts.last, last.start + UInt64(last.size) == start {
+                parts[parts.count - 1].size += size
+            } else {
+                parts.append(MemoryRange(start: start, size: size))
+            }
+        }
+        return parts
     }
 
     /// Turns the failure of the call itself into an error, or lets /proc/PID/mem be tried.

@@ -23,9 +23,15 @@ package protocol MemorySource {
     func read(
         _ ranges: [MemoryRange], into buffer: UnsafeMutableRawBufferPointer
     ) throws(HeapImageError) -> [Bool]
+
+    /// The parts of a range that may have memory behind them, whole pages but for the range's own
+    /// ends; the rest reads as zero. Reading only those gives the process no pages it did not have.
+    func populated(_ range: MemoryRange) -> [MemoryRange]
 }
 
 extension MemorySource {
+    package func populated(_ range: MemoryRange) -> [MemoryRange] { [range] }
+
     package func read(
         _ ranges: [MemoryRange], into buffer: UnsafeMutableRawBufferPointer
     ) throws(HeapImageError) -> [Bool] {

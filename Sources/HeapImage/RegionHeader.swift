@@ -26,11 +26,17 @@ package struct RegionHeader: Equatable, Sendable {
 
     // Control words.
     package var isArmed: Bool
+    /// Mappings are traced as well.
+    package var tracesMaps: Bool
     /// Inner pid of the forked child that is armed alone; 0: all that share the page are.
     package var onlyPid: Int32
     package var depth: UInt32
     package var commands: UInt64
     package var floor: UInt64
+    /// 0: every allocation is traced; n: on the average one per 2^n bytes asked for.
+    package var sample: UInt32
+    /// Frames kept of the parts of a deepened stack; 0: none is deepened.
+    package var deepen: UInt32
     // Who this is.
     package var pid: Int32
     package var uid: UInt32
@@ -57,6 +63,9 @@ package struct RegionHeader: Equatable, Sendable {
     package var tracedSinceNanoseconds: UInt64
     /// Inode of the pid namespace `pid` counts in; 0: not known.
     package var pidNamespace: UInt64
+    /// Frees that had no room for their row's counters, and are counted out of the overflow row.
+    package var misplacedFrees: UInt64
+    package var missedMaps: UInt64
 
     package var shards: Int
     package var modules: Area
@@ -64,6 +73,7 @@ package struct RegionHeader: Equatable, Sendable {
     package var frames: Area
     package var stacks: Area
     package var counters: Area
+    package var samples: Area
 
     /// Stacks that were given a row; the first two ids name none.
     package var stackCount: UInt64 { stacks.count.minus(UInt64(MC_STACK_FIRST)) }
@@ -90,10 +100,13 @@ package struct RegionHeader: Equatable, Sendable {
             throw .damagedRegion(path: path, why: "\(raw.shards) counter shards")
         }
         isArmed = raw.armed & UInt8(MC_ARMED_TRACE) != 0
+        tracesMaps = raw.armed & UInt8(MC_ARMED_MAPS) != 0
         onlyPid = Int32(truncatingIfNeeded: raw.only_pid)
         depth = raw.depth
         commands = raw.commands
         floor = raw.floor
+        sample = raw.sample
+        deepen = raw.deepen
         pid = Int32(truncatingIfNeeded: raw.pid)
         uid = raw.uid
         startNanoseconds = raw.start_boottime_ns
@@ -120,6 +133,8 @@ package struct RegionHeader: Equatable, Sendable {
         ownBytes = raw.own_bytes
         tracedSinceNanoseconds = raw.traced_since_ns
         pidNamespace = raw.pid_namespace
+        misplacedFrees = raw.misplaced_frees
+        missedMaps = raw.missed_maps
         shards = Int(raw.shards)
         let areas = withUnsafeBytes(of: raw.areas) { bytes in
             bytes.bindMemory(to: mc_region_area.self).map {
@@ -133,6 +148,7 @@ package struct RegionHeader: Equatable, Sendable {
         frames = areas[Int(MC_AREA_FRAMES)]
         stacks = areas[Int(MC_AREA_STACKS)]
         counters = areas[Int(MC_AREA_COUNTERS)]
+        samples = areas[Int(MC_AREA_SAMPLES)]
     }
 
     /// A fixed C array of characters, up to its terminator or its end.

@@ -70,6 +70,45 @@ package enum Layout {
         return "\(hundredths / 100)" + (fraction.isEmpty ? "" : "." + fraction) + " s"
     }
 
+    /// Parts behind a title, with commas, in lines of at most `width`; later ones are indented.
+    package static func folded(
+        _ title: String, _ parts: [String], separator: String = ",", indent: String = "    "
+    ) -> [String] {
+        var lines: [String] = []
+        var line = title
+        for (index, part) in parts.enumerated() {
+            let text = part + (index + 1 < parts.count ? separator : "")
+            if line.count + 1 + text.count > width, line != indent, index > 0 {
+                lines.append(line)
+                line = indent + text
+            } else {
+                line += line.isEmpty || line == indent ? text : " " + text
+            }
+        }
+        return lines + [line]
+    }
+
+    /// Words in lines of at most `width`, the first behind `indent`, others behind `hanging`.
+    ///
+    /// A word that is longer than a line has one of its own.
+    package static func wrapped(
+        _ text: String, indent: String = "", hanging: String = "", width: Int = width
+    ) -> [String] {
+        var lines: [String] = []
+        var line = indent
+        var isEmpty = true
+        for word in text.split(separator: " ") {
+            if !isEmpty, line.count + 1 + word.count > width {
+                lines.append(line)
+                line = hanging
+                isEmpty = true
+            }
+            line += (isEmpty ? "" : " ") + word
+            isEmpty = false
+        }
+        return lines + [line]
+    }
+
     /// Table rows; a column is as wide as its widest cell, numbers stand right.
     package static func table(
         _ header: [String], _ rows: [[String]], rightAligned: Set<Int>

@@ -58,7 +58,7 @@ package struct MemoryReport: Equatable, Sendable {
     package var arenas: Int
     package var threads: Int
     package var classes: [ClassRow]
-    package var pages: PageCounts
+    package var pages: PageStats
     /// Spans that kept changing while they were read.
     package var unsettled: Int
 
@@ -66,7 +66,7 @@ package struct MemoryReport: Equatable, Sendable {
         process: ReportedProcess, reserved: UInt64, used: UInt64, usedCount: UInt64,
         tracedSlack: UInt64?, untraced: UInt64, cached: UInt64, kept: UInt64, free: UInt64,
         purgeable: UInt64, purged: UInt64, metadata: UInt64, tags: UInt64, tracing: UInt64,
-        region: UInt64, arenas: Int, threads: Int, classes: [ClassRow], pages: PageCounts,
+        region: UInt64, arenas: Int, threads: Int, classes: [ClassRow], pages: PageStats,
         unsettled: Int = 0
     ) {
         self.process = process
@@ -93,7 +93,7 @@ package struct MemoryReport: Equatable, Sendable {
 }
 
 extension MemoryReport {
-    package init(_ entry: RegionEntry, _ walk: HeapWalk, _ traced: StackCounts, _ pages: PageCounts)
+    package init(_ entry: RegionEntry, _ walk: HeapWalk, _ traced: StackCounts, _ pages: PageStats)
     {
         let slots = walk.spans.filter { $0.kind == .slots }
         func sum(_ spans: [HeapWalk.Span], _ value: (HeapWalk.Span) -> UInt64) -> UInt64 {

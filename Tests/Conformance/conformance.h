@@ -90,6 +90,9 @@ size_t resident_bytes(void);
 size_t address_space_bytes(void);
 /* Number of threads of this process, by /proc/self/task. */
 int thread_count(void);
+/* Seconds after which a child that hangs is ended; a slow machine has to get by with them. */
+enum { PATIENCE = 120 };
+
 /* Now, in seconds of CLOCK_MONOTONIC. */
 double seconds_now(void);
 void sleep_milliseconds(unsigned ms);

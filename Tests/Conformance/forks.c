@@ -52,7 +52,7 @@ static void keep_some(void)
 /* What a child must be able to do: everything. */
 static void live_as_a_child(void *unused)
 {
-    alarm(20);
+    alarm(PATIENCE);
     churn(300, 5);
     for (int i = 0; i < KEPT && kept[i]; i++) {
         REQUIRE(pattern_holds(kept[i], 8, (unsigned)i));
@@ -192,7 +192,7 @@ static void *fill_and_wait(void *which)
 static void free_blocks_of_vanished_threads(void *unused)
 {
     (void)unused;
-    alarm(20);
+    alarm(PATIENCE);
     for (int round = 0; round < 20; round++) {
         for (int t = 0; t < CHURNERS; t++) {
             for (size_t i = 0; i < 200; i++) {
@@ -229,7 +229,7 @@ static void require_raw_child(pid_t (*make)(void))
     pid_t child = make();
     REQUIRE(child >= 0);
     if (child == 0) {
-        alarm(20);
+        alarm(PATIENCE);
         churn(500, 9);
         for (int i = 0; i < KEPT; i++)
             free(kept[i]);
@@ -364,7 +364,7 @@ static void fork_in_handler(int signal)
     int saved = errno, status;
     pid_t child = fork();
     if (child == 0) {
-        alarm(10);
+        alarm(PATIENCE);
         _exit(0);
     }
     if (child < 0 || waitpid(child, &status, 0) != child || status != 0) fork_failed = 1;
@@ -399,7 +399,7 @@ static void fork_and_allocate_in_handler(int signal)
         sigset_t all;
         sigfillset(&all);
         sigprocmask(SIG_UNBLOCK, &all, NULL);
-        alarm(10);
+        alarm(PATIENCE);
         churn(200, 6);
         _exit(0);
     }

@@ -156,7 +156,7 @@ CASE(loader_lock_and_heap,
         if (i % 4) continue;
         pid_t child = fork();
         if (child == 0) {
-            alarm(10);
+            alarm(PATIENCE);
             churn(300);
             _exit(0);
         }

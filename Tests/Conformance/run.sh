@@ -10,7 +10,7 @@
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 lib=$here/../../build/lib/libmemctl.so
-cc=${CC:-cc} cxx=${CXX:-c++} jobs=$(($(nproc) + 1)) control=1 traced=${TEST_LONG:-0} limit=${CONFORMANCE_TIMEOUT:-30}
+cc=${CC:-cc} cxx=${CXX:-c++} jobs=$(($(nproc) + 1)) control=1 traced=${TEST_LONG:-0} limit=${CONFORMANCE_TIMEOUT:-300}
 patterns=()
 while (($#)); do
     case $1 in

@@ -182,7 +182,7 @@ void require_abort(void (*body)(void *), void *argument, const char *word, const
     if (child == 0) {
         struct rlimit none = {0, 0};
         setrlimit(RLIMIT_CORE, &none);
-        alarm(10);
+        alarm(PATIENCE);
         dup2(out[1], 1);
         dup2(err[1], 2);
         body(argument);

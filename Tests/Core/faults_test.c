@@ -308,8 +308,8 @@ static void cannot_move(void)
 }
 
 static const struct test_case cases[] = {
-    {"fault_first_call", first_call, 0},   {"fault_nth_call", nth_call, 90},
-    {"fault_droughts", droughts, 90},      {"fault_limited", limited, 90},
+    {"fault_first_call", first_call, 0},   {"fault_nth_call", nth_call, 480},
+    {"fault_droughts", droughts, 480},     {"fault_limited", limited, 480},
     {"fault_refused", refused, 0},         {"fault_moved_away", moved_away, 0},
     {"fault_cannot_move", cannot_move, 0},
 };

@@ -508,8 +508,8 @@ static void walk_is_whole(void)
 }
 
 static const struct test_case cases[] = {
-    {"model", model, 120},
-    {"model_tagged", model_tagged, 120},
+    {"model", model, 480},
+    {"model_tagged", model_tagged, 480},
     {"all_free", all_free, 0},
     {"large_in_place", large_in_place, 0},
     {"huge_moves", huge_moves, 0},

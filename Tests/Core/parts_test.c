@@ -196,6 +196,43 @@ static void metadata(void)
     }
 }
 
+/* 1 if the bytes are in a range that the root leads to. */
+static int is_listed(const char *start, size_t size)
+{
+    const struct mc_meta_list *list = (const struct mc_meta_list *)mc_root()->meta_lists;
+    for (; list; list = (const struct mc_meta_list *)list->next) {
+        for (unsigned i = 0; i < MC_META_LIST_MAX; i++) {
+            const struct mc_meta_range *range = &list->ranges[i];
+            if (range->start <= (uint64_t)start &&
+                (uint64_t)start + size <= range->start + range->size)
+                return 1;
+        }
+    }
+    return 0;
+}
+
+/* More than several lists hold; what went is listed no more. */
+static void metadata_is_listed(void)
+{
+    enum { COUNT = 200 };
+    static void *mapped[COUNT];
+    for (unsigned i = 0; i < COUNT; i++) {
+        mapped[i] = mc_meta_map(MC_PAGE * (1 + i % 3));
+        REQUIRE(mapped[i] && is_listed(mapped[i], MC_PAGE * (1 + i % 3)));
+        char *item = mc_meta_alloc(1000);
+        REQUIRE(item && is_listed(item, 1000));
+    }
+    mc_meta_check();
+    uint64_t counted = mc_root()->metadata_bytes;
+    for (unsigned i = 0; i < COUNT; i++) {
+        mc_meta_unmap(mapped[i], MC_PAGE * (1 + i % 3));
+        REQUIRE(!is_listed(mapped[i], MC_PAGE));
+        counted -= MC_PAGE * (1 + i % 3);
+    }
+    REQUIRE_EQUAL(mc_root()->metadata_bytes, counted);
+    mc_meta_check();
+}
+
 struct item {
     uint64_t next;
     uint64_t owner;
@@ -479,6 +516,7 @@ static const struct test_case cases[] = {
     {"bitmaps", bitmaps, 0},
     {"bitmap_threads", bitmap_threads, 0},
     {"metadata", metadata, 0},
+    {"metadata_is_listed", metadata_is_listed, 0},
     {"pool_threads", pool_threads, 0},
     {"page_map", page_map, 0},
     {"page_map_threads", page_map_threads, 0},

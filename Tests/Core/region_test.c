@@ -14,13 +14,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "counters.h"
 #include "index.h"
-#include "os.h"
-#include "region.h"
 #include "stacks.h"
-#include "test.h"
-#include "trace.h"
+#include "traced.h"
 
 enum { THREADS = 4 };
 
@@ -85,92 +81,6 @@ static void index_threads(void)
     REQUIRE(next_id - 1 >= KEYS && next_id - 1 < KEYS + KEYS / 10);
 }
 
-/* -- a region in a folder of its own ------------------------------------------------------- */
-
-static char folder[200];
-
-static const char *file_name(pid_t pid)
-{
-    static char name[256];
-    snprintf(name, sizeof(name), "%s/%d", folder, (int)pid);
-    return name;
-}
-
-static int exists(pid_t pid)
-{
-    return !access(file_name(pid), F_OK);
-}
-
-/* $TEST_FOLDER is the runner's, which removes it with all that failed cases left. */
-static void make_folder(void)
-{
-    const char *parent = getenv("TEST_FOLDER");
-    snprintf(folder, sizeof(folder), "%s/core.XXXXXX", parent ? parent : "/tmp");
-    REQUIRE(mkdtemp(folder));
-}
-
-static struct mc_region_options options = {
-    .folder = folder, .max_size = 64 << 20, .depth = 64, .armed = MC_ARMED_TRACE};
-
-static void make_region(uint64_t max_size)
-{
-    const char *failed = "";
-    make_folder();
-    options.max_size = max_size;
-    int error = mc_region_create(&options, &failed);
-    if (error) fprintf(stderr, "%s: %s\n", failed, strerror(error));
-    REQUIRE_EQUAL(error, 0);
-    mc_os_fork_watch();
-    REQUIRE_EQUAL(mc_own_region.pid, getpid());
-    REQUIRE(exists(getpid()));
-}
-
-static void trace(uint64_t max_size)
-{
-    make_region(max_size);
-    REQUIRE(mc_trace_ready());
-}
-
-static void add(struct mc_region_counters *sum, const struct mc_region_counters *row)
-{
-    sum->allocs += row->allocs;
-    sum->frees += row->frees;
-    sum->bytes_in += row->bytes_in;
-    sum->bytes_out += row->bytes_out;
-    sum->usable_in += row->usable_in;
-    sum->usable_out += row->usable_out;
-}
-
-/* Rows [from, end), as memctl reads them: from the file, since touching a page of the mapping that
- * is not there yet would make it, or be a SIGBUS. */
-static struct mc_region_counters sum_of_rows(uint64_t from, uint64_t end)
-{
-    static struct mc_region_counters rows[1 << 17];
-    const struct mc_region_area *area = &mc_own_region.areas[MC_AREA_COUNTERS];
-    struct mc_region_counters sum = {0};
-    int file = open(file_name(getpid()), O_RDONLY);
-    REQUIRE(file >= 0 && end - from <= sizeof(rows) / sizeof(*rows));
-    for (uint64_t shard = 0; shard < MC_REGION_SHARDS; shard++) {
-        uint64_t place = area->offset + (shard * area->capacity + from) * sizeof(*rows);
-        ssize_t size = (ssize_t)((end - from) * sizeof(*rows));
-        REQUIRE(pread(file, rows, (size_t)size, (off_t)place) == size);
-        for (uint64_t i = 0; i < end - from; i++)
-            add(&sum, &rows[i]);
-    }
-    close(file);
-    return sum;
-}
-
-static struct mc_region_counters sum_of(uint32_t stack)
-{
-    return sum_of_rows(stack, stack + 1);
-}
-
-static struct mc_region_counters sum_of_all(void)
-{
-    return sum_of_rows(MC_STACK_OVERFLOW, mc_own_region.areas[MC_AREA_STACKS].count);
-}
-
 /* Backtrace `number`: outer frames shared with its neighbours, as in programs. */
 static uint32_t make_stack(uint64_t number, uint64_t *pcs)
 {
@@ -178,6 +88,19 @@ static uint32_t make_stack(uint64_t number, uint64_t *pcs)
     for (uint32_t i = 0; i < depth; i++)
         pcs[depth - 1 - i] = 0x1000 + 64 * i + (number >> (depth - 1 - i)) * 0x10000;
     return depth;
+}
+
+/* One object more, or less, in the row of a stack. */
+static uint32_t count_in(unsigned thread, uint32_t stack, uint64_t requested, uint64_t usable)
+{
+    return mc_counters_in(thread, stack, (struct mc_amount){1, requested, usable});
+}
+
+static void count_out(unsigned thread, uint32_t stack, uint64_t requested, uint64_t usable,
+                      uint64_t lifetime)
+{
+    mc_counters_out(thread, stack, (struct mc_amount){1, requested, usable},
+                    (struct mc_life){lifetime, lifetime < 2});
 }
 
 static uint32_t intern(uint64_t number)
@@ -242,7 +165,7 @@ static void *intern_many(void *argument)
         uint64_t number = random_below(&random, 5000);
         uint32_t id = intern(number);
         check_stack(id, number);
-        mc_counters_in((unsigned)(uint64_t)argument, id, number, number + 1);
+        count_in((unsigned)(uint64_t)argument, id, number, number + 1);
     }
     return 0;
 }
@@ -268,7 +191,7 @@ static void full_table(void)
     for (uint64_t i = 0; i < count; i++) {
         uint32_t id = intern(i);
         overflows += id == MC_STACK_OVERFLOW;
-        mc_counters_in((unsigned)i % 12, id, i, i + 5);
+        count_in((unsigned)i % 12, id, i, i + 5);
     }
     REQUIRE(overflows >= count - capacity);
     REQUIRE_EQUAL(mc_own_region.overflow_stacks, overflows);
@@ -295,15 +218,18 @@ static void *count(void *argument)
         uint64_t which = random_below(&random, COUNTED), size = random_below(&random, 10000);
         struct mc_region_counters *mine = &wanted[number][which];
         if (random_below(&random, 2)) {
-            mc_counters_in(shards[number], counted[which], size, size + 7);
+            count_in(shards[number], counted[which], size, size + 7);
             mine->allocs++;
             mine->bytes_in += size;
             mine->usable_in += size + 7;
         } else {
-            mc_counters_out(shards[number], counted[which], size, size + 3);
+            uint64_t lifetime = size % 5;
+            count_out(shards[number], counted[which], size, size + 3, lifetime);
             mine->frees++;
             mine->bytes_out += size;
             mine->usable_out += size + 3;
+            mine->lifetimes += lifetime;
+            mine->temporary += lifetime < 2;
         }
     }
     return 0;
@@ -324,6 +250,8 @@ static void counter_threads(void)
             sum.bytes_out += wanted[k][i].bytes_out;
             sum.usable_in += wanted[k][i].usable_in;
             sum.usable_out += wanted[k][i].usable_out;
+            sum.lifetimes += wanted[k][i].lifetimes;
+            sum.temporary += wanted[k][i].temporary;
         }
         REQUIRE(!memcmp(&sum, &got, sizeof(sum)));
     }
@@ -359,11 +287,10 @@ struct held {
 
 static void tags(void)
 {
-    const struct mc_caller here = {(uintptr_t)__builtin_frame_address(0), 0};
     trace(64 << 20);
     uint64_t before = sum_of_all().allocs;
-    uint64_t small = mc_trace_count_in(1, &here, 112, 100, 0),
-             large = mc_trace_count_in(9, &here, 1 << 20, 999999, 1);
+    uint64_t small = mc_trace_count_in(1, 0, 112, 100, 0),
+             large = mc_trace_count_in(9, 0, 1 << 20, 999999, 1);
     REQUIRE(small && large && mc_tag_slack(small) == 12 && mc_tag_slack(large) == 0);
     REQUIRE_EQUAL(sum_of_all().allocs, before + 2);
     REQUIRE_EQUAL(sum_of_all().bytes_in, 100 + 999999);
@@ -389,7 +316,7 @@ static void hold_some(void)
         uint64_t usable = 16 * (1 + random_below(&random, 1000));
         uint64_t slack = random_below(&random, 16);
         uint32_t stack = intern(i % 700);
-        mc_counters_in(i % 10, stack, usable - slack, usable);
+        count_in(i % 10, stack, usable - slack, usable);
         held[i] = (struct held){mc_tag_make(stack, slack, 0), usable, MC_REQUESTED_IN_TAG};
         held_end = stack >= held_end ? stack + 1 : held_end;
     }
@@ -431,10 +358,11 @@ static void check_live(void)
 static int become_child(void)
 {
     const char *failed = "";
+    unsigned thread = 1;
     int error = mc_region_create_forked(&options, &failed);
     mc_trace_after_fork(error);
     for (unsigned i = 0; i < HELD && !error; i++) {
-        if (held[i].tag) mc_trace_recount(held[i].tag, held[i].usable, held[i].requested, 0);
+        if (held[i].tag) mc_trace_recount(held[i].tag, held[i].usable, held[i].requested, &thread);
     }
     mc_os_fork_done();
     return error;
@@ -453,7 +381,7 @@ static void forked_copy(void *parent)
     check_live();
     for (unsigned i = 0; i < HELD; i += 3) {
         uint32_t stack = intern(5000 + i); /* new ones of its own */
-        mc_counters_in(i % 10, stack, 10, 16);
+        count_in(i % 10, stack, 10, 16);
         held[i] = (struct held){mc_tag_make(stack, 6, 0), 16, MC_REQUESTED_IN_TAG};
         held_end = stack >= held_end ? stack + 1 : held_end;
     }
@@ -492,7 +420,7 @@ static void *intern_always(void *argument)
 {
     unsigned number = (unsigned)(uint64_t)argument;
     for (uint64_t i = 0; !__atomic_load_n(&fork_stop, __ATOMIC_RELAXED); i++)
-        mc_counters_in(number, intern(10000 + number + THREADS * (i % 4000)), 1, 1);
+        count_in(number, intern(10000 + number + THREADS * (i % 4000)), 1, 1);
     return 0;
 }
 
@@ -521,7 +449,7 @@ static void forked_busy(void *parent)
     REQUIRE_EQUAL(sum.allocs - sum.frees, HELD);
     check_live();
     for (uint64_t i = 0; i < 2000; i++)
-        mc_counters_in((unsigned)i % 10, intern(10000 + i), 1, 1);
+        count_in((unsigned)i % 10, intern(10000 + i), 1, 1);
     sum = sum_of_all();
     REQUIRE_EQUAL(sum.allocs - sum.frees, HELD + 2000);
     mc_region_remove();
@@ -662,7 +590,7 @@ static void file_size_limit(void)
     REQUIRE(!stat(file_name(getpid()), &status) && status.st_size <= 1 << 20);
     REQUIRE(mc_trace_ready());
     for (uint64_t i = 0; i < 5000; i++)
-        mc_counters_in(0, intern(i), 1, 1);
+        count_in(0, intern(i), 1, 1);
     REQUIRE_EQUAL(sum_of_all().allocs, 5000);
 }
 
@@ -764,7 +692,7 @@ static void full_soon(void *how)
     options.max_size = 256 << 20;
     if (mc_region_create(&options, &failed) || !mc_trace_ready()) return;
     for (; count < 30000; count++)
-        mc_counters_in((unsigned)count % 12, intern(count), 3, 4);
+        count_in((unsigned)count % 12, intern(count), 3, 4);
     REQUIRE(mc_own_region.overflow_stacks > 0);
     REQUIRE_EQUAL(sum_of_all().allocs, count);
     REQUIRE_EQUAL(sum_of_all().bytes_in, 3 * count);
@@ -792,9 +720,9 @@ static void forked_in_full(void *parent)
     } else {
         fill_up();
         for (unsigned i = 0; i < 700; i++) /* of its parent's stacks, in every shard */
-            mc_counters_in(i % 12, intern(i), 1, 1);
+            count_in(i % 12, intern(i), 1, 1);
         for (unsigned i = 0; i < 700; i++)
-            mc_counters_in(i % 12, intern(90000 + i), 1, 1);
+            count_in(i % 12, intern(90000 + i), 1, 1);
         struct mc_region_counters sum = sum_of_all();
         REQUIRE_EQUAL(sum.allocs - sum.frees, HELD + 1400);
     }
@@ -828,7 +756,7 @@ static const struct test_case cases[] = {
     {"resets", resets, 0},
     {"tags", tags, 0},
     {"region_fork_copies", fork_copies, 0},
-    {"region_fork_busy", fork_busy, 120},
+    {"region_fork_busy", fork_busy, 480},
     {"region_fork_fails", fork_fails, 0},
     {"region_fork_shares_nothing", fork_shares_nothing, 0},
     {"region_vfork_exit", vfork_exit, 0},

@@ -97,6 +97,8 @@ usual() {
     build threads "${heap[@]}" && run threads
     build faults "${faulty[@]}" && run faults
     build region "${trace[@]}" && run region
+    build sampling "${trace[@]}" && run sampling
+    build mappings "${trace[@]}" && run mappings
 }
 
 # ThreadSanitizer has to see memory go and come back, so its heap is on libc's mmap. It does not see
@@ -106,6 +108,7 @@ concurrent() {
     build parts "${faulty[@]}" && run parts bitmap_threads pool_threads page_map_threads arena_threads
     build threads "${faulty[@]}" && run threads exchanges handed_over linked_nodes adoption only_frees
     build region "${trace[@]}" && run region index_threads stack_threads counter_threads
+    build mappings "${trace[@]}" && run mappings mappings_threads
 }
 
 for variant in "${variants[@]}"; do

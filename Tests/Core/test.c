@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SKIPPED = 77, USUAL_SECONDS = 60 };
+enum { SKIPPED = 77, USUAL_SECONDS = 240 };
 
 static uint64_t seed;
 
@@ -81,7 +81,7 @@ int test_in_child(void (*function)(void *), void *argument, char *text, size_t s
     if (child < 0) test_fail(__FILE__, __LINE__, "a child can be made");
     if (!child) {
         signal(SIGABRT, SIG_DFL);
-        alarm(30);
+        alarm(120);
         dup2(file, STDERR_FILENO);
         function(argument);
         _exit(0);
@@ -132,7 +132,7 @@ static int run(const struct test_case *test, const char *variant)
     if (!child) {
         setpgid(0, 0);
         dup2(file, STDERR_FILENO);
-        alarm((test->seconds ? test->seconds : USUAL_SECONDS) * (getenv("TEST_LONG") ? 10 : 1));
+        alarm((test->seconds ? test->seconds : USUAL_SECONDS) * (getenv("TEST_LONG") ? 4 : 1));
         test->run();
         exit(0);
     }

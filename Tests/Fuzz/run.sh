@@ -63,7 +63,7 @@ for kind in mutated truncated random sparse; do
     [ "$kind" = sparse ] && many=$((count / 20)) # each may claim, and cost, some megabytes
     (
         ulimit -v 2097152 # KiB
-        exec timeout "$((120 + count / 500))" "$work/fuzz" "$kind" "$many" "$seed" "$regions/1"
+        exec timeout "$((600 + count / 100))" "$work/fuzz" "$kind" "$many" "$seed" "$regions/1"
     )
     status=$?
     if [ $status -eq 0 ]; then
@@ -86,7 +86,7 @@ else
     for format in text json vpp-json; do
         bad=
         for file in "$regions"/kept.*; do
-            timeout 20 "$memctl" show trace --all --cumulative --format "$format" --file "$file" \
+            timeout 240 "$memctl" show trace --all --cumulative --format "$format" --file "$file" \
                 >"$work/out" 2>"$work/err"
             status=$?
             # Shown, or refused with a word of why.
@@ -110,7 +110,7 @@ if { compile "$work/cover" -sanitize=fuzzer && link "$work/cover" "$work/cover/f
     -sanitize=fuzzer Tests/Fuzz/LibFuzzerEntry.swift; } >"$work/build.log" 2>&1; then
     mkdir -p "$work/corpus"
     for file in "$regions"/kept.*; do [ -f "$file" ] && cp "$file" "$work/corpus"; done
-    if "$work/cover/fuzz" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=20 -max_len=16384 \
+    if "$work/cover/fuzz" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=240 -max_len=16384 \
         -seed="$((seed % 4294967295))" -print_final_stats=1 -verbosity=0 \
         -artifact_prefix="$work/crash-" "$work/corpus" >"$work/libfuzzer.log" 2>&1; then
         grep -E 'number_of_executed_units' "$work/libfuzzer.log"

@@ -77,7 +77,7 @@ import Testing
 
     @Test func shardsBeyondTheEndHoldNothing() throws {
         var sample = SampleRegion()
-        sample.bytes.removeLast(5 * SampleRegion.capacity * 48)
+        sample.bytes.removeLast(5 * SampleRegion.capacity * 64)
         let region = ByteArray(bytes: sample.bytes)
         #expect(try StackTable(region, region.header()).total.live == 12)
     }

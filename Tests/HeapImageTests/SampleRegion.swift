@@ -18,7 +18,7 @@ struct SampleRegion {
     static let stacksOffset = 4544
     static let countersOffset = 4672
     static let capacity = 8
-    static let size = countersOffset + Int(MC_REGION_SHARDS) * capacity * 48
+    static let size = countersOffset + Int(MC_REGION_SHARDS) * capacity * 64
 
     init() {
         bytes = [UInt8](repeating: 0, count: Self.size)
@@ -97,14 +97,14 @@ struct SampleRegion {
     }
 
     mutating func count(_ stack: Int, shard: Int, _ counters: mc_region_counters) {
-        put(counters, at: Self.countersOffset + (shard * Self.capacity + stack) * 48)
+        put(counters, at: Self.countersOffset + (shard * Self.capacity + stack) * 64)
     }
 
     private mutating func putAreas() {
         let areas: [(Int, Int, Int, Int)] = [
             (Self.modulesOffset, 80, 3, 2), (Self.stringsOffset, 1, 64, 31),
             (Self.framesOffset, 16, 8, 8), (Self.stacksOffset, 16, Self.capacity, 6),
-            (Self.countersOffset, 48, Self.capacity, 6),
+            (Self.countersOffset, 64, Self.capacity, 6),
         ]
         withUnsafeMutableBytes(of: &header.areas) { bytes in
             let table = bytes.bindMemory(to: mc_region_area.self)
@@ -124,7 +124,7 @@ extension mc_region_counters {
     ) {
         self.init(
             allocs: allocs, frees: frees, bytes_in: bytesIn, bytes_out: bytesOut,
-            usable_in: usableIn, usable_out: usableOut)
+            usable_in: usableIn, usable_out: usableOut, lifetimes: 0, temporary: 0)
     }
 }
 

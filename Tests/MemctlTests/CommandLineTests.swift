@@ -60,7 +60,7 @@ import Testing
     @Test func showTraceHasItsDefaults() throws {
         let command = try parse(ShowTrace.self, "show", "trace")
         #expect(command.view.rowLimit == 50)
-        #expect(command.view.sort == .bytes)
+        #expect(command.view.sort == nil)
         #expect(command.view.format == .text)
         #expect(command.view.frames == nil)
         #expect(!command.cumulative)
@@ -78,14 +78,14 @@ import Testing
         let command = try parse(Run.self, "run", "--trace", "--depth", "8", "ls", "--keep", "-l")
         #expect(command.trace)
         #expect(!command.keep)
-        #expect(command.depth.depth == 8)
+        #expect(command.tracing.settings.depth == 8)
         #expect(command.command == ["ls", "--keep", "-l"])
         let separated = try parse(Run.self, "run", "--keep", "--", "prog", "--trace", "--", "x")
         #expect(separated.keep)
         #expect(!separated.trace)
         let program = Program(
             separated.command, library: "/l.so", trace: separated.trace, keep: separated.keep,
-            depth: separated.depth.depth)
+            settings: separated.tracing.settings)
         #expect(program.arguments == ["prog", "--trace", "--", "x"])
         #expect(program.variables["MEMCTL_KEEP"] == "1")
         #expect(program.variables["MEMCTL_TRACE"] == nil)

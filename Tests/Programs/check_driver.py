@@ -74,7 +74,7 @@ COMMANDS = {
 echo '{"rows": [1]}'""", "refused a living process"),
     "no-json": ("""[ "$1" = trace ] || echo rows""", "Expecting value"),
     "no-rows": ("""[ "$1" = trace ] || echo '{"rows": []}'""", "no rows"),
-    "stuck": ("""[ "$1 $2" = "trace off" ] && exec sleep 60; echo '{"rows": [1]}'""",
+    "stuck": ("""[ "$1 $2" = "trace off" ] && exec sleep 600; echo '{"rows": [1]}'""",
               "not done after"),
 }
 
@@ -90,7 +90,7 @@ def build(directory, name, body):
 def examine_library(directory, name):
     body, program, reason = CASES[name]
     # Hangs are awaited to their limit: 300 s for sqlite3's script, scaled down to 15.
-    patience = "0.05" if name == "hang" else "1"
+    patience = "0.05" if name == "hang" else "4"
     return examine(program, "off", reason, patience, ["--lib", build(directory, name, body)])
 
 
@@ -100,14 +100,14 @@ def examine_command(directory, name):
     command.write_text(f"#!/bin/sh\n{text}\n")
     command.chmod(0o755)
     library = build(directory, name, "")
-    return examine("redis", "toggle", reason, "1", ["--lib", library, "--memctl", command])
+    return examine("redis", "toggle", reason, "4" if name != "stuck" else "0.5", ["--lib", library, "--memctl", command])
 
 
 def examine(program, mode, reason, patience, options):
     """None when run.py says what it must, else what it said."""
     done = subprocess.run(
         [sys.executable, HERE / "run.py", "--only", program, "--modes", mode, *options],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=300,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=1200,
         env=os.environ | {"MEMCTL_TEST_PATIENCE": patience})
     left = [pid for pid, stat in harness.descendants(os.getpid()).items() if stat[1] not in "ZX"]
     if left:

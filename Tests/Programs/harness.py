@@ -16,6 +16,7 @@ Rules every Stage keeps, whatever the program does:
 import ctypes
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -28,7 +29,7 @@ from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
 CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
-LIMITS_SCALE = float(os.environ.get("MEMCTL_TEST_PATIENCE", "1"))
+LIMITS_SCALE = float(os.environ.get("MEMCTL_TEST_PATIENCE", "4"))
 
 
 class Failure(Exception):
@@ -103,10 +104,20 @@ def stacks(pids, most=6):
 
 
 def free_port():
-    """A TCP port of 127.0.0.1 nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A TCP port of 127.0.0.1 nobody listens on now, and the kernel gives to no client."""
+    try:
+        first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError):
+        first = 32768
+    choice = random.SystemRandom()
+    for _ in range(1000):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", choice.randrange(10000, max(first, 10100))))
+            except OSError:
+                continue
+            return probe.getsockname()[1]
+    raise Skip("no free port of 127.0.0.1")
 
 
 class Done:
@@ -137,7 +148,8 @@ class Stage:
         self.problems = []
         self.children = {}  # pid -> Running or None for helpers of ours
         self.helpers = set()  # pids that are not the program's: memctl, gdb
-        self.count = 0
+        self.count = 0  # commands in the transcript
+        self.files = 0  # commands at all
         self.toggler = None
         for directory in (self.work, self.regions, self.io):
             remove_tree(directory)
@@ -191,17 +203,20 @@ class Stage:
 
         Settings: input (bytes), limit (seconds), env (added), user (name), cwd, keep (stdout is
         returned but not compared), scrub ([(regex, replacement)] applied to both outputs),
-        expect (the exit status required; None to only compare it with the bare run's).
+        expect (the exit status required; None to only compare it with the bare run's), note (False:
+        nothing of it goes into the transcript, it may run a different number of times in each run).
         """
         return self.finish(self.start(argv, **settings))
 
     def start(self, argv, **settings):
         """Starts a command in the background; settings as for run()."""
         argv = [str(word) for word in argv]
-        self.count += 1
-        name = f"{self.count} {os.path.basename(argv[0])}"
-        out_path, err_path = self.io / f"{self.count}.out", self.io / f"{self.count}.err"
-        in_path = self.io / f"{self.count}.in"
+        noted = settings.get("note", True)
+        self.count += noted
+        self.files += 1
+        name = f"{self.count} {os.path.basename(argv[0])}" if noted else os.path.basename(argv[0])
+        out_path, err_path = self.io / f"{self.files}.out", self.io / f"{self.files}.err"
+        in_path = self.io / f"{self.files}.in"
         in_path.write_bytes(settings.get("input", b""))
         identity = {}
         if settings.get("user") and os.geteuid() == 0:
@@ -235,11 +250,12 @@ class Stage:
         os.kill(running.pid, number)
         return self.finish(running)
 
-    def look(self, pid, busy=True):
+    def look(self, pid, work=None):
         """What can be said of a long-lived process from outside while it runs.
 
-        A process that is not busy may have asked for nothing while it was traced: no rows are
-        required of it when tracing is switched.
+        `work` is called to make it allocate, again and again until its trace has rows. A process
+        without may have asked for nothing while it was traced: no rows are required of it when
+        tracing is switched.
         """
         self.note("threads", len(os.listdir(f"/proc/{pid}/task")))
         if self.mode == "bare":
@@ -252,30 +268,37 @@ class Stage:
             if target.startswith(str(self.regions)):
                 raise Failure(f"process {pid} keeps descriptor {descriptor} open on {target}")
         if self.mode in ("on", "toggle") and self.memctl:
-            self.look_at_trace(pid, busy or self.mode == "on")
+            self.look_at_trace(pid, work)
 
-    def look_at_trace(self, pid, rows_required):
+    def look_at_trace(self, pid, work):
         if self.mode == "toggle":
-            self.wait_for(lambda: self.toggler.rounds_of(pid) >= 1, 10,
+            self.wait_for(lambda: self.toggler.rounds_of(pid) >= 1, 60,
                           f"the first switch of {pid} ({command_line(pid)})",
                           self.toggler.last_refusal)
+        document, end = self.trace(pid), time.monotonic() + 60 * LIMITS_SCALE
+        while work and not document_rows(document) and time.monotonic() < end:
+            work()
+            document = self.trace(pid)
+        if (work or self.mode == "on") and not document_rows(document):
+            raise Failure(f"memctl show trace -p {pid}: no rows: {str(document)[:300]}")
+
+    def trace(self, pid):
+        """The document of `show trace`."""
         done = self.tool(["show", "trace", "-p", str(pid), "--format", "json"], limit=30)
         if done.status != 0:
             raise Failure(f"memctl show trace -p {pid}: status {done.status}: "
                           f"{done.err.decode(errors='replace')[:400]}")
         try:
-            document = json.loads(done.out)
+            return json.loads(done.out)
         except ValueError as error:
             raise Failure(f"memctl show trace -p {pid}: {error}: {done.out[:200]!r}") from None
-        if rows_required and not document_rows(document):
-            raise Failure(f"memctl show trace -p {pid}: no rows: {done.out[:300]!r}")
 
     def wait_for(self, condition, seconds, what, more=lambda: ""):
         """Waits until `condition()` is true; used for sockets, files and the like."""
         end = time.monotonic() + seconds * LIMITS_SCALE
         while not condition():
             if time.monotonic() > end:
-                raise Hang(f"waited {seconds} s for {what}\n{more()}{stacks(self.alive())}")
+                raise Hang(f"waited {seconds * LIMITS_SCALE:g} s for {what}\n{more()}{stacks(self.alive())}")
             time.sleep(0.02)
 
     # --- what the driver calls --------------------------------------------------------------
@@ -288,13 +311,15 @@ class Stage:
         if expected is not None and done.status != expected:
             raise Failure(f"{running.name}: status {done.status}, not {expected}: "
                           + done.err[-800:].decode(errors="replace"))
+        if not settings.get("note", True):
+            return done
         self.note(f"{running.name}: status", done.status)
         self.note(f"{running.name}: stderr", scrubbed(done.err, settings))
         if not settings.get("keep"):
             self.note(f"{running.name}: stdout", scrubbed(done.out, settings))
         return done
 
-    def tool(self, arguments, limit=20):
+    def tool(self, arguments, limit=30):
         """Runs memctl, outside the stage."""
         popen = subprocess.Popen([str(self.memctl), *arguments], stdin=subprocess.DEVNULL,
                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -306,7 +331,8 @@ class Stage:
             text = stacks([popen.pid])
             popen.kill()
             popen.communicate()
-            raise Hang(f"memctl {' '.join(arguments)}: not done after {limit} s\n{text}") from None
+            raise Hang(f"memctl {' '.join(arguments)}: not done after {limit * LIMITS_SCALE:g} s\n"
+                       f"{text}") from None
         finally:
             self.helpers.discard(popen.pid)
         return Done(popen.returncode, out, err)
@@ -410,15 +436,19 @@ class Stage:
 class Toggler(threading.Thread):
     """Switches tracing of the program's processes on and off, every 100 ms.
 
-    A process is a target when it runs on the library. At most TARGETS of them are switched in one
-    round, in turn, so a server with many workers has all of them switched over time. Refusals
-    count only when the process has lived for a while and lives on: one that has just been forked
-    or has just exited can't be told from a mistake of ours.
+    A process is a target when it runs on the library; a new one is switched as soon as it has its
+    region. At most TARGETS of them are switched in one round, in turn, so a server with many
+    workers has all of them switched over time. A refusal counts when the process has lived for a
+    while, lives on, and has a region before and after: one that has just been forked or is about
+    to exit has none, and one that shares its parent's is refused with good reason.
     """
 
     PERIOD = 0.1
+    FIRST = 0.01  # seconds between two looks for a process that was not switched yet,
+    FEW = 10  # as long as there were fewer switches than this
     TARGETS = 3
     SETTLED = 0.5  # seconds a process must have lived before a refusal counts
+    REASONS = ("shares the region of process", "can't be traced alone before")
 
     def __init__(self, stage):
         super().__init__(daemon=True)
@@ -447,7 +477,19 @@ class Toggler(threading.Thread):
             except Hang as error:
                 self.stage.problems.append(str(error))
                 return
-            self.ended.wait(max(0.0, self.PERIOD - (time.monotonic() - begun)))
+            self.rest(begun + self.PERIOD)
+
+    def rest(self, end):
+        """Until the next round is due; while little was switched, until somebody can be."""
+        while not self.ended.is_set() and time.monotonic() < end:
+            few = self.total() < self.FEW
+            self.ended.wait(max(0.0, min(self.FIRST if few else 1, end - time.monotonic())))
+            if few and self.new_ones(self.targets()):
+                return
+
+    def new_ones(self, keys):
+        return [key for key in keys if key[0] not in self.rounds and key not in self.refusals
+                and self.has_region(key[0])]
 
     def stop(self):
         self.ended.set()
@@ -471,15 +513,25 @@ class Toggler(threading.Thread):
             keys.append(key)
         return keys
 
-    def runs_on_library(self, pid):
+    @staticmethod
+    def maps(pid):
         try:
-            maps = Path(f"/proc/{pid}/maps").read_text(errors="replace")
+            return Path(f"/proc/{pid}/maps").read_text(errors="replace")
         except OSError:
-            return False
-        return str(self.stage.library) in maps
+            return ""
+
+    def runs_on_library(self, pid):
+        return str(self.stage.library) in self.maps(pid)
+
+    def has_region(self, pid):
+        """Whether it maps a region that still has its name."""
+        return any(str(self.stage.regions) in line and not line.endswith("(deleted)")
+                   for line in self.maps(pid).splitlines())
 
     def round(self):
         keys = self.targets()
+        for key in self.new_ones(keys)[: self.TARGETS]:
+            self.switch(key)
         for _ in range(min(self.TARGETS, len(keys))):
             self.cursor += 1
             self.switch(keys[self.cursor % len(keys)])
@@ -489,6 +541,7 @@ class Toggler(threading.Thread):
     def switch(self, key):
         word = self.wanted.get(key, "on")
         settled = time.monotonic() - self.first_seen[key] > self.SETTLED
+        settled = settled and self.has_region(key[0])
         done = self.stage.tool(["trace", word, "-p", str(key[0])])
         if done.status == 0:
             self.wanted[key] = "off" if word == "on" else "on"
@@ -497,8 +550,10 @@ class Toggler(threading.Thread):
             return
         stat = process_stat(key[0])
         same = stat is not None and stat[2] == key[1] and stat[1] not in "ZX"
-        if same and settled and self.runs_on_library(key[0]):
-            error = done.err.decode(errors="replace").strip()[:300]
+        error = done.err.decode(errors="replace").strip()[:300]
+        if any(reason in error for reason in self.REASONS):
+            return
+        if same and settled and self.has_region(key[0]):
             self.refusals.setdefault(key, []).append(
                 f"trace {word} -p {key[0]} ({command_line(key[0])}): "
                 f"status {done.status}: {error}")

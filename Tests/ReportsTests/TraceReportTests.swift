@@ -30,13 +30,13 @@ import Testing
                     82236 + 7764 = 90000 bytes
                     603 + 97 = 700 allocations
                 not recorded: nothing
-                our own memory, in no row: region 0 B, index and tags 0 B
+                our own memory, in no row: region 0 B, index 0 B
 
                 """)
     }
 
     @Test func theCumulativeTable() {
-        let text = Sample.trace.text(.init(isCumulative: true, frameLimit: 1))
+        let text = Sample.trace.text(.init(columns: .cumulative, frameLimit: 1))
         #expect(
             text.hasPrefix(
                 """
@@ -152,14 +152,20 @@ import Testing
             report.json == """
                 {"process":{"pid":12,"label":"12","name":"app","executable":"/usr/bin/app",\
                 "state":"alive","traced":true},"rows":[{"stack":2,"bytes":60000,"usable":67200,\
-                "count":600,"allocs":1000,"frees":400,"sample":"0x7f12a4010010","cut":false,\
+                "count":600,"allocs":1000,"frees":400,"waste":7200,"pinned":null,\
+                "mean_lifetime_ms":0,"temporary":0,"sample":"0x7f12a4010010","kind":"heap",\
+                "part_of":null,"deepened":false,"estimate":null,"cut":false,\
                 "stopped":false,"overflow":false,"frames":[{"pc":"0x401200","function":"main",\
                 "offset":64,"file":"/src/main.c","line":60,"module":"/usr/bin/app",\
                 "module_offset":"0x1200","inlined":false}]}],"not_recorded":{"overflow_stacks":0,\
-                "untagged_allocs":0,"cut_stacks":0,"stopped_stacks":0},"totals":{"stacks":2,\
+                "untagged_allocs":0,"cut_stacks":0,"stopped_stacks":0,"misplaced_frees":0,\
+                "missed_maps":0},"totals":{"stacks":2,\
                 "shown":1,"traced_bytes":75000,"traced_usable":82236,"traced_count":603,\
                 "untraced_usable":7764,"untraced_count":97,"used_usable":90000,"used_count":700,\
-                "used_unknown":null,"moved":0},"overhead":{"region":0,"tracing":0,"heap":null}}
+                "used_unknown":null,"moved":0,"mapped_bytes":0,"mapped_count":0,"sampled_bytes":null,\
+                "sampled_usable":null,"sampled_count":null,"estimate":null,"filter":null},\
+                "overhead":{"region":0,"tracing":0,"heap":null,"bytes_per_stack":null,\
+                "bytes_per_ten_objects":null}}
 
                 """)
     }

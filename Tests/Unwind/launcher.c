@@ -4,8 +4,10 @@
  *   launcher NAME LOG SECONDS LEAST PERIOD_US MALLOC_EVERY SAMPLER -- COMMAND...
  *
  * The command is stopped after SECONDS; that is no failure: programs under test may run for ever.
+ * On a busy machine that may be too short for LEAST stacks: it goes on until they are there, for at
+ * most PATIENCE times as long, and a command that ends before is run again, RUNS times at most.
  * Fails when a difference was seen, when the program died of a signal other than ours, or when
- * fewer than LEAST stacks were compared. The log of differences is left at LOG. */
+ * fewer than LEAST stacks were compared even so. The log of differences is left at LOG. */
 #define _GNU_SOURCE
 #include "sampler.h"
 
@@ -20,6 +22,8 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { PATIENCE = 30, RUNS = 20 };
+
 static struct tally *share(const char *path)
 {
     int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
@@ -29,12 +33,16 @@ static struct tally *share(const char *path)
     return shared == MAP_FAILED ? NULL : shared;
 }
 
-/* Waits up to `seconds`, then kills the group. Returns the status, *late whether it was stopped. */
-static int wait_for(pid_t child, double seconds, int *late)
+/* Waits up to `seconds`, longer as long as there are too few stacks, then kills the group. Returns
+ * the status, *late whether it was stopped. */
+static int wait_for(pid_t child, double seconds, const struct tally *tally, uint64_t least,
+                    int *late)
 {
     int status = 0;
-    for (long i = 0; i < (long)(seconds * 100); i++) {
+    long usual = (long)(seconds * 100);
+    for (long i = 0; i < usual * PATIENCE; i++) {
         if (waitpid(child, &status, WNOHANG) == child) return status;
+        if (i >= usual && __atomic_load_n(&tally->stacks, __ATOMIC_RELAXED) >= least) break;
         struct timespec pause = {0, 10000000};
         nanosleep(&pause, NULL);
     }
@@ -71,6 +79,21 @@ static void print_tally(const char *name, const struct tally *t, int late)
            t->signals, t->deepest, t->busy, t->mutated, late ? ", stopped at the time limit" : "");
 }
 
+/* Why a run failed; NULL: it did not. */
+static const char *judge(int status, int late, const struct tally *tally)
+{
+    static char text[160];
+    if (!late && WIFSIGNALED(status)) {
+        snprintf(text, sizeof text, "died of signal %d", WTERMSIG(status));
+        return text;
+    }
+    if (!late && WEXITSTATUS(status)) {
+        snprintf(text, sizeof text, "exit code %d", WEXITSTATUS(status));
+        return text;
+    }
+    return tally->differences || tally->unlike ? "differences" : NULL;
+}
+
 int main(int argc, char **argv)
 {
     char tally_path[4096];
@@ -82,21 +105,15 @@ int main(int argc, char **argv)
         printf("not ok %s: %s: %s\n", argv[1], tally_path, strerror(errno));
         return 1;
     }
-    int late = 0;
-    int status = wait_for(start(argv, tally_path), atof(argv[3]), &late);
+    int late = 0, runs = 0;
+    uint64_t least = (uint64_t)atol(argv[4]);
     const char *reason = NULL;
-    char text[160];
-    if (!late && WIFSIGNALED(status)) {
-        snprintf(text, sizeof text, "died of signal %d", WTERMSIG(status));
-        reason = text;
-    } else if (!late && WEXITSTATUS(status)) {
-        snprintf(text, sizeof text, "exit code %d", WEXITSTATUS(status));
-        reason = text;
-    } else if (tally->differences || tally->unlike) {
-        reason = "differences";
-    } else if (tally->stacks < (uint64_t)atol(argv[4])) {
-        reason = "too few stacks";
+    while (!reason && !late && (runs == 0 || (tally->stacks < least && runs < RUNS))) {
+        int status = wait_for(start(argv, tally_path), atof(argv[3]), tally, least, &late);
+        reason = judge(status, late, tally);
+        runs++;
     }
+    if (!reason && tally->stacks < least) reason = "too few stacks";
     if (reason)
         printf("not ok %s: %s, log in %s\n", argv[1], reason, argv[2]);
     else

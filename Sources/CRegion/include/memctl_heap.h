@@ -24,7 +24,7 @@
 #define MC_HEAP_MAGIC 0x3170616568636d89ull /* 0x89 "mcheap1" */
 
 enum {
-    MC_HEAP_VERSION = 1,
+    MC_HEAP_VERSION = 2,
 
     MC_QUANTUM = 16,     /* smallest slot and alignment of every one: max_align_t */
     MC_SLICE_SHIFT = 14, /* a slice is 16 KiB: the unit an arena is cut in */
@@ -85,7 +85,10 @@ struct mc_span {
         uint64_t tags; /* class: address of slot_count tags, 0 until one was wanted */
         uint64_t tag;  /* large, huge: the slot's tag */
     };
-    uint64_t next; /* [owner] next span of the class with free slots */
+    union {
+        uint64_t next;  /* [owner] class: next span of the class with free slots */
+        uint64_t maker; /* large, huge: struct mc_thread that asked for it, or 0 */
+    };
     union {
         uint64_t previous;  /* [owner] class */
         uint64_t requested; /* large, huge: bytes asked for, when tagged */
@@ -118,6 +121,14 @@ _Static_assert(sizeof(struct mc_arena) == 64, "heap layout is an ABI");
 
 enum { MC_LARGE_KEPT = 8 };
 
+/* The page map: root[address >> MC_PAGE_MAP_SHIFT] -> leaf[address >> MC_SLICE_SHIFT, modulo the
+ * entries of a leaf] -> span or 0. A class span is found by every slice, others by the first. */
+enum {
+    MC_PAGE_MAP_SHIFT = 30,
+    MC_PAGE_MAP_ROOTS = 1 << (47 - MC_PAGE_MAP_SHIFT),
+    MC_PAGE_MAP_ENTRIES = 1 << (MC_PAGE_MAP_SHIFT - MC_SLICE_SHIFT),
+};
+
 enum { MC_THREAD_FREE, MC_THREAD_LIVE, MC_THREAD_BUSY, MC_THREAD_LOST };
 
 enum { MC_DIRECT_MAX = 1024, MC_DIRECT_COUNT = MC_DIRECT_MAX / MC_QUANTUM + 1 };
@@ -144,6 +155,22 @@ struct mc_heap_pool {
     uint64_t count; /* structs that were ever given out */
 };
 
+/* Address ranges of the heap's own structures, as they were taken from the kernel. */
+struct mc_meta_range {
+    uint64_t start; /* [shared] stored last; 0: this record was never used */
+    uint64_t size;  /* [shared] 0: given back */
+};
+
+enum { MC_META_LIST_MAX = 31 };
+
+/* Lists of them, the newest first. */
+struct mc_meta_list {
+    uint64_t next;  /* [const] */
+    uint64_t count; /* [shared] records taken; may pass MC_META_LIST_MAX */
+    struct mc_meta_range ranges[MC_META_LIST_MAX];
+};
+_Static_assert(sizeof(struct mc_meta_list) == 512, "heap layout is an ABI");
+
 struct mc_heap_root {
     uint64_t magic;
     uint32_t version;
@@ -163,7 +190,13 @@ struct mc_heap_root {
     uint64_t purged_bytes;   /* [shared] given back to the kernel so far */
     uint64_t version_text;   /* address of a terminated string */
     uint64_t span_count;     /* [shared] structs of the pools that were ever used, the first ones */
-    uint64_t reserved[3];
+    uint64_t page_map;       /* address of MC_PAGE_MAP_ROOTS addresses of leaves, or 0s */
+    uint64_t none_span;      /* address of the span that serves a class without spans */
+    uint64_t meta_lists;     /* [shared] newest struct mc_meta_list */
+    /* [shared] How often slices of an arena, and mappings of their own for huge slots, were asked
+     * for. */
+    uint64_t slices_taken, slices_refused;
+    uint64_t mappings_taken, mappings_refused;
 };
 
 /* Slot size of a class. Requires index < MC_CLASS_COUNT.

@@ -11,7 +11,8 @@
  * Rules that both sides keep:
  *   1. `magic` is stored last when a region is made; without it the file is not a region yet.
  *   2. An area's `count` is stored (release) after its newest record is whole. Records below it
- *      never change, but for counters and a module's last_epoch.
+ *      never change, but for counters, a module's last_epoch, and the MC_STACK_DEEPEN and
+ *      MC_STACK_SPLIT of a stack, which are memctl's.
  *   3. Counters only grow. live = in - out. A reader takes every `out` before any `in`, so that a
  *      live number is never below zero.
  *   4. A reader trusts nothing: every offset and count is checked against the file's size.
@@ -28,7 +29,7 @@
 #define MC_REGION_MAGIC 0x316c74636d656d89ull /* 0x89 "memctl1" */
 
 enum {
-    MC_REGION_VERSION = 1,
+    MC_REGION_VERSION = 2,
     MC_REGION_PAGE = 4096,
     /* Counter shards: shard 0 is shared by any number of threads, the others have one thread each,
      * so that most threads count without a locked instruction. A row's sums run over all shards. */
@@ -39,6 +40,7 @@ enum {
 /* Bits of mc_region.armed. */
 enum {
     MC_ARMED_TRACE = 1, /* every allocation is accounted to its backtrace */
+    MC_ARMED_MAPS = 2,  /* with the former: mmap(2) and its kin as well */
 };
 
 /* Values of mc_region.exited: whether a region left by a normal exit is still wanted. */
@@ -50,6 +52,7 @@ enum {
     MC_AREA_FRAMES,   /* struct mc_region_frame; record 0 is the root, above the outermost frame */
     MC_AREA_STACKS,   /* struct mc_region_stack; record 0 is never used, record 1 see below */
     MC_AREA_COUNTERS, /* struct mc_region_counters, MC_REGION_SHARDS runs of `capacity` records */
+    MC_AREA_SAMPLES,  /* struct mc_region_samples, of sampled stacks alone */
     MC_AREA_COUNT,
 };
 
@@ -60,7 +63,7 @@ struct mc_region_area {
     uint64_t offset;      /* in the file; 0 until the area exists */
     uint64_t record_size; /* bytes */
     uint64_t capacity;    /* records that fit (for counters: in one shard) */
-    uint64_t count;       /* records that are whole; of counters: as many as stacks */
+    uint64_t count; /* records that are whole; of counters as many as stacks, of samples none */
 };
 
 /* An object the process had loaded; [start, end) is never empty. */
@@ -88,7 +91,18 @@ struct mc_region_frame {
 enum {
     MC_STACK_CUT = 1,     /* deeper than the depth wanted: outer frames are missing */
     MC_STACK_STOPPED = 2, /* the walk met a frame without unwind information */
+    MC_STACK_SAMPLED = 4, /* its numbers are estimates: see mc_region_counters */
+    MC_STACK_MAPPED = 8,  /* of mappings, not of the heap's objects */
+    MC_STACK_PART = 16,   /* taken to the deeper depth, for a stack that is MC_STACK_DEEPEN */
+    /* [memctl writes] */
+    MC_STACK_DEEPEN = 32, /* allocations of this stack are charged to MC_STACK_PART ones instead */
+    MC_STACK_SPLIT = 64,  /* was MC_STACK_DEEPEN at some time, so that it may have parts */
+    /* The interval of MC_STACK_SAMPLED ones: 2^n bytes, n in the bits from here on. */
+    MC_STACK_INTERVAL_SHIFT = 8,
 };
+
+/* Sampling: on the average one object per 2^n bytes asked for. */
+enum { MC_SAMPLE_LEAST = 6, MC_SAMPLE_MOST = 30, MC_SAMPLE_USUAL = 19 };
 
 struct mc_region_stack {
     uint64_t hash;  /* of the frames, the depth wanted and the flags */
@@ -97,6 +111,12 @@ struct mc_region_stack {
     uint16_t flags;
 };
 
+/* What one shard counted of a stack: a cache line.
+ *
+ * Of a sampled stack each object counts for all those that were passed over: w = 1/(1 - exp(-size /
+ * 2^n)). Bytes are multiplied by that, and allocs, frees, lifetimes and temporary are in parts of
+ * MC_SAMPLE_UNIT. */
+enum { MC_SAMPLE_UNIT = 256 };
 struct mc_region_counters {
     uint64_t allocs;
     uint64_t frees;
@@ -104,6 +124,22 @@ struct mc_region_counters {
     uint64_t bytes_out;
     uint64_t usable_in; /* slot sizes */
     uint64_t usable_out;
+    uint64_t lifetimes; /* of the freed, in MC_TAG_BIRTH_NS: the difference of two such ticks */
+    uint64_t temporary; /* of the freed, those with a lifetime of MC_TEMPORARY_TICKS at most */
+};
+/* So an object that was freed within a quarter of a second is temporary for sure, and one that
+ * lived for half a second is not. */
+enum { MC_TEMPORARY_TICKS = 1 };
+
+/* How sure the estimates of a sampled stack are: variances, which add up. */
+struct mc_region_samples {
+    uint64_t taken; /* objects that were sampled */
+    uint64_t freed;
+    uint64_t count_square_in; /* sums of w (w - 1): the variance of the count */
+    uint64_t count_square_out;
+    uint64_t bytes_square_in; /* sums of size^2 w (w - 1) / 2^n: variance of bytes, over 2^n */
+    uint64_t bytes_square_out;
+    uint64_t reserved[2];
 };
 
 struct mc_region {
@@ -114,7 +150,9 @@ struct mc_region {
     uint32_t only_pid; /* 0: all processes that share this page; else armed for this one */
     uint64_t commands; /* commands given so far */
     uint64_t floor;    /* stacks below this id were reset: they count as untraced */
-    uint64_t reserved_2[4];
+    uint32_t sample;   /* 0: every allocation; n: on the average one per 2^n bytes asked for */
+    uint32_t deepen;   /* frames to keep of MC_STACK_PART ones; 0: there is no MC_STACK_DEEPEN */
+    uint64_t reserved_2[3];
 
     /* Line 1: who this is. [process writes] once, before magic. */
     uint64_t magic;
@@ -146,17 +184,24 @@ struct mc_region {
     struct mc_region_area areas[MC_AREA_COUNT];
     char name[64];                       /* last part of executable, terminated */
     char executable[MC_REGION_PATH_MAX]; /* terminated; /proc/self/exe, or as given to execve */
+
+    /* More answers. [process writes] atomically. */
+    uint64_t misplaced_frees; /* frees that found no room for their row's counters: counted out of
+                                 stack 1, so that the sum is exact */
+    uint64_t missed_maps;     /* mappings that could not be kept account of: untraced */
 };
 
 _Static_assert(offsetof(struct mc_region, magic) == 64, "region layout is an ABI");
 _Static_assert(offsetof(struct mc_region, commands_seen) == 136, "region layout is an ABI");
 _Static_assert(offsetof(struct mc_region, areas) == 216, "region layout is an ABI");
-_Static_assert(offsetof(struct mc_region, name) == 376, "region layout is an ABI");
+_Static_assert(offsetof(struct mc_region, name) == 408, "region layout is an ABI");
+_Static_assert(offsetof(struct mc_region, misplaced_frees) == 1496, "region layout is an ABI");
 _Static_assert(sizeof(struct mc_region) <= MC_REGION_PAGE, "the control words fill one page");
 _Static_assert(sizeof(struct mc_region_module) == 80, "region layout is an ABI");
 _Static_assert(sizeof(struct mc_region_frame) == 16, "region layout is an ABI");
 _Static_assert(sizeof(struct mc_region_stack) == 16, "region layout is an ABI");
-_Static_assert(sizeof(struct mc_region_counters) == 48, "region layout is an ABI");
+_Static_assert(sizeof(struct mc_region_counters) == 64, "a row is a cache line");
+_Static_assert(sizeof(struct mc_region_samples) == 64, "region layout is an ABI");
 
 /* A tag: what tracing keeps for a live slot. 0 means untraced.
  *     bits 0-23   stack id        bits 24-38  usable - requested        bits 39-63  birth

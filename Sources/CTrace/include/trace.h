@@ -36,8 +36,9 @@ struct mc_region_options {
     uint64_t max_size;  /* bytes of the file, which is sparse */
     uint64_t heap_root;
     uint32_t depth;
-    uint8_t armed; /* what `armed` becomes */
-    uint8_t keep;  /* mc_region_remove() leaves the file */
+    uint32_t sample; /* mc_region.sample */
+    uint8_t armed;   /* what `armed` becomes */
+    uint8_t keep;    /* mc_region_remove() leaves the file */
 };
 
 /* Makes the file and maps its first page. Returns 0, or an errno value: then `armed` is 0 for good
@@ -51,6 +52,29 @@ void mc_region_remove(void);
  * for each allocation that is to be traced. */
 int mc_trace_ready(void);
 
+/* What a thread knows of sampling; see sampling.h. */
+extern __thread struct mc_sampling {
+    uint64_t left;     /* bytes to ask for before the next object is sampled */
+    uint64_t random;   /* state; 0: not seeded */
+    uint32_t interval; /* that `left` was drawn for, and how its next object is accounted */
+} mc_sampling;
+
+/* 1 if an allocation is passed over, which is all there is to do then. 0: ask
+ * mc_sampling_takes(), if it is traced at all. */
+static inline int mc_sampling_passes(size_t size)
+{
+    struct mc_sampling *own = &mc_sampling;
+    uint64_t counted = size + !size;
+    if (own->interval != __atomic_load_n(&mc_own_region.sample, __ATOMIC_RELAXED) ||
+        counted > own->left)
+        return 0;
+    own->left -= counted;
+    return 1;
+}
+
+/* 1 if an allocation is to be accounted, by mc_trace_count_in(). */
+int mc_sampling_takes(size_t size);
+
 /* Accounts an object to the stack of the caller, our own frames left out, and returns its tag. The
  * caller is above the frames of this thread that lead here. `thread` tells threads apart (its counters' shard). `large`: the object keeps its
  * requested size itself. Needs 2 KiB of stack at the usual depth. */
@@ -61,6 +85,20 @@ uint64_t mc_trace_count_in(unsigned thread, const struct mc_caller *caller, size
 
 void mc_trace_count_out(unsigned thread, uint64_t tag, size_t usable, size_t requested);
 
+/* Mappings; see mappings.h. The lock lies around the system call that maps or unmaps and what is
+ * noted of it. mc_mappings_lock() gives 0 to a signal handler that interrupted its own thread there,
+ * which has to mc_mappings_leave() what it unmapped. */
+extern uint64_t mc_mappings_count;
+int mc_mappings_lock(void);
+void mc_mappings_unlock(unsigned thread);
+void mc_mappings_remove(unsigned thread, uint64_t start, uint64_t size);
+void mc_mappings_leave(uint64_t start, uint64_t size);
+
+/* The tag for a mapping that the caller is about to make, without the lock; then, with it. */
+uint64_t mc_trace_map_tag(void);
+void mc_mappings_insert(unsigned thread, uint64_t start, uint64_t size, uint64_t tag);
+void mc_mappings_after_fork(unsigned thread, int has_rows);
+
 /* An allocation went untraced while tracing was on: counted, so that the report can say so.
  * mc_trace_ready() counts its own refusals. */
 void mc_trace_untraced(void);
@@ -69,14 +107,15 @@ void mc_trace_untraced(void);
 void mc_trace_count_undo(unsigned thread, uint64_t tag, size_t usable, size_t requested);
 
 /* A forked child, alone: makes a region of its own. The rows are copied with no counts; the caller
- * then tells mc_trace_after_fork() the result, and gives every live tag to mc_trace_recount(). Returns as mc_region_create(). */
+ * then tells mc_trace_after_fork() the result, and gives every live tag to mc_trace_recount(), with
+ * the number of the thread that does it. Returns as mc_region_create(). */
 int mc_region_create_forked(const struct mc_region_options *options, const char **failed);
 void mc_trace_after_fork(int error);
 
 /* A forked child that must make no file: goes on untraced, sharing nothing. */
 void mc_region_abandon(void);
 
-void mc_trace_recount(uint64_t tag, uint64_t usable, uint64_t requested, void *context);
+void mc_trace_recount(uint64_t tag, uint64_t usable, uint64_t requested, void *thread);
 
 /* 1 if the region has rows: a forked child must not go on counting in them. */
 int mc_trace_has_rows(void);

@@ -73,5 +73,5 @@ def handshakes(stage):
         text = done.out.decode(errors="replace")
         stage.require("Verify return code: 0 (ok)" in text, "certificate not verified")
         stage.require(re.search(r"HTTP/1.0 200", text), "no page from s_server")
-    stage.look(server.pid, busy=False)
+    stage.look(server.pid)
     stage.stop(server)

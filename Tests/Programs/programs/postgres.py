@@ -77,7 +77,7 @@ def run(stage):
     for words in (["-t", "4000" if stage.long else "150"], ["-S", "-M", "prepared", "-t", "1000"],
                   ["-N", "-C", "-t", "15"]):
         pg("pgbench", "-n", "-c", "4", "-j", "2", *words, *common, keep=True, limit=300)
-    stage.look(server.pid, busy=False)
+    stage.look(server.pid)
     psql = ["psql", "-X", "-q", "-A", "-h", home, "-U", "tester", "postgres"]
     queries = QUERIES.replace("ROWS", "400000" if stage.long else "40000").encode()
     stage.run(psql, input=queries, user=user, cwd=home, limit=200)
@@ -90,7 +90,7 @@ def run(stage):
 
 def ready(where, home):
     import subprocess
-    return subprocess.run([f"{where}/pg_isready", "-q", "-h", home], timeout=20).returncode == 0
+    return subprocess.run([f"{where}/pg_isready", "-q", "-h", home], timeout=60 * harness.LIMITS_SCALE).returncode == 0
 
 
 IGNORED_FILES = [r"^home/data/"]

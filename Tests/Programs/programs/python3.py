@@ -93,7 +93,8 @@ def run(stage):
         stage.run([python, "-X", "dev", script], env=env | {"PYTHONMALLOC": "malloc_debug"},
                   limit=120)
     tests = LONG_TESTS if stage.long else TESTS
-    known = stage.run([python, "-c", "import test.support"], env=env, expect=None).status == 0
+    known = stage.run([python, "-c", f"import test.support, test.{tests[0]}"], env=env,
+                      expect=None).status == 0
     if known:
         # Times and the counts of what was skipped for want of a resource are not compared.
         done = stage.run([python, "-m", "test", "--timeout", "300", *tests], env=env, keep=True,

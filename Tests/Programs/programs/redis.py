@@ -4,6 +4,8 @@
 import random
 import re
 
+import harness
+
 NEEDS = ["redis-server", "redis-benchmark", "redis-cli"]
 WEIGHT = 7
 KILLS = True  # the saving child ends with _exit
@@ -57,7 +59,7 @@ def run(stage):
                "-r", "5000", "-d", "300", "--threads", "2", "--dbnum", "1",
                "-t", "set,get,incr,lpush,rpop,sadd,hset,spop,zadd,lrange_100,mset"],
               keep=True, limit=400)
-    stage.look(server.pid)
+    stage.look(server.pid, work=lambda: cli_quiet(stage, sock))
     cli("-n", "1", "FLUSHDB", "SYNC")
     stage.require(cli("DEBUG", "DIGEST").out == digest, "the benchmark changed other data")
     cli("EVAL", "local t = {} for i = 1, 20000 do t[i] = 'x' .. i end return #table.concat(t)", "0")
@@ -80,6 +82,6 @@ def run(stage):
 def cli_quiet(stage, sock):
     """INFO without a place in the transcript: how often it is asked depends on time."""
     import subprocess
-    return subprocess.run(["redis-cli", "-s", sock, "INFO", "persistence"], timeout=20,
+    return subprocess.run(["redis-cli", "-s", sock, "INFO", "persistence"], timeout=60 * harness.LIMITS_SCALE,
                           stdout=subprocess.PIPE, env={"PATH": "/usr/bin:/bin"}).stdout
 

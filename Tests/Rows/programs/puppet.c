@@ -15,6 +15,7 @@
  *     churn THREADS | calm     threads that allocate and free until calm; then all is freed
  *     cross THREADS COUNT      COUNT objects a thread, each freed by the next thread
  *     open PATH | call SET COUNT SIZE | close       a library with `void *plugin(size_t)`
+ *     pairs SET COUNT SIZE     each object is freed before the next is made
  *     holds SET ADDRESS        is that object one of the set, and live?
  *     handle SET COUNT SIZE    allocates in a signal handler
  *     system COMMAND           by system(3), without blanks
@@ -38,7 +39,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SITE __attribute__((noinline))
+#include "commands.h"
+
 enum { SETS = 8, OBJECTS = 1 << 22 };
 
 static struct set {
@@ -46,30 +48,6 @@ static struct set {
     size_t count;
     size_t first; /* those before it are freed */
 } sets[SETS];
-
-static int input = 0, output = 1;
-
-static void say(const char *text)
-{
-    char line[256];
-    int size = snprintf(line, sizeof(line), "%s\n", text);
-    if (write(output, line, (size_t)size) != size) _exit(3);
-}
-
-static void say_number(const char *text, long number)
-{
-    char line[256];
-    snprintf(line, sizeof(line), "%s %ld", text, number);
-    say(line);
-}
-
-static void *map(size_t size)
-{
-    void *memory =
-        mmap(0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED) _exit(3);
-    return memory;
-}
 
 /* --- the sites ------------------------------------------------------------------------------- */
 
@@ -321,6 +299,12 @@ static void release(struct set *set, size_t count, unsigned step)
     if (set->first >= set->count) set->first = set->count = 0;
 }
 
+static void allocate_pairs(unsigned number, size_t count, size_t size)
+{
+    for (size_t i = 0; i < count; i++)
+        free(sites[number](size));
+}
+
 static void begin_child(const char *in, const char *out)
 {
     pid_t child = fork();
@@ -357,6 +341,8 @@ static void obey_set(char *words[4])
     } else if (!strcmp(words[0], "usable")) {
         say_number("usable", (long)malloc_usable_size(set->objects[set->first]));
         return;
+    } else if (!strcmp(words[0], "pairs")) {
+        allocate_pairs(number, count, size);
     } else {
         allocate(words[0], set, number, count, size);
     }
@@ -430,21 +416,5 @@ static void obey(char *words[4])
 
 int main(void)
 {
-    static char line[4096];
-    static size_t used;
-    say_number("ready", getpid());
-    for (;;) {
-        ssize_t got = read(input, line + used, 1);
-        if (got <= 0) return 0;
-        if (line[used] != '\n') {
-            used += used < sizeof(line) - 1;
-            continue;
-        }
-        line[used] = 0;
-        used = 0;
-        char *words[5] = {0}, *rest = line;
-        for (unsigned i = 0; i < 4 && rest; i++)
-            words[i] = strsep(&rest, " ");
-        obey(words);
-    }
+    return obey_all(obey);
 }

@@ -220,5 +220,5 @@ def fork_and_exec(t):
             program.ask("reap")
     t.remark(f"ten forks, execs and ends: {time.monotonic() - started:.2f} s")
     t.until(lambda: [path.name for path in t.regions.iterdir()] == [str(program.pid)],
-            f"only the parent's region is there: {os.listdir(t.regions)}", seconds=5)
+            f"only the parent's region is there: {os.listdir(t.regions)}")
     t.site(t.trace(program), "site_a", 100, 64)

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MIT
+import CRegion
+import Glibc
+
+/// The lists of free slots, and the tags.
+extension HeapLook {
+    /// A span as it was read to be judged.
+    private struct Reading {
+        var number: Int
+        var before: mc_span
+        var slots: Range<Int> = 0..<0
+        var tags: Range<Int> = 0..<0
+    }
+
+    mutating func checkLists(
+        _ memory: some MemorySource, _ stackCount: () -> UInt64?
+    ) throws(HeapImageError) {
+        let chosen = inUse.filter {
+            let span = heap.spans[$0]
+            guard Int32(span.state) == Int32(MC_SPAN_CLASS) else { return false }
+            if isLost(span.owner) {
+                abandoned += 1
+                return false
+            }
+            return isAlone?.contains(.span(span.base)) ?? true
+        }.sorted()
+        var highestStack: (stack: UInt32, slot: UInt64, span: UInt64) = (0, 0, 0)
+        var next = 0
+        while next < chosen.count {
+            var group: [Int] = []
+            var size = 0
+            // Some megabytes at a time, so that a span's reading takes a moment only.
+            while next < chosen.count, group.count < 256, size < 4 << 20 {
+                let span = heap.spans[chosen[next]]
+                size += Self.slotBytes(of: span)
+                group.append(chosen[next])
+                next += 1
+            }
+            var again = try judge(group, memory, &highestStack)
+            for _ in 0..<16 where !again.isEmpty {
+                var rest: [Int] = []
+                for number in again { rest += try judge([number], memory, &highestStack) }
+                again = rest
+            }
+            unsettled += again.count
+        }
+        if let count = stackCount(), highestStack.slot != 0, UInt64(highestStack.stack) >= count {
+            note(
+                .tag, .span(highestStack.span), highestStack.slot,
+                "slot \(hex(highestStack.slot)) is charged to stack \(highestStack.stack);"
+                    + " there are \(count)")
+        }
+    }
+
+    private static func slotBytes(of span: mc_span) -> Int {
+        guard span.free != 0 || span.remote != 0 || span.purged != 0 else { return 0 }
+        return Int(span.fresh) * Int(min(span.slot_size, 2048))
+    }
+
+    /// Reads spans, their slots and tags, and the spans again; returns the numbers of those that
+    /// changed between.
+    private mutating func judge(
+        _ numbers: [Int], _ memory: some MemorySource,
+        _ highest: inout (stack: UInt32, slot: UInt64, span: UInt64)
+    ) throws(HeapImageError) -> [Int] {
+        let structs = numbers.map {
+            MemoryRange(start: heap.address(ofSpan: $0), size: Int(HeapStructures.spanSize))
+        }
+        var before = [mc_span](repeating: mc_span(), count: numbers.count)
+        var after = before
+        try memory.load(structs, into: &before)
+        var readings: [Reading] = []
+        var ranges: [MemoryRange] = []
+        var size = 0
+        var again: [Int] = []
+        func want(_ more: [MemoryRange]) -> Range<Int> {
+            let start = size
+            for range in more { size += range.size }
+            ranges += more
+            return start..<size
+        }
+        for (index, number) in numbers.enumerated() {
+            let span = before[index]
+            // Another one by now: the next look sees it.
+            guard Self.isSame(span, heap.spans[number]) else { continue }
+            var reading = Reading(number: number, before: span)
+            if span.free != 0 || span.remote != 0 || span.purged != 0 {
+                reading.slots = want(SlotHeads.ranges(of: span))
+            }
+            if span.tags != 0 {
+                reading.tags = want(
+                    [MemoryRange(start: span.tags, size: Int(span.slot_count) * 8)])
+            }
+            readings.append(reading)
+        }
+        var words = [UInt64](repeating: 0, count: (size + 7) / 8)
+        try withBytes(of: &words) { (buffer) throws(HeapImageError) in
+            _ = try memory.read(
+                ranges, into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<size]))
+        }
+        try memory.load(structs, into: &after)
+        var position = 0
+        for reading in readings {
+            while numbers[position] != reading.number { position += 1 }
+            guard Self.equal(reading.before, after[position]) else {
+                again.append(reading.number)
+                continue
+            }
+            judge(reading, words, &highest)
+        }
+        return again
+    }
+
+    private mutating func judge(
+        _ reading: Reading, _ words: [UInt64],
+        _ highest: inout (stack: UInt32, slot: UInt64, span: UInt64)
+    ) {
+        let span = reading.before
+        // Slots are multiples of 16 bytes, tags of 8: all begin at a word.
+        let tags = words[(reading.tags.lowerBound / 8)..<(reading.tags.upperBound / 8)]
+        words.withUnsafeBytes { bytes in
+            let heads = SlotHeads(UnsafeRawBufferPointer(rebasing: bytes[reading.slots]), of: span)
+            let lists = SlotLists(span, heads, tags: tags)
+            counts.freeSlots += lists.freeCount
+            counts.remoteSlots += lists.remoteCount
+            for finding in lists.findings where findings.count < HeapCheck.findingLimit {
+                findings.append(finding)
+            }
+        }
+        var index: UInt64 = 0
+        for tag in tags {
+            if tag != 0 {
+                counts.tags += 1
+                let stack = mc_tag_stack(tag)
+                if stack >= highest.stack {
+                    highest = (stack, span.base + index * span.slot_size, span.base)
+                }
+            }
+            index += 1
+        }
+    }
+
+    /// The same slots for the same owner, as far as a list's shape goes.
+    private static func isSame(_ span: mc_span, _ other: mc_span) -> Bool {
+        span.state == other.state && span.base == other.base && span.size == other.size
+            && span.slot_size == other.slot_size && span.slot_count == other.slot_count
+            && span.fresh <= span.slot_count
+    }
+
+    static func equal(_ left: mc_span, _ right: mc_span) -> Bool {
+        withUnsafePointer(to: left) { left in
+            withUnsafePointer(to: right) { memcmp(left, $0, MemoryLayout<mc_span>.size) == 0 }
+        }
+    }
+}
+
+extension MemorySource {
+    /// One plain struct a range; those that can't be read are zero.
+    fileprivate func load<Value>(
+        _ ranges: [MemoryRange], into values: inout [Value]
+    ) throws(HeapImageError) {
+        var failure: HeapImageError?
+        values.withUnsafeMutableBytes { buffer in
+            do throws(HeapImageError) {
+                _ = try read(ranges, into: buffer)
+            } catch {
+                failure = error
+            }
+        }
+        if let failure { throw failure }
+    }
+}

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT */
+/* A program that damages its own heap, in the way its argument names, and then waits. It says
+ * `ready` before, `damaged ADDRESS` after it was told to by a line on standard input; from then on
+ * it allocates nothing. What it does by address it does as an overflow or a wild store would. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <memctl_heap.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { OBJECTS = 6000, SIZE = 64 };
+
+static struct mc_heap_root *root;
+static void *objects[OBJECTS];
+static struct mc_span *span;     /* has live and free slots */
+static struct mc_span *other;    /* another of its class */
+static struct mc_thread *thread; /* that owns both */
+static struct mc_arena *arena;
+
+static uint64_t *entry(uint64_t address)
+{
+    uint64_t *leaf = ((uint64_t **)root->page_map)[address >> MC_PAGE_MAP_SHIFT];
+    return &leaf[address >> MC_SLICE_SHIFT & (MC_PAGE_MAP_ENTRIES - 1)];
+}
+
+static struct mc_span *span_of(const void *object)
+{
+    return (struct mc_span *)*entry((uint64_t)object);
+}
+
+/* Spans that were full, and have a slot free again, are on their thread's list. */
+static void fill(void)
+{
+    for (unsigned i = 0; i < OBJECTS; i++)
+        objects[i] = malloc(SIZE);
+    for (unsigned i = 0; i < OBJECTS; i += 3)
+        free(objects[i]);
+    span = span_of(objects[1000]);
+    other = span_of(objects[4000]);
+    thread = (struct mc_thread *)span->owner;
+    for (uint64_t i = 0; i < root->arena_count; i++) {
+        struct mc_arena *each = ((struct mc_arena **)root->arenas)[i];
+        if (span->base - each->base < each->slice_count * MC_SLICE) arena = each;
+    }
+    objects[0] = malloc(100000);
+    objects[3] = malloc(20 << 20);
+    free(malloc(200000));
+}
+
+static uint64_t *bits(unsigned which, uint64_t bit)
+{
+    return (uint64_t *)arena->bitmaps + which * arena->words + bit / 64;
+}
+
+static uint64_t slice_of(const struct mc_span *which)
+{
+    return (which->base - arena->base) / MC_SLICE;
+}
+
+/* A slice of the arena that nobody has. */
+static uint64_t free_slice(void)
+{
+    uint64_t slice = arena->slice_count - 1;
+    while (*bits(MC_ARENA_USED, slice) >> slice % 64 & 1)
+        slice--;
+    return arena->base + slice * MC_SLICE;
+}
+
+static uint64_t *slot(uint64_t address)
+{
+    return (uint64_t *)address;
+}
+
+static uint64_t damage_lists(const char *how)
+{
+    uint64_t first = span->free;
+    if (!strcmp(how, "mark"))
+        slot(first)[1] ^= 0x41;
+    else if (!strcmp(how, "wild"))
+        slot(first)[0] = 0x4141414141414141;
+    else if (!strcmp(how, "inside"))
+        slot(first)[0] += 16;
+    else if (!strcmp(how, "foreign"))
+        slot(first)[0] = other->free;
+    else if (!strcmp(how, "circle"))
+        slot(slot(first)[0])[0] = first;
+    else if (!strcmp(how, "head"))
+        span->free = 0x1000;
+    else if (!strcmp(how, "dropped"))
+        span->free = slot(first)[0];
+    else if (!strcmp(how, "remote"))
+        span->remote = 3ull << 48 | first;
+    else if (!strcmp(how, "tag"))
+        ((uint64_t *)span->tags)[(first - span->base) / SIZE] = 5;
+    else if (!strcmp(how, "stack"))
+        ((uint64_t *)span->tags)[((uint64_t)objects[1000] - span->base) / SIZE] |= 0xfffff0;
+    else
+        return 0;
+    return first;
+}
+
+static uint64_t damage_span(const char *how)
+{
+    if (!strcmp(how, "used"))
+        span->used += 3;
+    else if (!strcmp(how, "fresh"))
+        span->fresh = span->slot_count + 5;
+    else if (!strcmp(how, "count"))
+        span->slot_count++;
+    else if (!strcmp(how, "size"))
+        span->slot_size = 80;
+    else if (!strcmp(how, "class"))
+        span->class_index = 200;
+    else if (!strcmp(how, "base"))
+        span->base += 64;
+    else if (!strcmp(how, "state"))
+        span->state = 77;
+    else if (!strcmp(how, "flags"))
+        span->flags |= 0x80;
+    else if (!strcmp(how, "local"))
+        span->local ^= 64;
+    else if (!strcmp(how, "owner"))
+        span->owner = 0x1000;
+    else if (!strcmp(how, "full"))
+        span->flags |= MC_SPAN_FULL;
+    else if (!strcmp(how, "overlap"))
+        other->base = span->base;
+    else if (!strcmp(how, "large"))
+        span_of(objects[0])->slot_size = 1 << 20;
+    else if (!strcmp(how, "huge"))
+        span_of(objects[3])->size = 1;
+    else
+        return 0;
+    return span->base;
+}
+
+static uint64_t damage_map(const char *how)
+{
+    uint64_t slice = slice_of(span), place = free_slice();
+    if (!strcmp(how, "unmapped"))
+        *entry(span->base + MC_SLICE) = 0;
+    else if (!strcmp(how, "stray"))
+        *entry(place) = (uint64_t)span;
+    else if (!strcmp(how, "nowhere"))
+        *entry(place) = 0x123450;
+    else if (!strcmp(how, "bitmap"))
+        *bits(MC_ARENA_USED, slice) &= ~(1ull << slice % 64);
+    else if (!strcmp(how, "committed"))
+        *bits(MC_ARENA_COMMITTED, slice / MC_COMMIT_SLICES) = 0;
+    else if (!strcmp(how, "arena"))
+        arena->base += 64;
+    else if (!strcmp(how, "arenas"))
+        root->arena_count = 1 << 20;
+    else if (!strcmp(how, "spans"))
+        root->span_count += 1 << 20;
+    else if (!strcmp(how, "sums"))
+        root->huge_bytes += 4096;
+    else if (!strcmp(how, "map"))
+        root->page_map = 0x1000;
+    else
+        return 0;
+    return place;
+}
+
+static uint64_t damage_threads(const char *how)
+{
+    unsigned class_index = span->class_index;
+    if (!strcmp(how, "threads"))
+        thread->next = (uint64_t)thread;
+    else if (!strcmp(how, "ghost"))
+        thread->next = 0x1000;
+    else if (!strcmp(how, "thread"))
+        thread->state = 99;
+    else if (!strcmp(how, "current"))
+        thread->current[class_index] = (uint64_t)other + 8;
+    else if (!strcmp(how, "unlinked"))
+        ((struct mc_span *)((struct mc_span *)thread->spans[class_index])->next)->previous = 0;
+    else if (!strcmp(how, "lost"))
+        thread->spans[class_index] = 0;
+    else if (!strcmp(how, "kept"))
+        thread->kept[class_index] = (uint64_t)span;
+    else if (!strcmp(how, "direct"))
+        thread->direct[SIZE / MC_QUANTUM] = root->none_span;
+    else if (!strcmp(how, "waiting"))
+        thread->large[0] = (uint64_t)span;
+    else
+        return 0;
+    return (uint64_t)thread;
+}
+
+int main(int count, char **words)
+{
+    static char line[64];
+    if (count != 2) return 2;
+    root = dlsym(RTLD_DEFAULT, "memctl_heap_root");
+    if (!root) return 3;
+    fill();
+    if (write(1, "ready\n", 6) != 6 || read(0, line, sizeof(line)) <= 0) return 4;
+    uint64_t where = damage_lists(words[1]);
+    if (!where) where = damage_span(words[1]);
+    if (!where) where = damage_map(words[1]);
+    if (!where) where = damage_threads(words[1]);
+    int size = snprintf(line, sizeof(line), "damaged %#llx\n", (unsigned long long)where);
+    if (!where || write(1, line, (size_t)size) != size) return 5;
+    for (;;)
+        pause();
+}
