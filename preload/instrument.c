@@ -60,9 +60,6 @@ static void *out_of_memory(void)
     return 0;
 }
 
-MC_CALLER_ENTRY_3(mc_instrumented_alloc, mc_instrumented_alloc_for);
-MC_CALLER_ENTRY_2(mc_instrumented_realloc, mc_instrumented_realloc_for);
-
 /* What malloc.c does when nothing is armed. */
 static inline void *plain_alloc(size_t size, size_t align, int zero)
 {
@@ -71,6 +68,9 @@ static inline void *plain_alloc(size_t size, size_t align, int zero)
     void *object = mc_alloc(size);
     return object && zero ? memset(object, 0, size) : object;
 }
+
+MC_CALLER_ENTRY_3(mc_instrumented_alloc, mc_instrumented_alloc_for);
+MC_CALLER_ENTRY_2(mc_instrumented_realloc, mc_instrumented_realloc_for);
 
 __attribute__((used)) void *mc_instrumented_alloc_for(size_t size, size_t align, int zero,
                                                       struct mc_caller caller)
