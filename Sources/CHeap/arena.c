@@ -73,7 +73,8 @@ static uint64_t alignment_of(uint64_t size)
     return size >= MC_HUGE_ARENA && size % MC_HUGE_PAGE == 0 ? MC_HUGE_PAGE : MC_SLICE;
 }
 
-static int fill(struct mc_arena *arena, void *start, uint64_t slices, int fresh)
+/* `usable`: it is committed as a whole. */
+static int fill(struct mc_arena *arena, void *start, uint64_t slices, int fresh, int usable)
 {
     uint64_t size = slices * MC_SLICE;
     arena->start = (uint64_t)start;
@@ -85,12 +86,16 @@ static int fill(struct mc_arena *arena, void *start, uint64_t slices, int fresh)
         arena->slice_count = slices;
         arena->words = slices / 64;
         arena->bitmaps = (uint64_t)(arena + 1);
+        if (usable) mc_bits_set(bitmap(arena, MC_ARENA_COMMITTED), 0, slices / MC_COMMIT_SLICES);
         return publish(arena);
     }
     /* `used` last: whoever claims a slice finds all the rest in place. */
     mc_store_release(&arena->slice_count, slices);
-    for (unsigned which = MC_ARENA_BITMAPS; which-- > 0;)
+    for (unsigned which = MC_ARENA_BITMAPS; which-- > 0;) {
+        if (which == MC_ARENA_USED && usable)
+            mc_bits_set(bitmap(arena, MC_ARENA_COMMITTED), 0, slices / MC_COMMIT_SLICES);
         mc_bits_clear(bitmap(arena, which), 0, slices);
+    }
     return 0;
 }
 
@@ -112,7 +117,8 @@ static int make(uint64_t bytes)
     if (size < least) size = least;
     if (size >= MC_HUGE_ARENA) size = mc_round_up(size, MC_HUGE_PAGE);
     void *start;
-    while (mc_os_reserve(size + alignment_of(size), &start)) {
+    int usable;
+    while (mc_os_reserve(size + alignment_of(size), &start, &usable)) {
         mc_store(&scarce, 1);
         if (size / 2 < least) return ENOMEM;
         size = size / 2 & ~(MC_ARENA_SIZE_MIN - 1);
@@ -121,7 +127,7 @@ static int make(uint64_t bytes)
     struct mc_arena *arena = take_unmade(slices / 64);
     int fresh = !arena;
     if (fresh) arena = mc_meta_alloc(sizeof(*arena) + MC_ARENA_BITMAPS * (slices / 64) * 8);
-    if (arena && !fill(arena, start, slices, fresh)) return 0;
+    if (arena && !fill(arena, start, slices, fresh, usable)) return 0;
     mc_os_release(start, size + alignment_of(size));
     return ENOMEM;
 }
@@ -137,8 +143,13 @@ void mc_arena_release_idle(void)
         uint64_t start = arena->start;
         mc_store(&arena->free_slices, 0);
         mc_store_release(&arena->slice_count, 0);
-        mc_os_release((void *)start, slices * MC_SLICE + alignment_of(slices * MC_SLICE));
-        mc_store_release(&arena->unmade, 1); /* pairs with take_unmade */
+        if (!mc_os_release((void *)start, slices * MC_SLICE + alignment_of(slices * MC_SLICE))) {
+            mc_store_release(&arena->unmade, 1); /* pairs with take_unmade */
+            continue;
+        }
+        mc_store(&arena->free_slices, slices); /* it stays, as it was */
+        mc_store_release(&arena->slice_count, slices);
+        mc_bits_clear(bitmap(arena, MC_ARENA_USED), 0, slices);
     }
 }
 
@@ -162,6 +173,24 @@ static int commit(struct mc_arena *arena, uint64_t first, uint64_t slices)
         mc_bits_set(committed, run, runs);
     }
     return 0;
+}
+
+void mc_arena_commit_all(void)
+{
+    for (uint64_t i = 0; i < MC_ARENAS_MAX && arena_at(i); i++) {
+        struct mc_arena *arena = arena_at(i);
+        uint64_t slices = mc_load_acquire(&arena->slice_count);
+        const uint64_t *committed = bitmap(arena, MC_ARENA_COMMITTED);
+        for (uint64_t run = 0; run < slices / MC_COMMIT_SLICES; run++) {
+            uint64_t first = run * MC_COMMIT_SLICES;
+            /* Whoever has a slice of it commits it. Claimed, so that the arena stays meanwhile. */
+            if (mc_load_acquire(&committed[run / 64]) >> run % 64 & 1 ||
+                !mc_bits_claim(bitmap(arena, MC_ARENA_USED), first, MC_COMMIT_SLICES))
+                continue;
+            commit(arena, first, MC_COMMIT_SLICES);
+            mc_bits_clear(bitmap(arena, MC_ARENA_USED), first, MC_COMMIT_SLICES);
+        }
+    }
 }
 
 /* Takes slices whose bits look free; `hint` and `free_slices` follow. */

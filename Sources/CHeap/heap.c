@@ -251,6 +251,11 @@ void *mc_realloc_in_place(void *object, size_t size)
     return fits && span->slot_size - size < MC_SLACK_MAX ? object : 0;
 }
 
+void mc_heap_commit(void)
+{
+    mc_arena_commit_all();
+}
+
 int mc_heap_trim(void)
 {
     uint64_t before = mc_load(&mc_root()->purged_bytes);

@@ -95,7 +95,7 @@ package struct AddressLookup {
         return .slot(slot)
     }
 
-    /// Walks the span's lists. They may change meanwhile: a few readings are tried.
+    /// Walks the span's lists, which may change meanwhile: a few readings are tried.
     private func state(of index: UInt32, in number: Int) throws(HeapImageError) -> SlotFact.State {
         var span = heap.spans[number]
         for _ in 0..<8 {

@@ -38,7 +38,7 @@ package struct ProcessThreads: Sendable {
         threads.sort { $0.tid < $1.tid }
     }
 
-    /// "0x1f"
+    /// Of the form 0x1f.
     private static func number(_ text: ArraySlice<UInt8>) -> UInt64? {
         UInt64(String(decoding: text.dropFirst(2), as: UTF8.self), radix: 16)
     }
@@ -52,7 +52,7 @@ package struct ProcessThreads: Sendable {
         return nil
     }
 
-    /// "running", or "number arguments ... stack-pointer program-counter".
+    /// One word of a thread that runs, else number, arguments, stack pointer, program counter.
     private static func place(_ text: [UInt8]) -> (stack: UInt64, program: UInt64) {
         let words = text.split { $0 <= UInt8(ascii: " ") }
         guard words.count >= 3, let stack = number(words[words.count - 2]),

@@ -142,16 +142,23 @@ struct SampleHeap {
         var sample = SampleHeap()
         let memory = sample.build()
         var slots: [TaggedSlot] = []
-        try HeapWalk(memory, root: 0x1000).forEachTagged(memory) {
-            slots.append($0)
+        try HeapWalk(memory, root: 0x1000).forEachTagged(memory) { slot in
+            slots.append(slot)
+            slots[slots.count - 1].owner = 0
+            slots[slots.count - 1].pinned = 0
             return true
         }
         #expect(
             slots == [
                 TaggedSlot(
-                    address: 0x20000, stack: 3, usable: 102400, requested: 100_000, birth: 40),
-                TaggedSlot(address: 0x10100, stack: 2, usable: 64, requested: 50, birth: 7),
-                TaggedSlot(address: 0x10240, stack: 2, usable: 64, requested: 64, birth: 8),
+                    address: 0x20000, stack: 3, usable: 102400, requested: 100_000, birth: 40,
+                    owner: 0, pinned: 0),
+                TaggedSlot(
+                    address: 0x10100, stack: 2, usable: 64, requested: 50, birth: 7, owner: 0,
+                    pinned: 0),
+                TaggedSlot(
+                    address: 0x10240, stack: 2, usable: 64, requested: 64, birth: 8, owner: 0,
+                    pinned: 0),
             ])
     }
 

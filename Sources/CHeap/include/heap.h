@@ -65,6 +65,9 @@ void mc_tag_put_back(const void *object, uint64_t tag);
 void mc_tags_visit(void (*visit)(uint64_t tag, uint64_t usable, uint64_t requested, void *context),
                    void *context);
 
+/* Makes all reserved memory usable, while mprotect(2) may still be called. */
+void mc_heap_commit(void);
+
 /* Gives free pages back now. Returns 1 if any went. */
 int mc_heap_trim(void);
 
