@@ -21,7 +21,7 @@ __attribute__((visibility("default"))) struct mc_heap_root memctl_heap_root = {
     .arenas = (uint64_t)mc_arenas,
     .pools = (uint64_t)mc_span_pools,
     .version_text = (uint64_t)version_text,
+    .meta_lists = (uint64_t)&first_list,
     .page_map = (uint64_t)mc_page_map,
     .none_span = (uint64_t)&mc_span_none,
-    .meta_lists = (uint64_t)&first_list,
 };

@@ -112,9 +112,12 @@ package struct AddressLookup {
             let place = words.withUnsafeBytes { bytes in
                 SlotLists(span, SlotHeads(bytes, of: span), tags: []).place(of: index)
             }
-            if isSettled || place != .live { return place }
+            if place != .live { return place }
+            if isSettled { break }
         }
-        return .live
+        let slot = span.base + UInt64(index) * span.slot_size
+        let isCached = try heap.isCached(slot, class: Int(span.class_index), memory)
+        return isCached ? .remote : .live
     }
 
     private func describe(_ span: mc_span) -> SpanFact {

@@ -222,6 +222,8 @@ struct ThreadRecord {
     var kept: [UInt64]
     /// Large spans that wait to be used again.
     var large: [UInt64]
+    /// Of its lists of slots of other threads' spans, one a class; 0: none.
+    var cache: UInt64
 
     init(_ memory: some MemorySource, at address: UInt64) throws(HeapImageError) {
         var raw = try memory.load(mc_thread.self, at: address, zero: mc_thread())
@@ -236,11 +238,20 @@ struct ThreadRecord {
         spans = Self.words(&raw.spans)
         kept = Self.words(&raw.kept)
         large = Self.words(&raw.large)
+        cache = raw.cache
     }
 
     /// A fixed C array of words.
     private static func words<Words>(_ array: inout Words) -> [UInt64] {
         withUnsafeBytes(of: &array) { Array($0.bindMemory(to: UInt64.self)) }
+    }
+}
+
+extension ThreadRecord {
+    /// Where its list of cached slots of a class is; nil: it has none.
+    func cacheList(_ index: Int) -> UInt64? {
+        guard cache != 0, index < Int(MC_CACHE_CLASSES) else { return nil }
+        return cache &+ UInt64(index) &* HeapStructures.spanSize
     }
 }
 

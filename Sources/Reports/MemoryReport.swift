@@ -109,7 +109,7 @@ extension MemoryReport {
             tracedSlack: isTraced ? traced.liveUsable.minus(traced.liveBytes) : nil,
             untraced: used.minus(traced.liveUsable),
             cached: sum(slots) { UInt64($0.slotCount - $0.live).times($0.slotSize) }
-                .plus(walk.waitingBytes),
+                .plus(walk.waitingBytes).plus(walk.cachedBytes),
             kept: sum(slots.filter(\.isKept)) { $0.size }.plus(walk.waitingBytes),
             free: arenaBytes.minus(usedSlices),
             purgeable: walk.arenas.reduce(0) { $0.plus($1.purgeableBytes) },
@@ -117,14 +117,14 @@ extension MemoryReport {
             tracing: entry.header.ownBytes,
             region: entry.isShared ? 0 : (try? entry.file.extent().allocated) ?? 0,
             arenas: walk.arenas.count, threads: walk.liveThreads,
-            classes: Self.classes(walk.spans), pages: pages, unsettled: walk.unsettled)
+            classes: Self.classes(walk), pages: pages, unsettled: walk.unsettled)
     }
 
-    private static func classes(_ spans: [HeapWalk.Span]) -> [ClassRow] {
+    private static func classes(_ walk: HeapWalk) -> [ClassRow] {
         var bySize: [UInt64: ClassRow] = [:]
         var large = ClassRow(slotSize: 0, kind: .large)
         var huge = ClassRow(slotSize: 0, kind: .huge)
-        for span in spans {
+        for span in walk.spans {
             switch span.kind {
             case .slots:
                 bySize[span.slotSize, default: ClassRow(slotSize: span.slotSize, kind: .slots)]
@@ -132,6 +132,12 @@ extension MemoryReport {
             case .large: large.add(span)
             case .huge: huge.add(span)
             }
+        }
+        for (size, count) in walk.cachedSlots {
+            guard var row = bySize[size] else { continue }
+            row.liveSlots = row.liveSlots.minus(count)
+            row.liveBytes = row.liveBytes.minus(count.times(size))
+            bySize[size] = row
         }
         return bySize.values.sorted { $0.slotSize < $1.slotSize }
             + [large, huge].filter { $0.spans > 0 }
