@@ -61,7 +61,7 @@ static void *out_of_memory(void)
 }
 
 /* What malloc.c does when nothing is armed. */
-static inline void *plain_alloc(size_t size, size_t align, int zero)
+static void *plain_alloc(size_t size, size_t align, int zero)
 {
     if (unlikely(align > MC_QUANTUM)) return mc_alloc_aligned(size, align);
     if (unlikely(zero && size > MC_DIRECT_MAX)) return mc_alloc_slow(size, 1);
@@ -69,13 +69,30 @@ static inline void *plain_alloc(size_t size, size_t align, int zero)
     return object && zero ? memset(object, 0, size) : object;
 }
 
+static __attribute__((noinline)) void *alloc_checked(size_t size, size_t align, int zero)
+{
+    void *object = plain_alloc(size, align, zero);
+    return likely(object != 0) ? object : out_of_memory();
+}
+
+static __attribute__((noinline)) void *alloc_traced(size_t size, size_t align, int zero)
+{
+    int traced = tracing(size);
+    void *object = alloc_checked(size, align, zero);
+    if (traced && object) trace(object, size);
+    return object;
+}
+
+/* Of a sampled process nearly every allocation is passed over: its way is straight, and its calls are
+ * jumps, so that nothing has to be saved. */
 void *mc_instrumented_alloc(size_t size, size_t align, int zero)
 {
-    int traced = !mc_sampling_passes(size) && tracing(size);
-    void *object = plain_alloc(size, align, zero);
-    if (unlikely(!object)) return out_of_memory();
-    if (unlikely(traced)) trace(object, size);
-    return object;
+    if (!mc_sampling_passes(size)) return alloc_traced(size, align, zero);
+    if (likely(align <= MC_QUANTUM && !zero)) {
+        void *object = mc_alloc_direct(size);
+        if (likely(object != 0)) return object;
+    }
+    return alloc_checked(size, align, zero);
 }
 
 /* The object, if it can stay where it is with the new size; its old tag is gone then. */

@@ -94,7 +94,8 @@ void mc_heap_on_fork(void);
 /* Asserts every invariant of every structure. Only while no other thread allocates. */
 void mc_heap_check(void);
 
-static inline void *mc_alloc(size_t size)
+/* The first part of mc_alloc(): a slot from the span at hand; NULL if that has none. */
+static inline void *mc_alloc_direct(size_t size)
 {
     if (likely(size <= MC_DIRECT_MAX)) {
         struct mc_span *span =
@@ -107,7 +108,13 @@ static inline void *mc_alloc(size_t size)
             return slot;
         }
     }
-    return mc_alloc_medium(size);
+    return 0;
+}
+
+static inline void *mc_alloc(size_t size)
+{
+    void *object = mc_alloc_direct(size);
+    return likely(object != 0) ? object : mc_alloc_medium(size);
 }
 
 extern uint64_t *mc_page_map[];
