@@ -14,45 +14,44 @@ int mc_has_tag(const void *object)
     return span && mc_load(&span->flags) & MC_SPAN_TAGGED;
 }
 
-/* A signal handler that allocates while its thread is in the middle of accounting goes untraced:
- * what it interrupted is not finished. Also keeps the first call's start-up from tracing itself. */
-static __thread int busy;
+__thread int mc_accounting;
 
-static int tracing(void)
+unsigned mc_armed_here(void)
 {
-    uint8_t armed = mc_load(&mc_own_region.armed);
-    if (unlikely(armed & MC_ARMED_START)) {
-        mc_start();
-        armed = mc_load(&mc_own_region.armed);
-    }
+    if (unlikely(mc_load(&mc_own_region.armed) & MC_ARMED_START)) mc_start();
     if (unlikely(mc_os_forked())) mc_heap_notice_fork();
     if (unlikely(mc_os_forked())) return 0;
-    armed = mc_load(&mc_own_region.armed);
     uint32_t only = mc_load(&mc_own_region.only_pid);
     if (unlikely(only) && only != mc_own_region.pid)
         return 0; /* a forked child that shares this region is meant */
-    if (!(armed & MC_ARMED_TRACE)) return 0;
-    if (unlikely(busy)) {
+    return mc_load(&mc_own_region.armed);
+}
+
+/* 1 if an object of that size is to be accounted. */
+static int tracing(size_t size)
+{
+    if (!(mc_armed_here() & MC_ARMED_TRACE)) return 0;
+    if (unlikely(mc_accounting)) {
         mc_trace_untraced();
         return 0;
     }
-    return mc_trace_ready();
+    return mc_sampling_takes(size) && mc_trace_ready();
 }
 
 /* Accounts the object to the stack that asked for it. */
-static void trace(void *object, size_t requested)
+static void trace(void *object, size_t requested, const struct mc_caller *caller)
 {
     if (!mc_tag_settable(object)) {
         mc_trace_untraced();
         return;
     }
-    busy = 1;
+    mc_accounting = 1;
     unsigned thread = mc_thread_number();
     size_t usable = mc_usable_size(object, "malloc()");
     int large = mc_span_of(object)->state != MC_SPAN_CLASS;
-    uint64_t tag = mc_trace_count_in(thread, usable, requested, large);
+    uint64_t tag = mc_trace_count_in(thread, caller, usable, requested, large);
     if (!mc_tag_set(object, requested, tag)) mc_trace_count_undo(thread, tag, usable, requested);
-    busy = 0;
+    mc_accounting = 0;
 }
 
 static void *out_of_memory(void)
@@ -61,18 +60,33 @@ static void *out_of_memory(void)
     return 0;
 }
 
-void *mc_instrumented_alloc(size_t size, size_t align, int zero)
+/* What malloc.c does when nothing is armed. */
+static inline void *plain_alloc(size_t size, size_t align, int zero)
 {
-    int traced = tracing();
-    void *object = zero ? mc_alloc_slow(size, 1) : mc_alloc_aligned(size, align);
+    if (unlikely(align > MC_QUANTUM)) return mc_alloc_aligned(size, align);
+    if (unlikely(zero && size > MC_DIRECT_MAX)) return mc_alloc_slow(size, 1);
+    void *object = mc_alloc(size);
+    return object && zero ? memset(object, 0, size) : object;
+}
+
+MC_CALLER_ENTRY_3(mc_instrumented_alloc, mc_instrumented_alloc_for);
+MC_CALLER_ENTRY_2(mc_instrumented_realloc, mc_instrumented_realloc_for);
+
+__attribute__((used)) void *mc_instrumented_alloc_for(size_t size, size_t align, int zero,
+                                                      struct mc_caller caller)
+{
+    int traced = tracing(size);
+    void *object =
+        unlikely(traced) ? mc_alloc_owned(size, align, zero) : plain_alloc(size, align, zero);
     if (unlikely(!object)) return out_of_memory();
-    if (traced) trace(object, size);
+    if (unlikely(traced)) trace(object, size, &caller);
     return object;
 }
 
 /* The object, if it can stay where it is with the new size; its old tag is gone then. */
 static void *resize(void *object, size_t size, int traced)
 {
+    if (!traced && !mc_has_tag(object)) return mc_realloc_in_place(object, size);
     /* Only the thread whose span it is can give it a new tag; for others it moves. */
     size_t usable = mc_usable_size(object, "realloc()"), requested;
     if (traced && !mc_tag_settable(object)) return 0;
@@ -87,24 +101,25 @@ static void *resize(void *object, size_t size, int traced)
     return same;
 }
 
-void *mc_instrumented_realloc(void *object, size_t size)
+__attribute__((used)) void *mc_instrumented_realloc_for(void *object, size_t size,
+                                                        struct mc_caller caller)
 {
-    int traced = tracing();
+    int traced = !mc_sampling_passes(size) && tracing(size);
     if (object && !size) {
         mc_free(object);
         return 0;
     }
     void *fresh = object ? resize(object, size, traced) : 0;
     if (!fresh) {
-        fresh = mc_alloc(size);
+        size_t had = object ? mc_usable_size(object, "realloc()") : 0;
+        fresh = had && size > had ? mc_alloc_growing(size) : mc_alloc_owned(size, MC_QUANTUM, 0);
         if (unlikely(!fresh)) return out_of_memory();
         if (object) {
-            size_t had = mc_usable_size(object, "realloc()");
             memcpy(fresh, object, had < size ? had : size);
             mc_free(object);
         }
     }
-    if (traced) trace(fresh, size);
+    if (traced) trace(fresh, size, &caller);
     return fresh;
 }
 

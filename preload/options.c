@@ -8,12 +8,13 @@
 #include <string.h>
 #include <sys/auxv.h>
 
+#include "memctl_region.h"
 #include "print.h"
 #include "syscall.h"
 
 struct mc_options mc_options = {.depth = 64, .region = 1, .trace_max = 1ull << 30};
 
-enum kind { SWITCH, NUMBER, SIZE };
+enum kind { SWITCH, NUMBER, SIZE, TRACE };
 
 static const struct option {
     const char *name;
@@ -21,7 +22,8 @@ static const struct option {
     enum kind kind;
     uint64_t least, most;
 } table[] = {
-    {"MEMCTL_TRACE", &mc_options.trace, SWITCH, 0, 1},
+    {"MEMCTL_TRACE", &mc_options.trace, TRACE, 0, 1},
+    {"MEMCTL_TRACE_MMAP", &mc_options.maps, SWITCH, 0, 1},
     {"MEMCTL_DEPTH", &mc_options.depth, NUMBER, 1, 256},
     {"MEMCTL_KEEP", &mc_options.keep, SWITCH, 0, 1},
     {"MEMCTL_REGION", &mc_options.region, SWITCH, 0, 1},
@@ -89,11 +91,37 @@ static int parse_number(const char *text, enum kind kind, uint64_t *value)
     return 1;
 }
 
+/* The n for which 2^n is nearest to `size`. */
+static unsigned interval_near(uint64_t size)
+{
+    unsigned n = 63u - (unsigned)__builtin_clzll(size);
+    return n + (size - (1ull << n) > 1ull << n >> 1);
+}
+
+/* A switch, or "sampled", or "sampled:SIZE". */
+static int parse_trace(const char *text, uint64_t *value)
+{
+    static const char word[] = "sampled";
+    uint64_t size = 1ull << MC_SAMPLE_USUAL;
+    if (strncmp(text, word, sizeof(word) - 1)) return parse_switch(text, value);
+    text += sizeof(word) - 1;
+    if (*text == ':' ? !parse_number(text + 1, SIZE, &size) : *text != 0) return 0;
+    if (size < 1ull << MC_SAMPLE_LEAST || size > 1ull << MC_SAMPLE_MOST) return 0;
+    mc_options.sample = interval_near(size);
+    *value = 1;
+    return 1;
+}
+
+static int parse(const char *text, enum kind kind, uint64_t *value)
+{
+    if (kind == TRACE) return parse_trace(text, value);
+    return kind == SWITCH ? parse_switch(text, value) : parse_number(text, kind, value);
+}
+
 static void set(const struct option *option, const char *text)
 {
     uint64_t value;
-    int good = option->kind == SWITCH ? parse_switch(text, &value)
-                                      : parse_number(text, option->kind, &value);
+    int good = parse(text, option->kind, &value);
     if (good && value >= option->least && value <= option->most) {
         *option->value = value;
         return;

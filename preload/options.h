@@ -10,7 +10,9 @@
 #include <stdint.h>
 
 struct mc_options {
-    uint64_t trace;     /* MEMCTL_TRACE=on: account from the first allocation on */
+    uint64_t trace;     /* MEMCTL_TRACE=on|sampled[:SIZE]: account from the first allocation on */
+    uint64_t sample;    /* of sampled: one allocation per 2^n bytes; 0: every one */
+    uint64_t maps;      /* MEMCTL_TRACE_MMAP=1: mappings as well, where allocations are */
     uint64_t depth;     /* MEMCTL_DEPTH=N: frames a stack, 1 to 256 */
     uint64_t keep;      /* MEMCTL_KEEP=1: leave the region behind at exit */
     uint64_t region;    /* MEMCTL_REGION=off: make no region; then nothing can be traced */

@@ -7,11 +7,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "calls.h"
 #include "instrument.h"
 #include "options.h"
 #include "os.h"
 #include "print.h"
-#include "sandbox.h"
 #include "syscall.h"
 
 static struct mc_region_options region_options(uint8_t armed)
@@ -20,6 +20,7 @@ static struct mc_region_options region_options(uint8_t armed)
                                       .max_size = mc_options.trace_max,
                                       .heap_root = (uint64_t)&memctl_heap_root,
                                       .depth = (uint32_t)mc_options.depth,
+                                      .sample = (uint32_t)mc_options.sample,
                                       .armed = armed,
                                       .keep = (uint8_t)mc_options.keep};
 }
@@ -44,12 +45,14 @@ void mc_start(void)
     const char *failed = "";
     mc_options_read();
     if (mc_options.region) {
-        struct mc_region_options options = region_options(mc_options.trace ? MC_ARMED_TRACE : 0);
+        uint8_t armed = MC_ARMED_TRACE | (mc_options.maps ? MC_ARMED_MAPS : 0);
+        struct mc_region_options options = region_options(mc_options.trace ? armed : 0);
         report(mc_region_create(&options, &failed), failed);
     } else {
         mc_store(&mc_own_region.armed, 0);
     }
     mc_os_fork_watch();
+    mc_os_is_guest(); /* from now on it can be told */
     errno = saved;
 }
 
@@ -59,7 +62,7 @@ static void wait_for_region(void)
 {
     enum { TRIES = 100000 };
     for (int i = 0; i < TRIES && mc_os_forked(); i++)
-        MC_SYSCALL_1(SYS_sched_yield, 0);
+        if (mc_call_allowed(MC_CALL_YIELD)) MC_SYSCALL_1(SYS_sched_yield, 0);
 }
 
 /* 1 in a child whose parent has ended, as a daemon's has: the region they shared lost its name with
@@ -68,7 +71,7 @@ static int is_orphan(void)
 {
     enum { PATIENCE = 16 };
     static uint32_t calls; /* [shared] */
-    return mc_add(&calls, 1) % PATIENCE == PATIENCE - 1 && !mc_sandboxed() &&
+    return mc_add(&calls, 1) % PATIENCE == PATIENCE - 1 && mc_call_allowed(MC_CALL_PARENT) &&
            (uint32_t)getppid() != mc_own_region.pid;
 }
 
@@ -83,9 +86,10 @@ void mc_heap_on_fork(void)
         wait_for_region();
         return;
     }
-    if (mc_sandboxed()) {
+    if (!mc_call_allowed(MC_CALL_MAKE_FILE)) {
         mc_region_abandon();
         mc_trace_after_fork(EPERM);
+        mc_mappings_after_fork(mc_thread_number(), 0);
         mc_os_fork_done();
         return;
     }
@@ -105,6 +109,7 @@ void mc_heap_on_fork(void)
     report(error, failed);
     unsigned thread = mc_thread_number();
     if (recount && !error) mc_tags_visit(mc_trace_recount, &thread);
+    mc_mappings_after_fork(thread, recount && !error);
     mc_os_fork_done();
     errno = saved;
 }
@@ -114,21 +119,15 @@ __attribute__((constructor)) static void construct(void)
     mc_start();
 }
 
-/* A process that gave up system calls may be killed for one; its region is left to be swept. */
-static void finish(void)
-{
-    if (!mc_sandboxed()) mc_region_remove();
-}
-
 __attribute__((destructor)) static void destruct(void)
 {
-    finish();
+    mc_region_remove();
 }
 
 /* Ends the process without destructors, as servers' children do. */
 EXPORT _Noreturn void _exit(int status)
 {
-    finish();
+    mc_region_remove();
     for (;;)
         MC_SYSCALL_1(SYS_exit_group, status);
 }

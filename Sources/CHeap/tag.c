@@ -60,6 +60,7 @@ int mc_tag_set(void *slot, size_t requested, uint64_t tag)
         mc_span_set_flag(span, MC_SPAN_TAGGED);
         if (span->state == MC_SPAN_CLASS) mc_span_set_local(span);
     }
+    span->untagged_frees = 0;
     mc_store_release(place, tag);
     return 1;
 }

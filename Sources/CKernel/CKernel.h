@@ -1,18 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /* System calls Swift can't spell: their glibc wrappers hide behind _GNU_SOURCE or live in libnuma,
- * Swift imports neither variadic syscall(2) nor ioctl(2), and the requests are younger than the
- * kernel headers of Debian 12.
+ * Swift imports no variadic syscall(2), ioctl(2) or ptrace(2), and the requests are younger than
+ * the kernel headers of Debian 12.
  *
- * All return what the kernel returned, or -1 with errno set. */
+ * They return what the kernel returned, or -1 with errno set, unless it is said otherwise. */
 #ifndef MC_CKERNEL_H
 #define MC_CKERNEL_H
 
+#include <elf.h>
+#include <errno.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/ioctl.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Copies `remote_count` ranges of process `pid` into one buffer; stops at the first range that
@@ -81,6 +87,40 @@ static inline long mc_mapping_page_size(int maps, uint64_t address)
     } request = {.size = sizeof(request), .address = address};
     int result = ioctl(maps, _IOC(_IOC_READ | _IOC_WRITE, 'f', 17, sizeof(request)), &request);
     return result < 0 ? result : (long)request.page_size;
+}
+
+/* Waits until the kernel reports a stop of a thread that this thread traces. */
+static inline int mc_await_stop(pid_t tid, unsigned patience_ms, int *status)
+{
+    for (unsigned waited = 0; waited <= patience_ms; waited++) {
+        const struct timespec pause = {.tv_nsec = 1000000};
+        pid_t found = waitpid(tid, status, __WALL | WNOHANG);
+        if (found == tid) return WIFSTOPPED(*status) ? 0 : ESRCH;
+        if (found < 0 && errno != EINTR) return errno;
+        if (found == 0 && waited) nanosleep(&pause, NULL);
+    }
+    return ETIMEDOUT;
+}
+
+/* Stops one thread for as long as it takes to copy its general registers, as a debugger does; a
+ * thread that job control has stopped stays so. Returns 0 and the bytes copied, or an errno value.
+ * ETIMEDOUT: it is in an uninterruptible sleep. It then is let go when this program ends. */
+static inline int mc_thread_registers(pid_t tid, uint64_t *words, size_t *size,
+                                      unsigned patience_ms)
+{
+    enum { STOP_EVENT = 128 }; /* PTRACE_EVENT_STOP */
+    struct iovec area = {.iov_base = words, .iov_len = *size};
+    int status = 0;
+    if (ptrace(PTRACE_SEIZE, tid, NULL, NULL)) return errno;
+    if (ptrace(PTRACE_INTERRUPT, tid, NULL, NULL)) return errno;
+    int error = mc_await_stop(tid, patience_ms, &status);
+    if (error) return error;
+    if (ptrace(PTRACE_GETREGSET, tid, (void *)(uintptr_t)NT_PRSTATUS, &area)) error = errno;
+    /* A signal that stopped it first is delivered now. */
+    unsigned long sent = status >> 16 == STOP_EVENT ? 0 : (unsigned long)WSTOPSIG(status);
+    if (ptrace(PTRACE_DETACH, tid, NULL, (void *)sent) && !error) error = errno;
+    *size = area.iov_len;
+    return error;
 }
 
 #endif

@@ -2,6 +2,8 @@
 /* See counters.h. */
 #include "counters.h"
 
+#include "sampling.h"
+
 static struct mc_region_counters *row(unsigned shard, uint32_t stack)
 {
     uint64_t capacity = mc_own_region.areas[MC_AREA_COUNTERS].capacity;
@@ -61,4 +63,51 @@ void mc_counters_out(unsigned thread, uint32_t stack, struct mc_amount amount, s
     add(&counters->usable_out, amount.usable, alone);
     add(&counters->lifetimes, life.lifetimes, alone);
     add(&counters->temporary, life.temporary, alone);
+}
+
+/* -- sampled stacks: few objects, so everything is everybody's -------------------------------- */
+
+/* The samples of a stack; NULL if there is no room for all that counting it takes. */
+static struct mc_region_samples *samples_of(unsigned thread, uint32_t stack)
+{
+    int alone;
+    uint32_t found = stack;
+    row_of(thread, &found, &alone);
+    struct mc_region_samples *samples = mc_area_record(MC_AREA_SAMPLES, stack);
+    return found == stack && mc_area_ensure(samples, sizeof(*samples)) ? samples : 0;
+}
+
+uint32_t mc_counters_sample_in(unsigned thread, uint32_t stack, uint32_t n, uint64_t requested,
+                               uint64_t usable)
+{
+    struct mc_region_samples *samples = samples_of(thread, stack);
+    if (!samples) {
+        mc_add(&mc_own_region.overflow_stacks, 1);
+        return mc_counters_in(thread, MC_STACK_OVERFLOW, (struct mc_amount){1, requested, usable});
+    }
+    struct mc_weighed weighed = mc_sampling_weigh(n, requested, usable);
+    mc_add(&samples->taken, 1);
+    mc_add(&samples->count_square_in, weighed.count_square);
+    mc_add(&samples->bytes_square_in, weighed.bytes_square);
+    return mc_counters_in(thread, stack,
+                          (struct mc_amount){weighed.count, weighed.requested, weighed.usable});
+}
+
+void mc_counters_sample_out(unsigned thread, uint32_t stack, uint32_t n, uint64_t requested,
+                            uint64_t usable, struct mc_life life)
+{
+    struct mc_region_samples *samples = samples_of(thread, stack);
+    if (!samples) {
+        mc_add(&mc_own_region.misplaced_frees, 1);
+        mc_counters_out(thread, MC_STACK_OVERFLOW, (struct mc_amount){1, requested, usable}, life);
+        return;
+    }
+    struct mc_weighed weighed = mc_sampling_weigh(n, requested, usable);
+    life.lifetimes *= weighed.count;
+    life.temporary *= weighed.count;
+    mc_counters_out(thread, stack,
+                    (struct mc_amount){weighed.count, weighed.requested, weighed.usable}, life);
+    mc_add(&samples->freed, 1);
+    mc_add(&samples->count_square_out, weighed.count_square);
+    mc_add(&samples->bytes_square_out, weighed.bytes_square);
 }

@@ -26,7 +26,13 @@ struct mc_life {
 
 /* Returns the stack counted under: `stack`, or MC_STACK_OVERFLOW. */
 uint32_t mc_counters_in(unsigned thread, uint32_t stack, struct mc_amount amount);
-void mc_counters_out(unsigned thread, uint32_t stack, struct mc_amount amount,
-                     struct mc_life life);
+void mc_counters_out(unsigned thread, uint32_t stack, struct mc_amount amount, struct mc_life life);
+
+/* The same for one object of a sampled stack, of interval n, and for its samples. Where there is no
+ * room for these, it is one object under MC_STACK_OVERFLOW. */
+uint32_t mc_counters_sample_in(unsigned thread, uint32_t stack, uint32_t n, uint64_t requested,
+                               uint64_t usable);
+void mc_counters_sample_out(unsigned thread, uint32_t stack, uint32_t n, uint64_t requested,
+                            uint64_t usable, struct mc_life life);
 
 #endif

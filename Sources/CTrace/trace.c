@@ -2,12 +2,15 @@
 /* See trace.h. */
 #include "trace.h"
 
+#include "births.h"
+#include "capture.h"
 #include "counters.h"
 #include "modules.h"
-#include "os.h"
 #include "region.h"
+#include "sampling.h"
 #include "stacks.h"
 #include "unwind.h"
+#include "unwind_machine.h"
 
 /* Of the areas: made by the one thread that finds NONE. */
 enum { NONE, MAKING, READY, IMPOSSIBLE };
@@ -47,57 +50,22 @@ void mc_trace_after_fork(int error)
     mc_unwind_epoch_forked();
 }
 
-/* Quarters of a second since the region was made, by a clock that costs next to nothing. */
-static uint64_t now(void)
-{
-    static uint64_t start_ms; /* [shared] the same within a step, whoever stores it */
-    uint64_t ms = mc_os_clock_ms(), start = mc_load(&start_ms);
-    if (unlikely(!start)) {
-        start = ms - (mc_boottime_ns() - mc_own_region.births_from_ns) / 1000000;
-        mc_store(&start_ms, start);
-    }
-    uint64_t birth = (ms - start) / (MC_TAG_BIRTH_NS / 1000000);
-    uint64_t last = (1ull << MC_TAG_BIRTH_BITS) - 1;
-    return birth < last ? birth : last;
-}
+enum { USUAL_DEPTH = 64, MAX_DEPTH = 256 };
 
-enum { OWN_FRAMES = 6, USUAL_DEPTH = 64, MAX_DEPTH = 256 };
-
-static uint32_t wanted_depth(void)
+/* A depth that another process wrote. */
+static uint32_t checked_depth(uint32_t depth)
 {
-    uint32_t depth = mc_load(&mc_own_region.depth); /* another process wrote it */
     return depth >= 1 && depth <= MAX_DEPTH ? depth : USUAL_DEPTH;
 }
 
-/* The stack that led here, without our own frames. Not inlined, so that its frame is small while
- * the rest of the accounting runs: a thread may have 16 KiB of stack in all. */
-__attribute__((noinline)) static uint32_t capture(uint32_t wanted)
+/* The stack to charge: taken again, deeper, if memctl wants to know who calls that one. */
+static uint32_t stack_of(unsigned thread, const struct mc_caller *caller, uint32_t flags)
 {
-    struct mc_unwind_start here;
-    struct mc_frame_site frames[wanted + OWN_FRAMES];
-    uint64_t pcs[wanted];
-    unsigned how;
-    MC_UNWIND_CAPTURE(&here);
-    size_t count = mc_unwind(&here, frames, wanted + OWN_FRAMES, &how), first = 0;
-    while (first < count && mc_region_is_own(frames[first].pc - 1))
-        first++;
-    uint32_t flags = how & MC_UNWIND_STOPPED ? MC_STACK_STOPPED : 0;
-    size_t depth = count - first;
-    if (depth > wanted || how & MC_UNWIND_CUT) flags = MC_STACK_CUT;
-    if (depth > wanted) depth = wanted;
-    for (size_t i = 0; i < depth; i++)
-        pcs[i] = frames[first + i].pc;
-    return mc_stacks_intern(pcs, (uint32_t)depth, flags);
-}
-
-uint64_t mc_trace_count_in(unsigned thread, size_t usable, size_t requested, int large)
-{
-    uint32_t stack = capture(wanted_depth());
-    stack = mc_counters_in(thread, stack, (struct mc_amount){1, requested, usable});
-    uint64_t commands = mc_load(&mc_own_region.commands);
-    if (unlikely(mc_load(&mc_own_region.commands_seen) != commands))
-        mc_store(&mc_own_region.commands_seen, commands);
-    return mc_tag_make(stack, large ? 0 : usable - requested, now());
+    uint32_t stack =
+        mc_capture(thread, caller, checked_depth(mc_load(&mc_own_region.depth)), flags);
+    uint32_t deeper = mc_load(&mc_own_region.deepen);
+    if (likely(!deeper) || !(mc_stacks_flags(stack) & MC_STACK_DEEPEN)) return stack;
+    return mc_capture(thread, 0, checked_depth(deeper), flags | MC_STACK_PART);
 }
 
 /* What the program asked for: large objects keep it, others have their slack in the tag. */
@@ -106,29 +74,59 @@ static uint64_t requested_of(uint64_t tag, uint64_t usable, uint64_t requested)
     return requested != MC_REQUESTED_IN_TAG ? requested : usable - mc_tag_slack(tag);
 }
 
-/* How long the object of this tag has lived, and whether that was short. */
-static struct mc_life life_of(uint64_t tag)
+/* Of a sampled stack its interval, else 0. */
+static uint32_t interval_of(uint32_t stack)
 {
-    uint64_t birth = mc_tag_birth(tag), end = now(), ticks = end > birth ? end - birth : 0;
-    return (struct mc_life){ticks, ticks <= MC_TEMPORARY_TICKS};
+    if (likely(!mc_load(&mc_sampling_used)) || stack < MC_STACK_FIRST) return 0;
+    unsigned flags = mc_stacks_flags(stack);
+    return flags & MC_STACK_SAMPLED ? flags >> MC_STACK_INTERVAL_SHIFT & 31 : 0;
 }
 
-static void count_out(unsigned thread, uint64_t tag, struct mc_amount amount, struct mc_life life)
+static uint32_t count_in(unsigned thread, uint32_t stack, uint64_t requested, uint64_t usable)
+{
+    uint32_t n = interval_of(stack);
+    return unlikely(n) ? mc_counters_sample_in(thread, stack, n, requested, usable)
+                       : mc_counters_in(thread, stack, (struct mc_amount){1, requested, usable});
+}
+
+static void count_out(unsigned thread, uint32_t stack, uint64_t requested, uint64_t usable,
+                      struct mc_life life)
 {
     if (mc_load_acquire(&state) != READY)
         return; /* a forked child that could not have a region of its own */
-    mc_counters_out(thread, mc_tag_stack(tag), amount, life);
+    uint32_t n = interval_of(stack);
+    if (unlikely(n))
+        mc_counters_sample_out(thread, stack, n, requested, usable, life);
+    else
+        mc_counters_out(thread, stack, (struct mc_amount){1, requested, usable}, life);
+}
+
+uint64_t mc_trace_count_in(unsigned thread, const struct mc_caller *caller, size_t usable,
+                           size_t requested, int large)
+{
+    uint32_t n = mc_sampling.interval;
+    uint32_t sampled = MC_STACK_SAMPLED | n << MC_STACK_INTERVAL_SHIFT;
+    uint32_t stack = count_in(thread, stack_of(thread, caller, n ? sampled : 0), requested, usable);
+    uint64_t commands = mc_load(&mc_own_region.commands);
+    if (unlikely(mc_load(&mc_own_region.commands_seen) != commands))
+        mc_store(&mc_own_region.commands_seen, commands);
+    return mc_tag_make(stack, large ? 0 : usable - requested, mc_births_now());
+}
+
+uint64_t mc_trace_map_tag(void)
+{
+    return mc_tag_make(stack_of(0, 0, MC_STACK_MAPPED), 0, mc_births_now());
 }
 
 void mc_trace_count_out(unsigned thread, uint64_t tag, size_t usable, size_t requested)
 {
-    count_out(thread, tag, (struct mc_amount){1, requested_of(tag, usable, requested), usable},
-              life_of(tag));
+    count_out(thread, mc_tag_stack(tag), requested_of(tag, usable, requested), usable,
+              mc_births_life(tag));
 }
 
 void mc_trace_count_undo(unsigned thread, uint64_t tag, size_t usable, size_t requested)
 {
-    count_out(thread, tag, (struct mc_amount){1, requested_of(tag, usable, requested), usable},
+    count_out(thread, mc_tag_stack(tag), requested_of(tag, usable, requested), usable,
               (struct mc_life){0});
     mc_trace_untraced();
 }
@@ -136,10 +134,23 @@ void mc_trace_count_undo(unsigned thread, uint64_t tag, size_t usable, size_t re
 void mc_trace_recount(uint64_t tag, uint64_t usable, uint64_t requested, void *thread)
 {
     uint32_t stack = mc_tag_stack(tag);
-    if (mc_load_acquire(&state) != READY || stack >= mc_own_region.areas[MC_AREA_STACKS].count)
-        return;
-    mc_counters_in(*(const unsigned *)thread, stack,
-                   (struct mc_amount){1, requested_of(tag, usable, requested), usable});
+    if (mc_load_acquire(&state) == READY && stack < mc_own_region.areas[MC_AREA_STACKS].count)
+        count_in(*(const unsigned *)thread, stack, requested_of(tag, usable, requested), usable);
+}
+
+void mc_trace_may_call(int may)
+{
+    mc_store(&mc_machine_no_calls, !may);
+}
+
+int mc_trace_can_read(const void *start, size_t size)
+{
+    uintptr_t at = (uintptr_t)start, end = at + size;
+    if (end < at) return 0;
+    for (; at < end; at = (at | (MC_PAGE - 1)) + 1) {
+        if (!mc_machine_readable(at & ~(uintptr_t)7)) return 0;
+    }
+    return 1;
 }
 
 void mc_trace_unload_begin(void)

@@ -9,6 +9,11 @@ package struct TaggedSlot: Equatable, Sendable {
     package var requested: UInt64
     /// Quarters of a second since the region's `birthsFromNanoseconds`, modulo `birthLimit`.
     package var birth: UInt64
+    /// Address of the thread whose span it lies in; 0 of a large or huge one.
+    package var owner: UInt64
+    /// Free bytes of its span, divided among the slots that live there: what can't be given back
+    /// because of it.
+    package var pinned: UInt64
 
     package static let birthLimit: UInt64 = 1 << UInt64(MC_TAG_BIRTH_BITS)
     package static let birthNanoseconds: UInt64 = 250_000_000
@@ -24,7 +29,8 @@ extension HeapWalk {
         for span in spans where span.tag != 0 && span.live > 0 {
             let slot = TaggedSlot(
                 address: span.base, stack: mc_tag_stack(span.tag), usable: span.slotSize,
-                requested: min(span.requested, span.slotSize), birth: mc_tag_birth(span.tag))
+                requested: min(span.requested, span.slotSize), birth: mc_tag_birth(span.tag),
+                owner: 0, pinned: 0)
             if !body(slot) { return }
         }
         let tagged = spans.indices.filter { spans[$0].tags != 0 && spans[$0].live > 0 }
@@ -53,17 +59,32 @@ extension HeapWalk {
                 defer { position += count }
                 guard whole[offset] else { continue }
                 let span = spans[tagged[first + offset]]
+                let pinned = span.pinnedBytes / UInt64(span.live)
                 for index in 0..<count where tags[position + index] != 0 {
                     let tag = tags[position + index]
                     let slot = TaggedSlot(
                         address: span.base &+ UInt64(index) &* span.slotSize,
                         stack: mc_tag_stack(tag), usable: span.slotSize,
                         requested: span.slotSize.minus(mc_tag_slack(tag)),
-                        birth: mc_tag_birth(tag))
+                        birth: mc_tag_birth(tag), owner: span.owner, pinned: pinned)
                     if !body(slot) { return }
                 }
             }
         }
+    }
+
+    /// By row of the table: the bytes of free slots that can't be given back because of its slots.
+    package func pinned(
+        by table: StackTable, _ memory: some MemorySource
+    ) throws(HeapImageError) -> [UInt64] {
+        var pinned = [UInt64](repeating: 0, count: table.rows.count)
+        try forEachTagged(memory) { slot in
+            guard Int(slot.stack) < table.rowOfStack.count else { return true }
+            let row = Int(table.rowOfStack[Int(slot.stack)])
+            if row >= 0 { pinned[row] = pinned[row].plus(slot.pinned) }
+            return true
+        }
+        return pinned
     }
 
     /// By row of the table: the address of a slot that lives now, or 0.
@@ -83,4 +104,9 @@ extension HeapWalk {
         }
         return samples
     }
+}
+
+extension HeapWalk.Span {
+    /// Bytes of the span that no live slot has.
+    fileprivate var pinnedBytes: UInt64 { size.minus(UInt64(live).times(slotSize)) }
 }

@@ -68,6 +68,8 @@ package struct HeapWalk: Sendable {
     package private(set) var spans: [Span] = []
     package private(set) var arenas: [Arena] = []
     package private(set) var unsettled = 0
+    /// By slot size: free slots that threads cache and their spans count as in use.
+    package private(set) var cachedSlots: [UInt64: UInt64] = [:]
     /// Large spans that are free, and kept by a thread for its next request.
     package private(set) var waiting: [Span] = []
     /// By the order they were made in, the newest first; those that ended are among them.
@@ -104,13 +106,7 @@ package struct HeapWalk: Sendable {
     }
 
     package init(_ memory: some MemorySource, root address: UInt64) throws(HeapImageError) {
-        let root = try memory.load(mc_heap_root.self, at: address, zero: mc_heap_root())
-        guard root.magic == MC_HEAP_MAGIC else { throw .damagedHeap(why: "no heap root") }
-        guard root.version == UInt32(MC_HEAP_VERSION),
-            Int(root.span_size) == MemoryLayout<mc_span>.size
-        else {
-            throw .otherHeap(found: root.version, expected: UInt32(MC_HEAP_VERSION))
-        }
+        let root = try memory.heapRoot(at: address)
         metadataBytes = root.metadata_bytes
         tagBytes = root.tag_bytes
         hugeCount = root.huge_count
@@ -122,6 +118,10 @@ package struct HeapWalk: Sendable {
         try readMetadata(memory, root)
         try readArenas(memory, root)
         try readSpans(memory, root)
+        // After the spans: what moves from a span to a cache meanwhile is not counted as used.
+        for thread in threads where thread.cache != 0 {
+            try readCache(memory, at: thread.cache)
+        }
     }
 
     // MARK: Metadata
@@ -142,6 +142,20 @@ package struct HeapWalk: Sendable {
                 metadata.append(range.start..<range.start + range.size)
             }
             address = list.next
+        }
+    }
+
+    // MARK: Caches
+
+    /// The lists of a thread's cache; each says by its `used` how many slots it has.
+    private mutating func readCache(
+        _ memory: some MemorySource, at address: UInt64
+    ) throws(HeapImageError) {
+        var lists = [mc_span](repeating: mc_span(), count: Int(MC_CACHE_CLASSES))
+        try memory.load(into: &lists, from: address)
+        for (index, list) in lists.enumerated() {
+            let size = mc_class_slot_size(UInt32(index))
+            cachedSlots[size, default: 0] += UInt64(0 &- list.used) & 0xffff
         }
     }
 
@@ -311,8 +325,16 @@ extension HeapWalk.Span {
 
 extension HeapWalk {
     /// Bytes of all live slots: what the program has of the heap.
-    package var usedBytes: UInt64 { spans.reduce(UInt64(0)) { $0.plus($1.liveBytes) } }
-    package var usedCount: UInt64 { spans.reduce(UInt64(0)) { $0.plus(UInt64($1.live)) } }
+    package var usedBytes: UInt64 {
+        spans.reduce(UInt64(0)) { $0.plus($1.liveBytes) }.minus(cachedBytes)
+    }
+    package var usedCount: UInt64 {
+        spans.reduce(UInt64(0)) { $0.plus(UInt64($1.live)) }.minus(cachedSlots.values.reduce(0, +))
+    }
+    /// Of the free slots that threads cache.
+    package var cachedBytes: UInt64 {
+        cachedSlots.reduce(UInt64(0)) { $0.plus($1.key.times($1.value)) }
+    }
     /// Address space: arenas, and mappings of huge slots.
     package var reservedBytes: UInt64 {
         let huge = spans.reduce(UInt64(0)) { $0.plus($1.kind == .huge ? $1.size : 0) }

@@ -5,7 +5,7 @@ import Glibc
 package struct ProcessThreads: Sendable {
     package struct Thread: Equatable, Sendable {
         package var tid: Int32
-        /// In the process' own pid namespace: what the heap knows it by.
+        /// Its number in the innermost pid namespace.
         package var innerTid: Int32
         /// The processor it ran on last.
         package var processor: Int?
@@ -16,8 +16,8 @@ package struct ProcessThreads: Sendable {
         package var programCounter: UInt64
 
         package init(
-            tid: Int32, innerTid: Int32, processor: Int?, name: String, stackPointer: UInt64 = 0,
-            programCounter: UInt64 = 0
+            tid: Int32, innerTid: Int32, processor: Int? = nil, name: String,
+            stackPointer: UInt64 = 0, programCounter: UInt64 = 0
         ) {
             (self.tid, self.innerTid, self.processor) = (tid, innerTid, processor)
             self.name = name
@@ -27,8 +27,9 @@ package struct ProcessThreads: Sendable {
 
     package private(set) var threads: [Thread] = []
 
-    /// For tests: a thread that was recorded.
-    package mutating func add(_ thread: Thread) { threads.append(thread) }
+    package init(_ threads: [Thread] = []) {
+        self.threads = threads
+    }
 
     /// Threads by their number; none of a process that has ended.
     package init(of pid: Int32) {
@@ -38,25 +39,20 @@ package struct ProcessThreads: Sendable {
             let title = Descriptor.contents(of: folder + "/comm").map {
                 String(decoding: $0.prefix { $0 != UInt8(ascii: "\n") }, as: UTF8.self)
             }
+            let status = Descriptor.contents(of: folder + "/status") ?? []
             let place = Self.place(Descriptor.contents(of: folder + "/syscall") ?? [])
             threads.append(
                 Thread(
-                    tid: tid, innerTid: Self.innermost(of: folder) ?? tid,
-                    processor: Self.processor(of: folder), name: title ?? "", stackPointer: place.stack,
-                    programCounter: place.program))
+                    tid: tid, innerTid: Self.innerTid(status) ?? tid,
+                    processor: Self.processor(of: folder), name: title ?? "",
+                    stackPointer: place.stack, programCounter: place.program))
         }
         threads.sort { $0.tid < $1.tid }
     }
 
-    private static func innermost(of folder: String) -> Int32? {
-        let status = Descriptor.contents(of: folder + "/status") ?? []
-        for line in status.split(separator: UInt8(ascii: "\n")) {
-            let words = line.split { $0 == UInt8(ascii: "\t") || $0 == UInt8(ascii: " ") }
-            guard let key = words.first, key.elementsEqual("NSpid:".utf8), let last = words.last
-            else { continue }
-            return Int32(String(decoding: last, as: UTF8.self))
-        }
-        return nil
+    /// Of the form 0x1f.
+    private static func number(_ text: ArraySlice<UInt8>) -> UInt64? {
+        UInt64(String(decoding: text.dropFirst(2), as: UTF8.self), radix: 16)
     }
 
     /// Field 39 of its stat, counted from 3 behind the name, which may hold spaces and brackets.
@@ -68,17 +64,28 @@ package struct ProcessThreads: Sendable {
         return fields.count > 36 ? Int(String(decoding: fields[36], as: UTF8.self)) : nil
     }
 
-    /// "running", or "number arguments ... stack-pointer program-counter".
-    private static func place(_ text: [UInt8]) -> (stack: UInt64, program: UInt64) {
-        let words = text.split { $0 <= UInt8(ascii: " ") }.map {
-            UInt64(String(decoding: $0.drop { $0 == UInt8(ascii: "0") }.dropFirst(), as: UTF8.self), radix: 16)
+    private static func innerTid(_ status: [UInt8]) -> Int32? {
+        for line in status.split(separator: UInt8(ascii: "\n"))
+        where line.starts(with: "NSpid:".utf8) {
+            let last = line.split { $0 <= UInt8(ascii: " ") }.last
+            return last.flatMap { Int32(String(decoding: $0, as: UTF8.self)) }
         }
-        guard words.count >= 3, let stack = words[words.count - 2], let program = words[words.count - 1]
+        return nil
+    }
+
+    /// One word of a thread that runs, else number, arguments, stack pointer, program counter.
+    private static func place(_ text: [UInt8]) -> (stack: UInt64, program: UInt64) {
+        let words = text.split { $0 <= UInt8(ascii: " ") }
+        guard words.count >= 3, let stack = number(words[words.count - 2]),
+            let program = number(words[words.count - 1])
         else { return (0, 0) }
         return (stack, program)
     }
 
-    package subscript(tid: Int32) -> Thread? { threads.first { $0.tid == tid } }
+    /// By the number the process itself knows it by, which is another one in a container.
+    package subscript(inner tid: UInt32) -> Thread? {
+        threads.first { $0.innerTid == Int32(truncatingIfNeeded: tid) }
+    }
 
     /// Tells whether a thread stands still inside a library, or in a function that it called.
     package static func anyInside(_ library: Range<UInt64>, of pid: Int32) -> Bool {

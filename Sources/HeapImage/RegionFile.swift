@@ -90,9 +90,44 @@ package final class RegionFile: RegionBytes, @unchecked Sendable {
 
     // Control words. Each is one store of the width the process loads.
 
-    package func setArmed(_ armed: Bool) throws(HeapImageError) {
-        let value = armed ? UInt8(MC_ARMED_TRACE) : 0
-        try store(value, at: MemoryLayout<mc_region>.offset(of: \.armed))
+    /// `maps`: mappings are traced as well.
+    package func setArmed(_ armed: Bool, maps: Bool = false) throws(HeapImageError) {
+        let value = UInt8(MC_ARMED_TRACE) | (maps ? UInt8(MC_ARMED_MAPS) : 0)
+        try store(armed ? value : 0, at: MemoryLayout<mc_region>.offset(of: \.armed))
+    }
+
+    /// 0: every allocation is traced; n: on the average one per 2^n bytes asked for.
+    package func setSample(_ interval: UInt32) throws(HeapImageError) {
+        try store(interval, at: MemoryLayout<mc_region>.offset(of: \.sample))
+    }
+
+    /// Frames to keep of the parts of deepened stacks; 0: none is deepened.
+    package func setDeepen(_ depth: UInt32) throws(HeapImageError) {
+        try store(depth, at: MemoryLayout<mc_region>.offset(of: \.deepen))
+    }
+
+    /// Charges the allocations of a stack to parts of it from now on, or no longer.
+    package func setDeepened(
+        _ isDeepened: Bool, stack: UInt32, _ header: RegionHeader
+    ) throws(HeapImageError) {
+        let size = UInt64(MemoryLayout<mc_region_stack>.stride)
+        try check(
+            header.stacks, named: "stacks", recordSize: size,
+            atMost: 1 << UInt64(MC_TAG_STACK_BITS))
+        guard let place = MemoryLayout<mc_region_stack>.offset(of: \.flags),
+            UInt64(stack) < header.stacks.count
+        else { throw .damagedRegion(path: path, why: "there is no stack \(stack)") }
+        let offset = header.stacks.offset + UInt64(stack) * size + UInt64(place)
+        var flags: [UInt16] = [0]
+        try withBytes(of: &flags) { (buffer) throws(HeapImageError) in
+            _ = try read(at: offset, into: buffer)
+        }
+        // The process does not change the flags of a stack any more.
+        let wanted =
+            isDeepened
+            ? flags[0] | UInt16(MC_STACK_DEEPEN | MC_STACK_SPLIT)
+            : flags[0] & ~UInt16(MC_STACK_DEEPEN)
+        if wanted != flags[0] { try store(wanted, at: Int(offset)) }
     }
 
     /// Of the processes that share the page the only one that is armed; 0: all are.

@@ -44,6 +44,13 @@ package struct Snapshot {
     private static let attempts = 16
     private static let patience: UInt64 = 100_000_000
 
+    /// By row of `stacks`: bytes of free slots that can't be given back because of its slots; nil
+    /// without a heap.
+    package func pinned() -> [UInt64]? {
+        guard case .success(let walk) = heap, let pid = entry.livePid else { return nil }
+        return try? walk.pinned(by: stacks, LiveProcess(pid: pid))
+    }
+
     /// The heap alone, for what needs no stacks.
     package static func heap(of entry: RegionEntry) -> Result<HeapWalk, HeapImageError> {
         Result { () throws(HeapImageError) in
@@ -78,7 +85,7 @@ package struct Snapshot {
             header = now.header
             stacks = try StackTable(entry.file, now.header)
             heap = Snapshot.heap(of: now)
-            let after = try StackTable.activity(entry.file, now.header)
+            let after = try stacks.activityNow(entry.file, now.header)
             moved = after.minus(stacks.activity)
         }
 

@@ -33,6 +33,12 @@ package struct StackCounts: Equatable, Sendable {
     package var live: UInt64 { allocs.minus(frees) }
     package var liveBytes: UInt64 { bytesIn.minus(bytesOut) }
     package var liveUsable: UInt64 { usableIn.minus(usableOut) }
+    /// What live slots have beyond what was asked for.
+    package var waste: UInt64 { liveUsable.minus(liveBytes) }
+    /// Of what was freed; nil: nothing was.
+    package var meanLifetimeNanoseconds: UInt64? {
+        frees == 0 ? nil : lifetimes.times(TaggedSlot.birthNanoseconds) / frees
+    }
 
     package mutating func add(_ other: StackCounts) {
         allocs = allocs.plus(other.allocs)
@@ -53,63 +59,107 @@ package struct StackCounts: Equatable, Sendable {
 struct StackCountsReader {
     /// By stack id.
     private(set) var counts: [StackCounts]
+    /// Of the sampled ones.
+    private(set) var estimates: [UInt32: Estimate] = [:]
     /// Allocations and frees counted when the reading began, of all stacks.
     private(set) var activity: UInt64 = 0
 
+    /// `intervals` has one number a stack, 0 for those that are not sampled.
     init(
-        _ bytes: some RegionBytes, _ header: RegionHeader, stackCount: Int
+        _ bytes: some RegionBytes, _ header: RegionHeader, intervals: [UInt8]
     ) throws(HeapImageError) {
+        let stackCount = intervals.count
         counts = Array(repeating: StackCounts(), count: stackCount)
-        let area = header.counters
-        guard stackCount > 0, area.offset != 0 else { return }
-        let size = UInt64(MemoryLayout<mc_region_counters>.stride)
-        guard area.recordSize == size, area.offset % 8 == 0,
-            area.offset >= UInt64(MC_REGION_PAGE), area.capacity >= UInt64(stackCount)
-        else {
-            throw .damagedRegion(path: bytes.path, why: "the counters do not fit the stacks")
-        }
-        try Self.forEach(bytes, header, stackCount) { id, record in
+        guard try Self.check(bytes, header.counters, stackCount, named: "counters") else { return }
+        try Self.forEachRow(bytes, header, stackCount) { id, record in
             counts[id].frees &+= record.frees
             counts[id].bytesOut &+= record.bytes_out
             counts[id].usableOut &+= record.usable_out
             counts[id].lifetimes &+= record.lifetimes
             counts[id].temporary &+= record.temporary
-            activity &+= record.allocs &+ record.frees
+            activity &+= record.activity(intervals[id])
         }
-        try Self.forEach(bytes, header, stackCount) { id, record in
+        try Self.forEachRow(bytes, header, stackCount) { id, record in
             counts[id].allocs &+= record.allocs
             counts[id].bytesIn &+= record.bytes_in
             counts[id].usableIn &+= record.usable_in
         }
+        guard intervals.contains(where: { $0 > 0 }),
+            try Self.check(bytes, header.samples, stackCount, named: "samples")
+        else { return }
+        try Self.forEach(
+            bytes, from: header.samples.offset, stackCount, zero: mc_region_samples()
+        ) { id, record in
+            guard intervals[id] > 0 else { return }
+            estimates[UInt32(id)] = Estimate(record, interval: UInt32(intervals[id]))
+            counts[id] = counts[id].inObjects
+        }
     }
 
-    static func forEach(
+    static func activity(
+        _ bytes: some RegionBytes, _ header: RegionHeader, intervals: [UInt8]
+    ) throws(HeapImageError) -> UInt64 {
+        var activity: UInt64 = 0
+        guard try check(bytes, header.counters, intervals.count, named: "counters") else {
+            return 0
+        }
+        try forEachRow(bytes, header, intervals.count) {
+            activity &+= $1.activity(intervals[$0])
+        }
+        return activity
+    }
+
+    /// Tells whether there are any; throws where they can't be those of the stacks.
+    private static func check(
+        _ bytes: some RegionBytes, _ area: RegionHeader.Area, _ stackCount: Int, named name: String
+    ) throws(HeapImageError) -> Bool {
+        guard stackCount > 0, area.offset != 0 else { return false }
+        let size = UInt64(MemoryLayout<mc_region_counters>.stride)
+        guard area.recordSize == size, area.offset % 8 == 0,
+            area.offset >= UInt64(MC_REGION_PAGE), area.capacity >= UInt64(stackCount)
+        else {
+            throw .damagedRegion(path: bytes.path, why: "the \(name) do not fit the stacks")
+        }
+        return true
+    }
+
+    private static func forEachRow(
         _ bytes: some RegionBytes, _ header: RegionHeader, _ stackCount: Int,
         _ body: (Int, mc_region_counters) -> Void
     ) throws(HeapImageError) {
         let area = header.counters
-        let size = area.recordSize
-        let step = 16384
-        var part = [mc_region_counters](
-            repeating: mc_region_counters(), count: min(step, stackCount))
         for shard in 0..<UInt64(header.shards) {
-            let start = area.offset.plus(shard.times(area.capacity).times(size))
-            var first = 0
-            while first < stackCount {
-                let wanted = min(step, stackCount - first)
-                var got = 0
-                try withBytes(of: &part) { (buffer) throws(HeapImageError) in
-                    let limited = UnsafeMutableRawBufferPointer(
-                        rebasing: buffer[..<(wanted * Int(size))])
-                    got =
-                        try bytes.read(
-                            at: start.plus(UInt64(first).times(size)), into: limited) / Int(size)
-                }
-                // A shard that nobody counted in may lie beyond the end: it holds zeros.
-                for index in 0..<got { body(first + index, part[index]) }
-                if got < wanted { break }
-                first += wanted
-            }
+            let start = area.offset.plus(shard.times(area.capacity).times(area.recordSize))
+            try forEach(bytes, from: start, stackCount, zero: mc_region_counters(), body)
         }
+    }
+
+    private static func forEach<Record: BitwiseCopyable>(
+        _ bytes: some RegionBytes, from start: UInt64, _ stackCount: Int, zero: Record,
+        _ body: (Int, Record) -> Void
+    ) throws(HeapImageError) {
+        let size = MemoryLayout<Record>.stride
+        var part = [Record](repeating: zero, count: min(16384, stackCount))
+        var first = 0
+        while first < stackCount {
+            let wanted = min(part.count, stackCount - first)
+            var got = 0
+            try withBytes(of: &part) { (buffer) throws(HeapImageError) in
+                let limited = UnsafeMutableRawBufferPointer(rebasing: buffer[..<(wanted * size)])
+                got =
+                    try bytes.read(at: start.plus(UInt64(first * size)), into: limited) / size
+            }
+            // A shard that nobody counted in may lie beyond the end: it holds zeros.
+            for index in 0..<got { body(first + index, part[index]) }
+            if got < wanted { break }
+            first += wanted
+        }
+    }
+}
+
+extension mc_region_counters {
+    /// Allocations and frees; of a sampled stack, what they are estimated to be.
+    fileprivate func activity(_ interval: UInt8) -> UInt64 {
+        interval == 0 ? allocs &+ frees : (allocs &+ frees) / UInt64(MC_SAMPLE_UNIT)
     }
 }

@@ -81,6 +81,9 @@ package struct ArenasReport: Equatable, Sendable {
             row.total = row.total.plus(span.size)
             bySize[span.slotSize] = row
         }
+        for (size, count) in walk.cachedSlots where bySize[size] != nil {
+            bySize[size]?.inUse = (bySize[size]?.inUse ?? 0).minus(count.times(size))
+        }
         return bySize.sorted { $0.key < $1.key }.map(\.value) + (large.total > 0 ? [large] : [])
     }
 

@@ -49,6 +49,12 @@ package struct ClassesReport: Equatable, Sendable {
             populatedLive = populatedLive.plus(live)
         }
 
+        fileprivate mutating func takeOff(_ slots: UInt64) {
+            liveSlots = liveSlots.minus(slots)
+            liveBytes = liveBytes.minus(slots.times(slotSize))
+            populatedLive = populatedLive.minus(slots.times(slotSize))
+        }
+
         func write(to json: inout JSONWriter) {
             json.object { json in
                 json.field("class", kind == .slots ? "slots" : label)
@@ -101,6 +107,10 @@ package struct ClassesReport: Equatable, Sendable {
                 }
                 bySize[span.slotSize] = row
             }
+        }
+        // Spans count slots in threads' caches as live.
+        for (size, count) in reading.walk.cachedSlots where bySize[size] != nil {
+            bySize[size]?.takeOff(count)
         }
         self.init(
             process: process,

@@ -19,14 +19,14 @@ package struct LeakReport: Equatable, Sendable {
         self.trace = trace
     }
 
-    package var hasLeaks: Bool { trace.total.live > 0 }
+    package var hasLeaks: Bool { trace.total.live > 0 || (trace.sampled?.counts.live ?? 0) > 0 }
 
     package func writeText(to output: inout Output, _ options: TraceReport.TextOptions) {
         output.write(line: "process \(trace.process.title)")
         trace.writeRows(to: &output, options)
         if !trace.rows.isEmpty { output.write("\n") }
-        if trace.rows.count < trace.rowCount {
-            output.write(line: "\(trace.rows.count) of \(trace.rowCount) stacks; --all shows all")
+        if trace.shownCount < trace.rowCount {
+            output.write(line: "\(trace.shownCount) of \(trace.rowCount) stacks; --all shows all")
         }
         let total = trace.total
         let stacks = Layout.count(UInt64(trace.rowCount), "stack", "stacks")
@@ -41,6 +41,12 @@ package struct LeakReport: Equatable, Sendable {
                 line: "made by the program and never freed: "
                     + "\(Layout.count(total.live, "allocation", "allocations")), "
                     + "\(total.liveBytes) bytes, \(stacks)")
+        }
+        if let sampled = trace.sampled {
+            output.write(
+                line: "of what was sampled, likewise: "
+                    + "~\(Layout.count(sampled.counts.live, "allocation", "allocations")), "
+                    + "~\(sampled.counts.liveBytes) bytes ± \(sampled.estimate.bytesError)")
         }
         for line in trace.missingLines where trace.missing != TraceReport.Missing() {
             output.write(line: line)

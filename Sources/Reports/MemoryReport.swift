@@ -109,8 +109,11 @@ extension MemoryReport {
         unsettled = walk.unsettled
         size = reading.size
         for (index, piece) in reading.space.pieces.enumerated() { add(index, piece, reading) }
-        // Of large slots the structures tell exactly, of overlapping ones the pieces do not.
         metadata.bytes = walk.metadataBytes
+        // Spans count slots in threads' caches as live; they were written to when they were freed.
+        let inCaches = min(walk.cachedBytes, used.populated)
+        used = Amount(used.bytes.minus(walk.cachedBytes), populated: used.populated - inCaches)
+        cached.add(walk.cachedBytes, inCaches)
         untraced = used.bytes.minus(traced.liveUsable)
         for amount in [used, cached, free] { reserved.add(amount.bytes, amount.populated) }
         pages = PageStats(reading.sums) { owner in

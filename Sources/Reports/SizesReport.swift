@@ -54,6 +54,11 @@ package struct SizesReport: Equatable, Sendable {
             row.liveBytes = row.liveBytes.plus(span.liveBytes)
             bySize[size] = row
         }
+        // Spans count slots in threads' caches as live.
+        for (size, count) in walk.cachedSlots where bySize[size] != nil {
+            bySize[size]?.live = (bySize[size]?.live ?? 0).minus(count)
+            bySize[size]?.liveBytes = (bySize[size]?.liveBytes ?? 0).minus(count.times(size))
+        }
         let wholes = Set(walk.spans.lazy.filter { $0.kind != .slots }.map(\.base))
         try walk.forEachTagged(memory) { slot in
             let size = wholes.contains(slot.address) ? 0 : slot.usable

@@ -51,6 +51,8 @@ package struct ThreadsReport: Equatable, Sendable {
     package var rows: [Row]
     package var pageSize: UInt64 = 4096
     package var nodesUnavailable: String?
+    /// Of what the rows use: slots that threads freed, and keep for their next requests of the size.
+    package var inCaches: UInt64 = 0
 
     package init(process: ReportedProcess, rows: [Row]) {
         self.process = process
@@ -92,6 +94,7 @@ package struct ThreadsReport: Equatable, Sendable {
         self.init(process: process, rows: rows)
         pageSize = reading.sums.pageSize
         nodesUnavailable = reading.sums.nodesUnavailable
+        inCaches = reading.walk.cachedBytes
     }
 
     // MARK: Text
@@ -112,6 +115,10 @@ package struct ThreadsReport: Equatable, Sendable {
             output.write(line: line)
         }
         output.write("\n")
+        if inCaches > 0 {
+            output.write(
+                line: "of the used \(inCaches) bytes are free, kept by threads that freed them")
+        }
         if let nodesUnavailable {
             return output.write(line: "numa: unavailable (\(nodesUnavailable))")
         }
@@ -137,6 +144,7 @@ package struct ThreadsReport: Equatable, Sendable {
             json.object { json in
                 process.write(to: &json)
                 json.field("numa_unavailable", nodesUnavailable)
+                json.field("in_caches", inCaches)
                 json.array("threads") { json in
                     for row in rows { json.object { row.write(to: &$0, pageSize: pageSize) } }
                 }

@@ -29,6 +29,8 @@ extension TraceReport {
             json.field("untagged_allocs", missing.untaggedAllocs)
             json.field("cut_stacks", missing.cutStacks)
             json.field("stopped_stacks", missing.stoppedStacks)
+            json.field("misplaced_frees", missing.misplacedFrees)
+            json.field("missed_maps", missing.missedMaps)
         }
     }
 
@@ -40,7 +42,16 @@ extension TraceReport {
             json.field("count", row.counts.live)
             json.field("allocs", row.counts.allocs)
             json.field("frees", row.counts.frees)
+            json.field("waste", row.counts.waste)
+            json.field("pinned", row.pinned)
+            json.field(
+                "mean_lifetime_ms", row.counts.meanLifetimeNanoseconds.map { $0 / 1_000_000 })
+            json.field("temporary", row.counts.temporary)
             json.field("sample", row.sample == 0 ? nil : hex(row.sample))
+            json.field("kind", row.isMapped ? "mmap" : "heap")
+            json.field("part_of", row.partOf.map { UInt64($0) })
+            json.field("deepened", row.isDeepened)
+            write(row.estimate, to: &json)
             json.field("cut", row.isCut)
             json.field("stopped", row.isStopped)
             json.field("overflow", row.isOverflow)
@@ -50,10 +61,21 @@ extension TraceReport {
         }
     }
 
+    /// How sure the numbers of what was sampled are; nothing where they are exact.
+    private func write(_ estimate: Estimate?, to json: inout JSONWriter) {
+        guard let estimate else { return json.field("estimate", String?.none) }
+        json.object("estimate") { json in
+            json.field("samples", estimate.taken.minus(estimate.freed))
+            json.field("samples_taken", estimate.taken)
+            json.field("stderr_bytes", estimate.bytesError)
+            json.field("stderr_count", estimate.countError)
+        }
+    }
+
     private func writeTotals(to json: inout JSONWriter) {
         json.object("totals") { json in
             json.field("stacks", rowCount)
-            json.field("shown", rows.count)
+            json.field("shown", shownCount)
             json.field("traced_bytes", total.liveBytes)
             json.field("traced_usable", total.liveUsable)
             json.field("traced_count", total.live)
@@ -63,11 +85,20 @@ extension TraceReport {
             json.field("used_count", used?.count)
             json.field("used_unknown", usedUnknown)
             json.field("moved", moved)
+            json.field("mapped_bytes", mapped.liveBytes)
+            json.field("mapped_count", mapped.live)
+            json.field("sampled_bytes", sampled?.counts.liveBytes)
+            json.field("sampled_usable", sampled?.counts.liveUsable)
+            json.field("sampled_count", sampled?.counts.live)
+            write(sampled?.estimate, to: &json)
+            json.field("filter", filter)
         }
         json.object("overhead") { json in
             json.field("region", overhead.region)
             json.field("tracing", overhead.tracing)
             json.field("heap", overhead.heap)
+            json.field("bytes_per_stack", overhead.bytesPerStack)
+            json.field("bytes_per_ten_objects", overhead.bytesPerTenObjects)
         }
     }
 

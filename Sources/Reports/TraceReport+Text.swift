@@ -4,16 +4,21 @@ import HeapImage
 extension TraceReport {
     /// What the table of `show trace` looks like.
     package struct TextOptions: Equatable, Sendable {
-        /// Show what was ever asked for and given back, and the call site as module+offset.
-        package var isCumulative = false
+        package var columns = TraceColumns.live
         /// Frames shown of each stack; nil: all.
         package var frameLimit: Int?
         package var isColoured = false
+        /// Each row begins with the number that `trace deepen` knows it by.
+        package var showsIDs = false
 
-        package init(isCumulative: Bool = false, frameLimit: Int? = nil, isColoured: Bool = false) {
-            self.isCumulative = isCumulative
+        package init(
+            columns: TraceColumns = .live, frameLimit: Int? = nil, isColoured: Bool = false,
+            showsIDs: Bool = false
+        ) {
+            self.columns = columns
             self.frameLimit = frameLimit
             self.isColoured = isColoured
+            self.showsIDs = showsIDs
         }
     }
 
@@ -31,18 +36,31 @@ extension TraceReport {
     // MARK: Rows
 
     func writeRows(to output: inout Output, _ options: TextOptions) {
+        let heap = rows.filter { !$0.isMapped }
+        let maps = rows.filter(\.isMapped)
+        write(heap, to: &output, options)
+        if !maps.isEmpty { output.write("\nmappings\n") }
+        write(maps, to: &output, options)
+    }
+
+    private func write(_ rows: [Row], to output: inout Output, _ options: TextOptions) {
         guard !rows.isEmpty else { return }
         output.write("\n")
-        let header =
-            options.isCumulative
-            ? ["Bytes", "Alloc", "Free", "Live", "Module+offset"]
-            : ["Bytes", "Usable", "Count", "Sample", "Traceback"]
-        let numbers = options.isCumulative ? 4 : 3
-        var widths = [Int](repeating: 9, count: numbers)
+        let columns = options.columns
+        let header = (options.showsIDs ? ["ID"] : []) + columns.header
+        func cells(_ row: Row) -> [TraceCell] {
+            (options.showsIDs ? [.number(UInt64(row.stack))] : []) + columns.cells(row)
+        }
+        var widths = header.map { max(Self.leastWidth, $0.utf8.count) }
+        if options.showsIDs { widths[0] = Self.idWidth }
+        if columns != .live && columns != .cumulative {
+            // Six columns fit the width of a terminal only if the narrow ones are.
+            for (index, name) in header.enumerated() where name == "Share" { widths[index] = 5 }
+        }
         var largestSample: UInt64 = 0
         for row in rows {
-            for (column, number) in numbersOf(row, options).enumerated() {
-                widths[column] = max(widths[column], Output.digits(number))
+            for (column, cell) in cells(row).enumerated() {
+                widths[column] = max(widths[column], cell.width)
             }
             largestSample = max(largestSample, row.sample)
         }
@@ -51,37 +69,45 @@ extension TraceReport {
         let plain: [UInt8] = options.isColoured ? Array("\u{1b}[0m".utf8) : []
 
         output.write(bold)
-        for column in 0..<numbers {
-            output.write(Layout.right(header[column], widths[column]) + "  ")
+        for (name, width) in zip(header, widths) {
+            output.write(Layout.right(name, width) + "  ")
         }
-        if !options.isCumulative { output.write(Layout.left(header[3], sampleWidth) + "  ") }
-        output.write(header[4])
+        output.write(
+            columns == .live
+                ? Layout.left(columns.lastHeader, sampleWidth) + "  Traceback" : columns.lastHeader)
         output.write(plain)
         output.write("\n")
 
         let stacks = StackText(places, frameLimit: options.frameLimit)
         for row in rows {
             output.write(bold)
-            for (column, number) in numbersOf(row, options).enumerated() {
-                output.write(number, width: widths[column])
-                output.write("  ")
+            var between = ""
+            for (cell, width) in zip(cells(row), widths) {
+                output.write(between)
+                cell.write(to: &output, width: width)
+                between = "  "
             }
-            output.write(options.isCumulative ? site(of: row) : row.sampleText)
+            let remark = row.remark
+            var last = self.last(of: row, columns)
+            if columns == .live, !remark.isEmpty { last = Layout.left(last, sampleWidth) }
+            for text in [last, remark] where !text.isEmpty {
+                output.write("  " + text)
+            }
             output.write(plain)
             output.write("\n")
             stacks.write(row, to: &output)
         }
     }
 
-    private func numbersOf(_ row: Row, _ options: TextOptions) -> [UInt64] {
-        let counts = row.counts
-        return options.isCumulative
-            ? [counts.liveBytes, counts.allocs, counts.frees, counts.live]
-            : [counts.liveBytes, counts.liveUsable, counts.live]
-    }
+    private static let leastWidth = 9
+    private static let idWidth = 5
 
-    private func site(of row: Row) -> String {
-        row.frames.first.map { places[Int($0)].moduleOffset } ?? "-"
+    private func last(of row: Row, _ columns: TraceColumns) -> String {
+        switch columns {
+        case .live: row.sampleText
+        case .cumulative: row.frames.first.map { places[Int($0)].moduleOffset } ?? "-"
+        case .lifetimes, .waste: ""
+        }
     }
 
     // MARK: Footer
@@ -93,14 +119,56 @@ extension TraceReport {
         }
         var lines: [String] = []
         let stacks = Layout.count(UInt64(rowCount), "stack", "stacks")
-        lines.append(rows.count < rowCount ? "\(rows.count) of \(stacks); --all shows all" : stacks)
         lines.append(
-            "traced live    \(total.liveBytes) bytes requested, \(total.liveUsable) usable, "
-                + Layout.count(total.live, "allocation", "allocations"))
+            shownCount < rowCount ? "\(shownCount) of \(stacks); --all shows all" : stacks)
+        if let filter {
+            lines.append("live, \(filter): \(sums(total))")
+            if let sampled { lines += sampledLines(sampled) }
+            return lines + missingLines
+        }
+        if sampled == nil || total != StackCounts() {
+            lines.append("traced live    \(sums(total))")
+        }
+        if let sampled { lines += sampledLines(sampled) }
         lines += usedLines
+        if mapped != StackCounts() {
+            lines.append(
+                "mapped live    \(mapped.liveBytes) bytes, "
+                    + Layout.count(mapped.live, "mapping", "mappings")
+                    + " (address space, beside the heap)")
+        }
         lines += missingLines
         lines.append(overheadLine)
+        lines += divisionLines
         return lines
+    }
+
+    /// Rows that are shown, without parts.
+    var shownCount: Int { rows.reduce(0) { $0 + ($1.partOf == nil ? 1 : 0) } }
+
+    private func sums(_ total: StackCounts) -> String {
+        "\(total.liveBytes) bytes requested, \(total.liveUsable) usable, "
+            + Layout.count(total.live, "allocation", "allocations")
+    }
+
+    private func sampledLines(_ sampled: Sampled) -> [String] {
+        let (counts, sure) = (sampled.counts, sampled.estimate)
+        let live = sure.taken.minus(sure.freed)
+        return [
+            "sampled live   ~\(counts.liveBytes) bytes requested, ~\(counts.liveUsable) usable, "
+                + "~\(Layout.count(counts.live, "allocation", "allocations"))",
+            "    ± \(sure.bytesError) bytes, ± \(sure.countError) allocations (standard error); "
+                + Layout.count(live, "sample", "samples"),
+        ]
+    }
+
+    private var divisionLines: [String] {
+        var parts: [String] = []
+        if let bytes = overhead.bytesPerStack { parts.append("\(bytes) bytes a stack") }
+        if let tenths = overhead.bytesPerTenObjects {
+            parts.append("\(tenths / 10).\(tenths % 10) bytes a live traced object")
+        }
+        return parts.isEmpty ? [] : ["trace memory: " + parts.joined(separator: ", ")]
     }
 
     private var usedLines: [String] {
@@ -110,6 +178,10 @@ extension TraceReport {
         }
         let traced = Used(bytes: total.liveUsable, count: total.live)
         var lines: [String] = []
+        if sampled != nil {
+            lines.append("used           \(used.bytes) bytes usable, \(used.count) allocations")
+            return lines
+        }
         if wasTraced {
             lines.append(
                 "untraced live  \(untraced.bytes) bytes usable, "
@@ -144,6 +216,16 @@ extension TraceReport {
                 Layout.count(missing.untaggedAllocs, "allocation", "allocations")
                     + " could not be tagged for want of memory: untraced")
         }
+        if missing.misplacedFrees > 0 {
+            lines.append(
+                Layout.count(missing.misplacedFrees, "free", "frees")
+                    + " found no room in its row: counted in the row without frames")
+        }
+        if missing.missedMaps > 0 {
+            lines.append(
+                Layout.count(missing.missedMaps, "mapping", "mappings")
+                    + " could not be kept account of: untraced")
+        }
         if missing.cutStacks > 0 {
             lines.append(
                 Layout.count(missing.cutStacks, "stack was", "stacks were")
@@ -159,15 +241,23 @@ extension TraceReport {
     }
 
     private var overheadLine: String {
-        var parts = [
-            "region \(Layout.size(overhead.region))",
-            "index and tags \(Layout.size(overhead.tracing))",
-        ]
-        if let heap = overhead.heap { parts.append("heap structures \(Layout.size(heap))") }
-        return "our own memory, in no row: " + parts.joined(separator: ", ")
+        let heap = overhead.heap.map { ", heap \(Layout.size($0))" } ?? ""
+        return "our own memory, in no row: region \(Layout.size(overhead.region)), "
+            + "index \(Layout.size(overhead.tracing))" + heap
     }
 }
 
 extension TraceReport.Row {
     fileprivate var sampleText: String { sample == 0 ? "-" : hex(sample) }
+
+    /// What there is to say of the row beside its numbers.
+    fileprivate var remark: String {
+        var parts: [String] = []
+        if let partOf { parts.append("part of \(partOf)") }
+        if isDeepened { parts.append("deepened") }
+        if let estimate {
+            parts.append("± \(estimate.bytesError) bytes, ± \(estimate.countError)")
+        }
+        return parts.joined(separator: "; ")
+    }
 }

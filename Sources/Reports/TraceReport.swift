@@ -17,6 +17,16 @@ package struct TraceReport: Equatable, Sendable {
         package var isCut: Bool
         package var isStopped: Bool
         package var isOverflow: Bool
+        /// Mappings, not objects of the heap.
+        package var isMapped = false
+        /// Its allocations are charged to its parts from now on.
+        package var isDeepened = false
+        /// Of a deeper backtrace: the row above that it is a part of, and is counted in.
+        package var partOf: UInt32?
+        /// Of a sampled row: how sure its numbers are.
+        package var estimate: Estimate?
+        /// Bytes of free slots that can't be given back because of its slots; nil: not counted.
+        package var pinned: UInt64?
 
         package init(
             stack: UInt32, counts: StackCounts, sample: UInt64 = 0, frames: [Int32],
@@ -32,7 +42,20 @@ package struct TraceReport: Equatable, Sendable {
         }
     }
 
-    package enum Order: String, CaseIterable, Sendable { case bytes, count }
+    package enum Order: String, CaseIterable, Sendable {
+        case bytes, count, allocs, temporary, waste
+
+        /// The larger comes first.
+        func keys(_ counts: StackCounts) -> (first: UInt64, second: UInt64) {
+            switch self {
+            case .bytes: (counts.liveBytes, counts.live)
+            case .count: (counts.live, counts.liveBytes)
+            case .allocs: (counts.allocs, counts.liveBytes)
+            case .temporary: (counts.temporary, counts.liveBytes)
+            case .waste: (counts.waste, counts.liveBytes)
+            }
+        }
+    }
 
     /// Everything in use in the heap.
     package struct Used: Equatable, Sendable {
@@ -51,6 +74,8 @@ package struct TraceReport: Equatable, Sendable {
         package var untaggedAllocs: UInt64 = 0
         package var cutStacks: UInt64 = 0
         package var stoppedStacks: UInt64 = 0
+        package var misplacedFrees: UInt64 = 0
+        package var missedMaps: UInt64 = 0
 
         package init() {}
 
@@ -59,6 +84,8 @@ package struct TraceReport: Equatable, Sendable {
             untaggedAllocs = header.untaggedAllocs
             cutStacks = header.cutStacks
             stoppedStacks = header.stoppedStacks
+            misplacedFrees = header.misplacedFrees
+            missedMaps = header.missedMaps
         }
     }
 
@@ -70,17 +97,38 @@ package struct TraceReport: Equatable, Sendable {
         package var tracing: UInt64 = 0
         /// The heap's own structures, tags among them; nil when they could not be read.
         package var heap: UInt64?
+        /// What the region and the index take, a stack; nil: there are too few to tell.
+        package var bytesPerStack: UInt64?
+        /// Bytes of tags for ten live traced objects; nil likewise.
+        package var bytesPerTenObjects: UInt64?
 
         package init() {}
+    }
+
+    /// What sampling estimates.
+    package struct Sampled: Equatable, Sendable {
+        package var counts: StackCounts
+        package var estimate: Estimate
+
+        package init(counts: StackCounts, estimate: Estimate) {
+            self.counts = counts
+            self.estimate = estimate
+        }
     }
 
     package var process: ReportedProcess
     package var rows: [Row]
     package var places: [Place]
-    /// Rows there are; `rows` may be the first of them.
+    /// Rows there are, without parts; `rows` may be the first of them.
     package var rowCount: Int
-    /// Over all rows, shown or not.
+    /// Over all rows of the heap's objects that were counted one by one, shown or not.
     package var total: StackCounts
+    /// Over all sampled rows.
+    package var sampled: Sampled?
+    /// Over all rows of mappings.
+    package var mapped = StackCounts()
+    /// Which of the live slots the rows are of; nil: all.
+    package var filter: String?
     /// nil when the heap could not be read; `usedUnknown` says why.
     package var used: Used?
     package var usedUnknown: String?
@@ -110,8 +158,11 @@ package struct TraceReport: Equatable, Sendable {
     }
 
     /// Live memory that no row accounts for.
+    ///
+    /// nil where a part of it is estimated.
     package var untraced: Used? {
-        used.map {
+        if sampled != nil { return nil }
+        return used.map {
             Used(bytes: $0.bytes.minus(total.liveUsable), count: $0.count.minus(total.live))
         }
     }
@@ -123,7 +174,7 @@ extension TraceReport {
     /// `name` is asked once a place.
     package init(
         _ snapshot: Snapshot, order: Order = .bytes, limit: Int? = nil, includingZero: Bool = false,
-        name: @escaping (UInt64, UInt32) -> [Location]
+        pinned: [UInt64]? = nil, name: @escaping (UInt64, UInt32) -> [Location]
     ) {
         let table = snapshot.stacks
         let header = snapshot.header
@@ -134,6 +185,7 @@ extension TraceReport {
             overhead.region = (try? snapshot.entry.file.extent().allocated) ?? 0
         }
         overhead.tracing = header.ownBytes
+        overhead.divide(snapshot)
         var used: Used?
         var usedUnknown: String?
         switch snapshot.heap {
@@ -145,11 +197,44 @@ extension TraceReport {
         }
         self.init(
             process: ReportedProcess(snapshot.entry),
-            rows: builder.rows(samples: snapshot.samples), places: builder.places,
+            rows: builder.rows(samples: snapshot.samples, pinned: pinned), places: builder.places,
             rowCount: builder.rowCount, total: table.total, used: used, usedUnknown: usedUnknown,
             moved: snapshot.moved, missing: Missing(header), overhead: overhead,
             wasTraced: header.tracedSinceNanoseconds != 0 || header.holdsTrace
                 || snapshot.entry.isTraced)
+        sampled = table.sampled.map { Sampled(counts: $0.counts, estimate: $0.estimate) }
+        mapped = table.mapped
+    }
+
+    /// Of the slots that a filter found.
+    package init(
+        _ entry: RegionEntry, _ table: StackTable, samples: [UInt64], filter: String,
+        order: Order, limit: Int?, missing: Missing, name: @escaping (UInt64, UInt32) -> [Location]
+    ) {
+        var builder = RowBuilder(table: table, order: order, name: name)
+        builder.choose(limit: limit) { $0.live > 0 }
+        self.init(
+            process: ReportedProcess(entry), rows: builder.rows(samples: samples),
+            places: builder.places, rowCount: builder.rowCount, total: table.total, missing: missing
+        )
+        sampled = table.sampled.map { Sampled(counts: $0.counts, estimate: $0.estimate) }
+        self.filter = filter
+    }
+}
+
+extension TraceReport.Overhead {
+    /// Fewer say more about the size of a page.
+    private static let enough: UInt64 = 100
+
+    fileprivate mutating func divide(_ snapshot: Snapshot) {
+        let stacks = snapshot.header.stackCount
+        if stacks >= Self.enough { bytesPerStack = region.plus(tracing) / stacks }
+        let live = snapshot.stacks.total.live
+        if live >= Self.enough, snapshot.stacks.sampled == nil,
+            case .success(let walk) = snapshot.heap
+        {
+            bytesPerTenObjects = walk.tagBytes.times(10) / live
+        }
     }
 }
 
@@ -160,13 +245,10 @@ extension LeakReport {
         order: TraceReport.Order, limit: Int?, missing: TraceReport.Missing,
         name: @escaping (UInt64, UInt32) -> [Location]
     ) {
-        var builder = RowBuilder(table: table, order: order, name: name)
-        builder.choose(limit: limit) { $0.live > 0 }
         self.init(
             window: window,
             trace: TraceReport(
-                process: ReportedProcess(entry), rows: builder.rows(samples: samples),
-                places: builder.places, rowCount: builder.rowCount, total: table.total,
-                missing: missing))
+                entry, table, samples: samples, filter: "", order: order, limit: limit,
+                missing: missing, name: name))
     }
 }

@@ -71,7 +71,7 @@ struct LeakCheck: ParsableCommand {
         let oldDepth = entry.header.depth
         if !wasTraced {
             let asked = entry
-            entry = try Steering.on(asked, depth: depth.depth)
+            entry = try Steering.on(asked, TraceSettings(depth: depth.depth))
             if entry.isShared {
                 try? Steering.off(asked)
                 throw SteeringError.noRegionYet(ReportedProcess(asked))
@@ -95,7 +95,7 @@ struct LeakCheck: ParsableCommand {
         let names = Names(entry, try file.modules(after))
         return LeakReport(
             entry, table, samples: samples, window: .time(nanoseconds: window.nanoseconds),
-            order: view.sort, limit: view.rowLimit,
+            order: view.sort ?? .bytes, limit: view.rowLimit,
             missing: TraceReport.Missing(since: before, after), name: names.callAsFunction)
     }
 
@@ -105,7 +105,8 @@ struct LeakCheck: ParsableCommand {
         let folder = try PrivateFolder()
         defer { folder.remove() }
         var program = Program(
-            command, library: try Library.find(), trace: true, keep: true, depth: depth.depth)
+            command, library: try Library.find(), trace: true, keep: true,
+            settings: TraceSettings(depth: depth.depth))
         program.variables["MEMCTL_DIR"] = folder.path
         let status: Int32
         do {
@@ -123,7 +124,7 @@ struct LeakCheck: ParsableCommand {
             let table = try StackTable(entry.file, entry.header)
             let names = Names(entry, try entry.file.modules(entry.header))
             return LeakReport(
-                entry, table, samples: [], window: .wholeRun, order: view.sort,
+                entry, table, samples: [], window: .wholeRun, order: view.sort ?? .bytes,
                 limit: view.rowLimit, missing: TraceReport.Missing(entry.header),
                 name: names.callAsFunction)
         }

@@ -12,6 +12,61 @@ enum TraceFormat: String, ExpressibleByArgument, CaseIterable {
 }
 
 extension TraceReport.Order: ExpressibleByArgument {}
+extension TraceColumns: ExpressibleByArgument {}
+
+/// A size: digits, and K, M, G or T behind them.
+struct Size: ExpressibleByArgument, Equatable, CustomStringConvertible {
+    var bytes: UInt64
+
+    init(bytes: UInt64) {
+        self.bytes = bytes
+    }
+
+    init?(argument: String) {
+        let digits = argument.prefix { $0.isASCII && $0.isNumber }
+        let units = ["": 0, "K": 10, "M": 20, "G": 30, "T": 40] as [String: UInt64]
+        guard let number = UInt64(digits),
+            let shift = units[argument.dropFirst(digits.count).uppercased()],
+            number <= UInt64.max >> shift
+        else { return nil }
+        bytes = number << shift
+    }
+
+    var description: String {
+        let units = ["K", "M", "G", "T"]
+        var (rest, unit) = (bytes, "")
+        for next in units where rest >= 1024 && rest % 1024 == 0 {
+            rest /= 1024
+            unit = next
+        }
+        return "\(rest)\(unit)"
+    }
+}
+
+/// How an allocation comes to be traced, checked once for all commands that take it.
+struct TracingOptions: ParsableArguments {
+    @OptionGroup var depthOption: DepthOption
+    @Option(
+        defaultAsFlag: Size(bytes: SampleInterval.usual.bytes), parsing: .next,
+        help: ArgumentHelp(
+            "Trace a sample: on the average one allocation per so many bytes.", valueName: "size"))
+    var sample: Size?
+    @Flag(name: .customLong("mmap"), help: "Trace mmap, munmap and mremap as well.")
+    var maps = false
+
+    var interval: SampleInterval? { sample.flatMap { SampleInterval(near: $0.bytes) } }
+    /// For a program that is to be run.
+    var asksForTrace: Bool { sample != nil || maps }
+    var settings: TraceSettings {
+        TraceSettings(depth: depthOption.depth, interval: interval, maps: maps)
+    }
+
+    func validate() throws {
+        if sample != nil, interval == nil {
+            throw ValidationError("--sample must be from \(SampleInterval.range)")
+        }
+    }
+}
 
 struct OutputOptions: ParsableArguments {
     @Option(help: "How to write it.") var format = OutputFormat.text

@@ -9,13 +9,18 @@ struct Program: Equatable {
     var variables: [String: String]
 
     /// `arguments` as the command line had them: a leading "--" is not the program's.
-    init(_ arguments: [String], library: String, trace: Bool, keep: Bool, depth: Int?) {
+    init(
+        _ arguments: [String], library: String, trace: Bool, keep: Bool,
+        settings: TraceSettings = TraceSettings()
+    ) {
         self.arguments = arguments.first == "--" ? Array(arguments.dropFirst()) : arguments
         let others = getenv("LD_PRELOAD").map { String(cString: $0) } ?? ""
         variables = ["LD_PRELOAD": others.isEmpty ? library : library + ":" + others]
-        if trace { variables["MEMCTL_TRACE"] = "on" }
+        let mode = settings.interval.map { "sampled:\($0.bytes)" } ?? "on"
+        if trace { variables["MEMCTL_TRACE"] = mode }
+        if settings.maps { variables["MEMCTL_TRACE_MMAP"] = "1" }
         if keep { variables["MEMCTL_KEEP"] = "1" }
-        if let depth { variables["MEMCTL_DEPTH"] = "\(depth)" }
+        if let depth = settings.depth { variables["MEMCTL_DEPTH"] = "\(depth)" }
     }
 
     /// Becomes the program: its pid, its signals and its exit status are its own.

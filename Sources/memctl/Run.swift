@@ -12,7 +12,7 @@ struct Run: ParsableCommand {
 
     @Flag(help: "Trace from the first allocation on.") var trace = false
     @Flag(help: "Keep the trace when the program exits, to be shown afterwards.") var keep = false
-    @OptionGroup var depth: DepthOption
+    @OptionGroup var tracing: TracingOptions
     @Argument(parsing: .captureForPassthrough, help: "The program and its arguments.")
     var command: [String] = []
 
@@ -31,7 +31,8 @@ struct Run: ParsableCommand {
 
     func run() throws {
         let program = Program(
-            command, library: try Library.find(), trace: trace, keep: keep, depth: depth.depth)
+            command, library: try Library.find(), trace: trace || tracing.asksForTrace, keep: keep,
+            settings: tracing.settings)
         let error = program.replaceThisProcess()
         Terminal.note("\(error)")
         throw ExitCode(error.exitStatus)

@@ -12,17 +12,45 @@ struct ShowTrace: ParsableCommand {
     @OptionGroup var view: TraceViewOptions
     @Flag(help: "Show all that was asked for and given back, too, with module+offset.")
     var cumulative = false
+    @Option(help: "Numbers to show.") var columns: TraceColumns?
+    @Flag(help: "Show the ids of rows, for trace deepen.") var ids = false
+    @Option(help: ArgumentHelp("Only what has lived that long: 60s, 5m.", valueName: "time"))
+    var olderThan: WatchTime?
+    @Option(help: ArgumentHelp("Only what has not lived that long.", valueName: "time"))
+    var youngerThan: WatchTime?
+    @Option(help: ArgumentHelp("Only what a thread has, by the kernel's id.", valueName: "tid"))
+    var thread: UInt32?
+
+    func validate() throws {
+        if cumulative, let columns, columns != .cumulative {
+            throw ValidationError("--cumulative has columns of its own")
+        }
+        if isFiltered, cumulative || [.cumulative, .lifetimes, .waste].contains(columns) {
+            throw ValidationError(
+                "--older-than, --younger-than and --thread tell of live allocations one by one:"
+                    + " they go with --columns live")
+        }
+    }
+
+    private var isFiltered: Bool { olderThan != nil || youngerThan != nil || thread != nil }
+    private var shown: TraceColumns { columns ?? (cumulative ? .cumulative : .live) }
+
+    /// What the columns are about comes first.
+    private var order: TraceReport.Order {
+        switch (view.sort, shown) {
+        case (let order?, _): order
+        case (nil, .lifetimes): .temporary
+        case (nil, .waste): .waste
+        case (nil, .live), (nil, .cumulative): .bytes
+        }
+    }
 
     func run() throws {
         let entry = try target.entry()
-        let snapshot = try Snapshot(entry)
-        let names = Names(entry, snapshot.modules)
-        let report = TraceReport(
-            snapshot, order: view.sort, limit: view.rowLimit, includingZero: cumulative,
-            name: names.callAsFunction)
+        let (report, names) = try isFiltered ? filtered(entry) : whole(entry)
         Terminal.print { text in
             switch view.format {
-            case .text: report.writeText(to: &text, view.text(isCumulative: cumulative))
+            case .text: report.writeText(to: &text, view.text(columns: shown, showsIDs: ids))
             case .json: report.writeJSON(to: &text)
             case .vppJSON: report.writeVPPJSON(to: &text)
             }
@@ -34,6 +62,35 @@ struct ShowTrace: ParsableCommand {
         }
         names.noteProblems()
     }
+
+    private func whole(_ entry: RegionEntry) throws -> (TraceReport, Names) {
+        let snapshot = try Snapshot(entry)
+        let names = Names(entry, snapshot.modules)
+        // All tags are looked at for that, so it is done on request.
+        let pinned = shown == .waste ? snapshot.pinned() : nil
+        // Rows of which nothing lives may be the first by what was ever made.
+        let includesZero =
+            shown == .cumulative || shown == .lifetimes || order == .allocs || order == .temporary
+        let report = TraceReport(
+            snapshot, order: order, limit: view.rowLimit, includingZero: includesZero,
+            pinned: pinned, name: names.callAsFunction)
+        return (report, names)
+    }
+
+    private func filtered(_ entry: RegionEntry) throws -> (TraceReport, Names) {
+        guard let pid = entry.livePid else { throw TargetError.noMemory(ReportedProcess(entry)) }
+        let filter = SlotFilter(
+            olderThan: olderThan?.nanoseconds, youngerThan: youngerThan?.nanoseconds,
+            thread: thread, birthsFrom: entry.header.birthsFromNanoseconds,
+            now: bootTimeNanoseconds())
+        let (table, samples) = try filter.table(entry, LiveProcess(pid: pid))
+        let header = try entry.file.header()
+        let names = Names(entry, try entry.file.modules(header))
+        let report = TraceReport(
+            entry, table, samples: samples, filter: filter.description, order: order,
+            limit: view.rowLimit, missing: TraceReport.Missing(header), name: names.callAsFunction)
+        return (report, names)
+    }
 }
 
 /// How a table of backtraces is to be shown.
@@ -41,14 +98,18 @@ struct TraceViewOptions: ParsableArguments {
     @Option(help: "How to write it.") var format = TraceFormat.text
     @Option(help: "Rows to show.") var limit = 50
     @Flag(help: "Show all rows.") var all = false
-    @Option(help: "What to order by.") var sort = TraceReport.Order.bytes
+    @Option(help: "What to order by (default: bytes, or what the columns are about).")
+    var sort: TraceReport.Order?
     @Option(help: "Frames to show of each backtrace (default: all there are).") var frames: Int?
 
     var rowLimit: Int? { all ? nil : limit }
 
-    func text(isCumulative: Bool = false) -> TraceReport.TextOptions {
+    func text(
+        columns: TraceColumns = .live, showsIDs: Bool = false
+    ) -> TraceReport.TextOptions {
         TraceReport.TextOptions(
-            isCumulative: isCumulative, frameLimit: frames, isColoured: Terminal.isColoured)
+            columns: columns, frameLimit: frames, isColoured: Terminal.isColoured,
+            showsIDs: showsIDs)
     }
 
     func validate() throws {

@@ -15,16 +15,18 @@ enum Steering {
     }
 
     /// The region the process is traced in: the one given, or a child's own if it made one in time.
-    static func on(_ entry: RegionEntry, depth: Int?) throws -> RegionEntry {
+    static func on(
+        _ entry: RegionEntry, _ settings: TraceSettings = TraceSettings()
+    ) throws -> RegionEntry {
         guard entry.isShared else {
-            try armAll(entry, depth: depth)
+            try armAll(entry, settings)
             return entry
         }
         try armAlone(entry)
         guard let own = try ownRegion(of: entry, within: 1_000_000_000) else { return entry }
         // It may have made its region just before it was armed.
         try disarm(entry, alone: true)
-        if depth != nil || !own.isTraced { try armAll(own, depth: depth) }
+        if settings != TraceSettings() || !own.isTraced { try armAll(own, settings) }
         return own
     }
 
@@ -56,13 +58,14 @@ enum Steering {
 
     // MARK: Words
 
-    private static func armAll(_ entry: RegionEntry, depth: Int?) throws {
+    private static func armAll(_ entry: RegionEntry, _ settings: TraceSettings) throws {
         let file = try entry.file.forWriting()
-        // The depth is there before the first allocation that may ask for it.
-        if let depth { try file.setDepth(UInt32(depth)) }
+        // Depth and interval are there before the first allocation that may ask for them.
+        if let depth = settings.depth { try file.setDepth(UInt32(depth)) }
+        try file.setSample(settings.interval?.exponent ?? 0)
         try file.setOnlyPid(0)
         try file.setCommands(try file.header().commands &+ 1)
-        try file.setArmed(true)
+        try file.setArmed(true, maps: settings.maps)
     }
 
     private static func armAlone(_ entry: RegionEntry) throws {

@@ -75,6 +75,7 @@ enum TargetError: Error, Equatable, CustomStringConvertible {
     case noMatch(name: String, [ReportedProcess])
     case several(name: String?, [ReportedProcess])
     case notAlive(ReportedProcess)
+    case noMemory(ReportedProcess)
 
     var description: String {
         switch self {
@@ -91,6 +92,9 @@ enum TargetError: Error, Equatable, CustomStringConvertible {
         case .notAlive(let process):
             "process \(process.title) has ended, there is nothing to steer"
                 + " — its trace can still be shown"
+        case .noMemory(let process):
+            "process \(process.title) has ended, and the age and thread of what it had with it"
+                + " — `memctl show trace` without these options shows the rest"
         }
     }
 

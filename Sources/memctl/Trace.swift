@@ -10,7 +10,9 @@ struct Trace: ParsableCommand {
             One word in a file that the process shares with memctl is changed: the process is not \
             stopped, and may be stopped or hung itself.
             """,
-        subcommands: [TraceOn.self, TraceOff.self, TraceReset.self])
+        subcommands: [
+            TraceOn.self, TraceOff.self, TraceReset.self, TraceDeepen.self, TraceUndeepen.self,
+        ])
 }
 
 struct TraceOn: ParsableCommand {
@@ -18,14 +20,17 @@ struct TraceOn: ParsableCommand {
         commandName: "on", abstract: "Account every allocation to its backtrace from now on.")
 
     @OptionGroup var target: TargetOptions
-    @OptionGroup var depth: DepthOption
+    @OptionGroup var tracing: TracingOptions
 
     func run() throws {
-        let entry = try Steering.on(try Steering.living(target), depth: depth.depth)
+        let settings = tracing.settings
+        let entry = try Steering.on(try Steering.living(target), settings)
+        let how =
+            settings.interval.map { ", one allocation per \(Size(bytes: $0.bytes)) bytes" } ?? ""
         let later = entry.isShared ? ", from its next allocation on" : ""
-        Terminal.print("trace on: process \(ReportedProcess(entry).title)\(later)")
-        if entry.isShared, depth.depth != nil {
-            Terminal.note("it has no region to keep --depth in before: give that once more then")
+        Terminal.print("trace on\(how): process \(ReportedProcess(entry).title)\(later)")
+        if entry.isShared, settings != TraceSettings() {
+            Terminal.note("it has no region to keep options in before: give them once more then")
         }
     }
 }

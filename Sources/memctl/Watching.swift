@@ -7,6 +7,7 @@ import Reports
 /// How long to watch, in the unit tags keep: quarters of a second.
 struct WatchTime: ExpressibleByArgument, Equatable {
     var quarters: UInt64
+    var nanoseconds: UInt64 { quarters * TaggedSlot.birthNanoseconds }
 
     /// A number of seconds, or one with ms, s, m or h.
     ///

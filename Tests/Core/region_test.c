@@ -14,13 +14,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "counters.h"
 #include "index.h"
-#include "os.h"
-#include "region.h"
 #include "stacks.h"
-#include "test.h"
-#include "trace.h"
+#include "traced.h"
 
 enum { THREADS = 4 };
 
@@ -83,94 +79,6 @@ static void index_threads(void)
     }
     /* Two threads may both have added a key; that is rare. */
     REQUIRE(next_id - 1 >= KEYS && next_id - 1 < KEYS + KEYS / 10);
-}
-
-/* -- a region in a folder of its own ------------------------------------------------------- */
-
-static char folder[200];
-
-static const char *file_name(pid_t pid)
-{
-    static char name[256];
-    snprintf(name, sizeof(name), "%s/%d", folder, (int)pid);
-    return name;
-}
-
-static int exists(pid_t pid)
-{
-    return !access(file_name(pid), F_OK);
-}
-
-/* $TEST_FOLDER is the runner's, which removes it with all that failed cases left. */
-static void make_folder(void)
-{
-    const char *parent = getenv("TEST_FOLDER");
-    snprintf(folder, sizeof(folder), "%s/core.XXXXXX", parent ? parent : "/tmp");
-    REQUIRE(mkdtemp(folder));
-}
-
-static struct mc_region_options options = {
-    .folder = folder, .max_size = 64 << 20, .depth = 64, .armed = MC_ARMED_TRACE};
-
-static void make_region(uint64_t max_size)
-{
-    const char *failed = "";
-    make_folder();
-    options.max_size = max_size;
-    int error = mc_region_create(&options, &failed);
-    if (error) fprintf(stderr, "%s: %s\n", failed, strerror(error));
-    REQUIRE_EQUAL(error, 0);
-    mc_os_fork_watch();
-    REQUIRE_EQUAL(mc_own_region.pid, getpid());
-    REQUIRE(exists(getpid()));
-}
-
-static void trace(uint64_t max_size)
-{
-    make_region(max_size);
-    REQUIRE(mc_trace_ready());
-}
-
-static void add(struct mc_region_counters *sum, const struct mc_region_counters *row)
-{
-    sum->allocs += row->allocs;
-    sum->frees += row->frees;
-    sum->bytes_in += row->bytes_in;
-    sum->bytes_out += row->bytes_out;
-    sum->usable_in += row->usable_in;
-    sum->usable_out += row->usable_out;
-    sum->lifetimes += row->lifetimes;
-    sum->temporary += row->temporary;
-}
-
-/* Rows [from, end), as memctl reads them: from the file, since touching a page of the mapping that
- * is not there yet would make it, or be a SIGBUS. */
-static struct mc_region_counters sum_of_rows(uint64_t from, uint64_t end)
-{
-    static struct mc_region_counters rows[1 << 17];
-    const struct mc_region_area *area = &mc_own_region.areas[MC_AREA_COUNTERS];
-    struct mc_region_counters sum = {0};
-    int file = open(file_name(getpid()), O_RDONLY);
-    REQUIRE(file >= 0 && end - from <= sizeof(rows) / sizeof(*rows));
-    for (uint64_t shard = 0; shard < MC_REGION_SHARDS; shard++) {
-        uint64_t place = area->offset + (shard * area->capacity + from) * sizeof(*rows);
-        ssize_t size = (ssize_t)((end - from) * sizeof(*rows));
-        REQUIRE(pread(file, rows, (size_t)size, (off_t)place) == size);
-        for (uint64_t i = 0; i < end - from; i++)
-            add(&sum, &rows[i]);
-    }
-    close(file);
-    return sum;
-}
-
-static struct mc_region_counters sum_of(uint32_t stack)
-{
-    return sum_of_rows(stack, stack + 1);
-}
-
-static struct mc_region_counters sum_of_all(void)
-{
-    return sum_of_rows(MC_STACK_OVERFLOW, mc_own_region.areas[MC_AREA_STACKS].count);
 }
 
 /* Backtrace `number`: outer frames shared with its neighbours, as in programs. */
@@ -381,8 +289,8 @@ static void tags(void)
 {
     trace(64 << 20);
     uint64_t before = sum_of_all().allocs;
-    uint64_t small = mc_trace_count_in(1, 112, 100, 0),
-             large = mc_trace_count_in(9, 1 << 20, 999999, 1);
+    uint64_t small = mc_trace_count_in(1, 0, 112, 100, 0),
+             large = mc_trace_count_in(9, 0, 1 << 20, 999999, 1);
     REQUIRE(small && large && mc_tag_slack(small) == 12 && mc_tag_slack(large) == 0);
     REQUIRE_EQUAL(sum_of_all().allocs, before + 2);
     REQUIRE_EQUAL(sum_of_all().bytes_in, 100 + 999999);

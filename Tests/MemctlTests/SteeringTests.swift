@@ -58,7 +58,7 @@ private final class ControlPage {
     @Test func anOwnerIsArmedWithItsChildren() throws {
         let page = ControlPage(pid: getpid())
         try page.file().setOnlyPid(nobody)
-        let entry = try Steering.on(page.entry(), depth: 9)
+        let entry = try Steering.on(page.entry(), TraceSettings(depth: 9))
         #expect(!entry.isShared)
         var header = try page.header()
         #expect(header.isArmed)
@@ -73,7 +73,7 @@ private final class ControlPage {
     @Test func aChildIsArmedAlone() throws {
         let page = ControlPage(pid: nobody)
         let start = bootTimeNanoseconds()
-        let entry = try Steering.on(page.entry(), depth: nil)
+        let entry = try Steering.on(page.entry())
         #expect(entry.owner == nobody)
         #expect(bootTimeNanoseconds() - start >= 1_000_000_000)
         var header = try page.header()
@@ -91,7 +91,7 @@ private final class ControlPage {
     @Test func whatIsArmedForAllStaysSo() throws {
         let page = ControlPage(pid: nobody)
         try page.file().setArmed(true)
-        let entry = try Steering.on(page.entry(), depth: nil)
+        let entry = try Steering.on(page.entry())
         #expect(try page.header().onlyPid == 0)
         #expect(entry.isTraced)
         let process = ReportedProcess(entry)
@@ -105,7 +105,7 @@ private final class ControlPage {
         let page = ControlPage(pid: nobody)
         try page.file().setOnlyPid(nobody - 1)
         try page.file().setArmed(true)
-        _ = try Steering.on(page.entry(), depth: nil)
+        _ = try Steering.on(page.entry())
         #expect(try page.header().onlyPid == getpid())
     }
 

@@ -112,8 +112,11 @@ import Testing
     private static let topology = NodeTopology(nodes: [0, 1], nodeOfProcessor: [0: 0, 1: 1])
 
     private static func report(_ pages: RecordedPages, _ topology: NodeTopology) -> ThreadsReport {
-        var threads = ProcessThreads(of: 0x7fff_fff0)
-        threads.add(.init(tid: 501, innerTid: 1001, processor: 0, name: "main"))
+        let threads = ProcessThreads([
+            .init(
+                tid: 501, innerTid: 1001, processor: 0, name: "main", stackPointer: 0,
+                programCounter: 0)
+        ])
         return ThreadsReport(
             Sample.process, MemorySample.reading(pages), threads, topology)
     }
@@ -158,7 +161,7 @@ import Testing
         let topology = NodeTopology(nodes: Array(0..<Int(nodes)), nodeOfProcessor: [:])
         return NumaReport(
             Sample.process, MemorySample.reading(MemorySample.pages(nodes: nodes)), by: order,
-            topology, threads: ProcessThreads(of: 0x7fff_fff0),
+            topology, threads: ProcessThreads(),
             policies: NodePolicies(Array(policies.utf8)))
     }
 

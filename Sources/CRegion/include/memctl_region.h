@@ -63,7 +63,7 @@ struct mc_region_area {
     uint64_t offset;      /* in the file; 0 until the area exists */
     uint64_t record_size; /* bytes */
     uint64_t capacity;    /* records that fit (for counters: in one shard) */
-    uint64_t count;       /* records that are whole; of counters and samples: as many as stacks */
+    uint64_t count; /* records that are whole; of counters as many as stacks, of samples none */
 };
 
 /* An object the process had loaded; [start, end) is never empty. */

@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "caller.h"
 #include "memctl_region.h"
 
 /* The control page. Private memory until mc_region_create() lays the file over it, so the armed
@@ -35,8 +36,9 @@ struct mc_region_options {
     uint64_t max_size;  /* bytes of the file, which is sparse */
     uint64_t heap_root;
     uint32_t depth;
-    uint8_t armed; /* what `armed` becomes */
-    uint8_t keep;  /* mc_region_remove() leaves the file */
+    uint32_t sample; /* mc_region.sample */
+    uint8_t armed;   /* what `armed` becomes */
+    uint8_t keep;    /* mc_region_remove() leaves the file */
 };
 
 /* Makes the file and maps its first page. Returns 0, or an errno value: then `armed` is 0 for good
@@ -50,14 +52,52 @@ void mc_region_remove(void);
  * for each allocation that is to be traced. */
 int mc_trace_ready(void);
 
-/* Accounts an object to the stack that the caller was called from, our own frames left out, and
- * returns its tag. `thread` tells threads apart (its counters' shard). `large`: the object keeps its
+/* What a thread knows of sampling; see sampling.h. */
+extern __thread struct mc_sampling {
+    uint64_t left;     /* bytes to ask for before the next object is sampled */
+    uint64_t random;   /* state; 0: not seeded */
+    uint32_t interval; /* that `left` was drawn for, and how its next object is accounted */
+} mc_sampling;
+
+/* 1 if an allocation is passed over, which is all there is to do then. 0: ask
+ * mc_sampling_takes(), if it is traced at all. */
+static inline int mc_sampling_passes(size_t size)
+{
+    struct mc_sampling *own = &mc_sampling;
+    uint64_t counted = size + !size;
+    if (own->interval != __atomic_load_n(&mc_own_region.sample, __ATOMIC_RELAXED) ||
+        counted > own->left)
+        return 0;
+    own->left -= counted;
+    return 1;
+}
+
+/* 1 if an allocation is to be accounted, by mc_trace_count_in(). */
+int mc_sampling_takes(size_t size);
+
+/* Accounts an object to the stack of the caller, our own frames left out, and returns its tag. The
+ * caller is above the frames of this thread that lead here. `thread` tells threads apart (its counters' shard). `large`: the object keeps its
  * requested size itself. Needs 2 KiB of stack at the usual depth. */
-uint64_t mc_trace_count_in(unsigned thread, size_t usable, size_t requested, int large);
+uint64_t mc_trace_count_in(unsigned thread, const struct mc_caller *caller, size_t usable,
+                           size_t requested, int large);
 /* As `requested` of an object that does not: then it follows from the tag. */
 #define MC_REQUESTED_IN_TAG UINT64_MAX
 
 void mc_trace_count_out(unsigned thread, uint64_t tag, size_t usable, size_t requested);
+
+/* Mappings; see mappings.h. The lock lies around the system call that maps or unmaps and what is
+ * noted of it. mc_mappings_lock() gives 0 to a signal handler that interrupted its own thread there,
+ * which has to mc_mappings_leave() what it unmapped. */
+extern uint64_t mc_mappings_count;
+int mc_mappings_lock(void);
+void mc_mappings_unlock(unsigned thread);
+void mc_mappings_remove(unsigned thread, uint64_t start, uint64_t size);
+void mc_mappings_leave(uint64_t start, uint64_t size);
+
+/* The tag for a mapping that the caller is about to make, without the lock; then, with it. */
+uint64_t mc_trace_map_tag(void);
+void mc_mappings_insert(unsigned thread, uint64_t start, uint64_t size, uint64_t tag);
+void mc_mappings_after_fork(unsigned thread, int has_rows);
 
 /* An allocation went untraced while tracing was on: counted, so that the report can say so.
  * mc_trace_ready() counts its own refusals. */
@@ -84,6 +124,13 @@ int mc_trace_has_rows(void);
  * module went, addresses seen from then on belong to another epoch. */
 void mc_trace_unload_begin(void);
 void mc_trace_unload_end(void);
+
+/* Whether the unwinder may make system calls: rt_sigprocmask(2), to ask if memory can be read, and
+ * sched_yield(2). Where not, walks end at the first frame that is on no stack known. */
+void mc_trace_may_call(int may);
+
+/* Whether memory can be read. Asks the kernel, a word a page; no means that it is not certain. */
+int mc_trace_can_read(const void *start, size_t size);
 
 /* Memory of the tracing outside the region that the heap reports: see mc_region.own_bytes. */
 void mc_trace_own_bytes(int64_t change);

@@ -15,16 +15,20 @@
  *     churn THREADS | calm     threads that allocate and free until calm; then all is freed
  *     cross THREADS COUNT      COUNT objects a thread, each freed by the next thread
  *     open PATH | call SET COUNT SIZE | close       a library with `void *plugin(size_t)`
+ *     pairs SET COUNT SIZE     each object is freed before the next is made
  *     holds SET ADDRESS        is that object one of the set, and live?
  *     handle SET COUNT SIZE    allocates in a signal handler
  *     system COMMAND           by system(3), without blanks
  *     secret                   becomes a process that others may not look into
+ *     seccomp KIND             is killed for other calls than the least, or than the usual
  *     mallinfo                 what mallinfo2(3) says is in use, in all
  *     sparse | chroot DIR | setuid UID | exec PATH | spin | exit STATUS | abort */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
@@ -35,10 +39,12 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SITE __attribute__((noinline))
+#include "commands.h"
+
 enum { SETS = 8, OBJECTS = 1 << 22 };
 
 static struct set {
@@ -46,30 +52,6 @@ static struct set {
     size_t count;
     size_t first; /* those before it are freed */
 } sets[SETS];
-
-static int input = 0, output = 1;
-
-static void say(const char *text)
-{
-    char line[256];
-    int size = snprintf(line, sizeof(line), "%s\n", text);
-    if (write(output, line, (size_t)size) != size) _exit(3);
-}
-
-static void say_number(const char *text, long number)
-{
-    char line[256];
-    snprintf(line, sizeof(line), "%s %ld", text, number);
-    say(line);
-}
-
-static void *map(size_t size)
-{
-    void *memory =
-        mmap(0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED) _exit(3);
-    return memory;
-}
 
 /* --- the sites ------------------------------------------------------------------------------- */
 
@@ -321,6 +303,12 @@ static void release(struct set *set, size_t count, unsigned step)
     if (set->first >= set->count) set->first = set->count = 0;
 }
 
+static void allocate_pairs(unsigned number, size_t count, size_t size)
+{
+    for (size_t i = 0; i < count; i++)
+        free(sites[number](size));
+}
+
 static void begin_child(const char *in, const char *out)
 {
     pid_t child = fork();
@@ -357,10 +345,33 @@ static void obey_set(char *words[4])
     } else if (!strcmp(words[0], "usable")) {
         say_number("usable", (long)malloc_usable_size(set->objects[set->first]));
         return;
+    } else if (!strcmp(words[0], "pairs")) {
+        allocate_pairs(number, count, size);
     } else {
         allocate(words[0], set, number, count, size);
     }
     say("done");
+}
+
+static int restrict_calls(const char *kind)
+{
+    static const int allowed[] = {
+        SYS_read, SYS_write, SYS_exit, SYS_exit_group, SYS_mmap, SYS_munmap, SYS_futex,
+        /* The usual ones begin here. */
+        SYS_mprotect, SYS_madvise, SYS_mremap, SYS_rt_sigprocmask, SYS_openat, SYS_close,
+        SYS_unlinkat, SYS_getpid, SYS_prlimit64, SYS_clock_gettime, SYS_sched_yield};
+    struct sock_filter code[64];
+    unsigned count = 0, number = strcmp(kind, "least") ? sizeof(allowed) / sizeof(*allowed) : 7;
+    code[count++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0);
+    for (unsigned i = 0; i < number; i++) {
+        code[count++] =
+            (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)allowed[i], 0, 1);
+        code[count++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    }
+    code[count++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
+    struct sock_fprog filter = {(unsigned short)count, code};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) return errno;
+    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) ? errno : 0;
 }
 
 static int become(unsigned user)
@@ -383,6 +394,8 @@ static int obey_process(char *words[4])
         say_number("result", system(words[1]));
     else if (!strcmp(what, "secret"))
         say_number("result", prctl(PR_SET_DUMPABLE, 0) ? errno : 0);
+    else if (!strcmp(what, "seccomp"))
+        say_number("result", restrict_calls(words[1]));
     else if (!strcmp(what, "sparse"))
         say_number("result", close_range(2, ~0u, 0) ? errno : 0);
     else if (!strcmp(what, "exec"))
@@ -430,21 +443,5 @@ static void obey(char *words[4])
 
 int main(void)
 {
-    static char line[4096];
-    static size_t used;
-    say_number("ready", getpid());
-    for (;;) {
-        ssize_t got = read(input, line + used, 1);
-        if (got <= 0) return 0;
-        if (line[used] != '\n') {
-            used += used < sizeof(line) - 1;
-            continue;
-        }
-        line[used] = 0;
-        used = 0;
-        char *words[5] = {0}, *rest = line;
-        for (unsigned i = 0; i < 4 && rest; i++)
-            words[i] = strsep(&rest, " ");
-        obey(words);
-    }
+    return obey_all(obey);
 }

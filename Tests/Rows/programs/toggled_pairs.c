@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Pairs of malloc and free before tracing was ever on, while it is, and after it was turned off: as
- * memctl does it, by a store in the region's file, whose folder is the argument. */
+/* Pairs of malloc and free before tracing was ever on, while it is, while it samples, and after it
+ * was turned off: as memctl does it, by stores in the region's file, whose folder is the argument. */
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -27,17 +28,26 @@ PHASE void pairs_traced(void)
     pairs(PAIRS);
 }
 
+PHASE void pairs_sampled(void)
+{
+    pairs(PAIRS);
+}
+
 PHASE void pairs_after(void)
 {
     pairs(PAIRS);
 }
 
-static void arm(const char *folder, char value)
+enum { ARMED = 0, SAMPLE = 32, USUAL = 19 }; /* offsets in the region, and an interval */
+
+/* `sample` is the interval's power of two; 0: every allocation. */
+static void arm(const char *folder, char value, uint32_t sample)
 {
     char path[4096];
     snprintf(path, sizeof(path), "%s/%d", folder, (int)getpid());
     int file = open(path, O_RDWR | O_CLOEXEC);
-    if (file < 0 || pwrite(file, &value, 1, 0) != 1) {
+    if (file < 0 || pwrite(file, &sample, sizeof(sample), SAMPLE) != sizeof(sample) ||
+        pwrite(file, &value, 1, ARMED) != 1) {
         perror(path);
         exit(1);
     }
@@ -49,10 +59,14 @@ int main(int count, char **arguments)
     if (count != 2) return 64;
     pairs(SETTLE);
     pairs_before();
-    arm(arguments[1], 1);
+    arm(arguments[1], 1, 0);
     pairs_traced();
-    arm(arguments[1], 0);
+    arm(arguments[1], 0, 0);
     pairs(SETTLE); /* spans that held traced objects are told apart from others for a while */
+    arm(arguments[1], 1, USUAL);
+    pairs_sampled();
+    arm(arguments[1], 0, 0);
+    pairs(SETTLE);
     pairs_after();
     return 0;
 }

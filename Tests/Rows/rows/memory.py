@@ -393,7 +393,7 @@ def threads(t):
     program.ask("calm")
     program.stop()
     report = show(t, program, "threads")
-    total = sum(each["used"] for each in report["threads"])
+    total = sum(each["used"] for each in report["threads"]) - report["in_caches"]
     t.equal(total, show(t, program, "memory")["used"], "used by all threads")
     first = report["threads"][0]
     t.equal((first["tid"], first["name"], first["state"]), (program.pid, "puppet", "live"), "first")

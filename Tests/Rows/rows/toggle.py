@@ -40,7 +40,7 @@ def off_costs_nothing(t):
     library = t.folder / "libmemctl.so"  # valgrind does not read every producer's DWARF
     subprocess.run(["objcopy", "--strip-debug", t.lib, library], check=True)
     counts = {}
-    for phase in ("pairs_before", "pairs_traced", "pairs_after"):
+    for phase in ("pairs_before", "pairs_traced", "pairs_sampled", "pairs_after"):
         environment = {"LD_PRELOAD": str(library), "MEMCTL_DIR": str(t.regions),
                        "PATH": os.environ["PATH"]}
         done = subprocess.run(
@@ -51,10 +51,13 @@ def off_costs_nothing(t):
         if done.returncode or not found:
             raise Failed(f"callgrind: {done.stdout[-200:]} {done.stderr[-300:]}")
         counts[phase] = int(found[1])
-    before, traced, after = counts.values()
-    t.remark(f"instructions of 20,000 pairs: {before} before, {traced} traced, {after} after off")
+    before, traced, sampled, after = counts.values()
+    t.remark(f"instructions of 20,000 pairs: {before} before, {traced} traced, {sampled} sampled, "
+             f"{after} after off")
     t.check(before > 200_000, f"only {before} instructions before: nothing was measured")
     t.check(traced > 1.3 * before, f"{traced} instructions traced: tracing was not on")
+    t.check(before < sampled < before + 20 * 20_000,
+            f"{sampled} instructions sampled: {(sampled - before) / 20_000:.1f} a pair more")
     t.check(after <= 1.02 * before, f"{after} instructions after trace off, {before} before")
 
 
@@ -269,6 +272,25 @@ def on_within_50_ms(t):
              f"took {best[1]:.1f} ms, {least * 1e3:.0f} ms of processor")
     t.check(best[0] > 0, "traced before it was asked for")
     t.check(least < 0.25, f"{least * 1e3:.0f} ms of processor, not below 250")
+
+
+@row("V1_on_in_every_thread", alone=True)
+def on_in_every_thread(t):
+    """One command reaches every running thread: each counts in a shard of its own."""
+    best = None
+    for _ in range(3):
+        program = t.puppet()
+        program.ask("churn 6")  # threads 2 to 7, with the shards of these numbers
+        typed = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        t.on(program)
+        region = t.region(program)
+        t.until(lambda: all(region.shard_allocs(number) for number in range(2, 8)),
+                "every thread counts an allocation")
+        passed = (time.clock_gettime_ns(time.CLOCK_BOOTTIME) - typed) / 1e6
+        best = min(best or passed, passed)
+        t.equal(region.shard_allocs(1), 0, "allocations of the thread that rests")
+        program.kill()
+    t.remark(f"an allocation in each of six threads {best:.1f} ms after the command was started")
 
 
 @row("V2_100000_stacks", alone=True)

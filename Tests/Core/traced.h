@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/* A traced process: a region in a folder of its own, and its counters as memctl reads them. */
+#ifndef TRACED_H
+#define TRACED_H
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include "counters.h"
+#include "os.h"
+#include "region.h"
+#include "test.h"
+#include "trace.h"
+
+static char folder[200];
+
+static inline const char *file_name(pid_t pid)
+{
+    static char name[256];
+    snprintf(name, sizeof(name), "%s/%d", folder, (int)pid);
+    return name;
+}
+
+static inline int exists(pid_t pid)
+{
+    return !access(file_name(pid), F_OK);
+}
+
+/* $TEST_FOLDER is the runner's, which removes it with all that failed cases left. */
+static inline void make_folder(void)
+{
+    const char *parent = getenv("TEST_FOLDER");
+    snprintf(folder, sizeof(folder), "%s/core.XXXXXX", parent ? parent : "/tmp");
+    REQUIRE(mkdtemp(folder));
+}
+
+static struct mc_region_options options = {
+    .folder = folder, .max_size = 64 << 20, .depth = 64, .armed = MC_ARMED_TRACE};
+
+static inline void make_region(uint64_t max_size)
+{
+    const char *failed = "";
+    make_folder();
+    options.max_size = max_size;
+    int error = mc_region_create(&options, &failed);
+    if (error) fprintf(stderr, "%s: %s\n", failed, strerror(error));
+    REQUIRE_EQUAL(error, 0);
+    mc_os_fork_watch();
+    REQUIRE_EQUAL(mc_own_region.pid, getpid());
+    REQUIRE(exists(getpid()));
+}
+
+static inline void trace(uint64_t max_size)
+{
+    make_region(max_size);
+    REQUIRE(mc_trace_ready());
+}
+
+static inline void add(struct mc_region_counters *sum, const struct mc_region_counters *row)
+{
+    sum->allocs += row->allocs;
+    sum->frees += row->frees;
+    sum->bytes_in += row->bytes_in;
+    sum->bytes_out += row->bytes_out;
+    sum->usable_in += row->usable_in;
+    sum->usable_out += row->usable_out;
+    sum->lifetimes += row->lifetimes;
+    sum->temporary += row->temporary;
+}
+
+/* Rows [from, end), as memctl reads them: from the file, since touching a page of the mapping that
+ * is not there yet would make it, or be a SIGBUS. */
+static inline struct mc_region_counters sum_of_rows(uint64_t from, uint64_t end)
+{
+    static struct mc_region_counters rows[1 << 17];
+    const struct mc_region_area *area = &mc_own_region.areas[MC_AREA_COUNTERS];
+    struct mc_region_counters sum = {0};
+    int file = open(file_name(getpid()), O_RDONLY);
+    REQUIRE(file >= 0 && end - from <= sizeof(rows) / sizeof(*rows));
+    for (uint64_t shard = 0; shard < MC_REGION_SHARDS; shard++) {
+        uint64_t place = area->offset + (shard * area->capacity + from) * sizeof(*rows);
+        ssize_t size = (ssize_t)((end - from) * sizeof(*rows));
+        REQUIRE(pread(file, rows, (size_t)size, (off_t)place) == size);
+        for (uint64_t i = 0; i < end - from; i++)
+            add(&sum, &rows[i]);
+    }
+    close(file);
+    return sum;
+}
+
+static inline struct mc_region_counters sum_of(uint32_t stack)
+{
+    return sum_of_rows(stack, stack + 1);
+}
+
+static inline struct mc_region_counters sum_of_all(void)
+{
+    return sum_of_rows(MC_STACK_OVERFLOW, mc_own_region.areas[MC_AREA_STACKS].count);
+}
+
+#endif
