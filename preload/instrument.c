@@ -60,9 +60,6 @@ static void *out_of_memory(void)
     return 0;
 }
 
-MC_CALLER_ENTRY_3(mc_instrumented_alloc, mc_instrumented_alloc_for);
-MC_CALLER_ENTRY_2(mc_instrumented_realloc, mc_instrumented_realloc_for);
-
 /* What malloc.c does when nothing is armed. */
 static inline void *plain_alloc(size_t size, size_t align, int zero)
 {
@@ -72,10 +69,13 @@ static inline void *plain_alloc(size_t size, size_t align, int zero)
     return object && zero ? memset(object, 0, size) : object;
 }
 
+MC_CALLER_ENTRY_3(mc_instrumented_alloc, mc_instrumented_alloc_for);
+MC_CALLER_ENTRY_2(mc_instrumented_realloc, mc_instrumented_realloc_for);
+
 __attribute__((used)) void *mc_instrumented_alloc_for(size_t size, size_t align, int zero,
                                                       struct mc_caller caller)
 {
-    int traced = !mc_sampling_passes(size) && tracing(size);
+    int traced = tracing(size);
     void *object =
         unlikely(traced) ? mc_alloc_owned(size, align, zero) : plain_alloc(size, align, zero);
     if (unlikely(!object)) return out_of_memory();

@@ -66,7 +66,8 @@ static uintptr_t find_bp(struct walk *w)
     while (i > w->bp_of) {
         uintptr_t saved = mc_rule_bp(w->fresh[--i].rule);
         if (saved) {
-            w->bp = word_at(above - saved);
+            /* Below its frame, which only an interrupted epilogue has: nothing that could be used. */
+            w->bp = above - saved < w->fresh[i].sp ? 0 : word_at(above - saved);
             break;
         }
         above = w->fresh[i].sp;
@@ -82,6 +83,16 @@ static inline uintptr_t needed_bp(const struct mc_trail *trail, uint32_t user)
     return frame[1].sp - (uintptr_t)mc_rule_cfa(frame->rule);
 }
 
+/* That the bp which `frame` saved is what a frame further out needs. One outside the frame is no
+ * saved bp: then the check is one that fails. */
+static struct mc_trail_check check_of(const struct mc_trail *trail,
+                                      const struct mc_trail_frame *frame, uintptr_t saved)
+{
+    uintptr_t place = frame[1].sp - saved;
+    if (place < frame->sp) return (struct mc_trail_check){frame[1].sp - 8, 0};
+    return (struct mc_trail_check){place, needed_bp(trail, frame[1].user)};
+}
+
 /* Makes frames from `first` on settled. */
 static void settle(struct mc_trail *trail, uint32_t first)
 {
@@ -95,8 +106,7 @@ static void settle(struct mc_trail *trail, uint32_t first)
         frame->user = saved ? MC_TRAIL_NO_USER : outer->user;
         if (mc_rule_kind(frame->rule) == MC_RULE_BP) frame->user = (uint16_t)i;
         if (saved && outer->user != MC_TRAIL_NO_USER)
-            trail->checks[frame->checks++] =
-                (struct mc_trail_check){outer->sp - saved, needed_bp(trail, outer->user)};
+            trail->checks[frame->checks++] = check_of(trail, frame, saved);
     }
     trail->settled = first;
 }
