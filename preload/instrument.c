@@ -39,7 +39,7 @@ static int tracing(size_t size)
 }
 
 /* Accounts the object to the stack that asked for it. */
-static void trace(void *object, size_t requested)
+static void trace(void *object, size_t requested, const struct mc_caller *caller)
 {
     if (!mc_tag_settable(object)) {
         mc_trace_untraced();
@@ -49,7 +49,7 @@ static void trace(void *object, size_t requested)
     unsigned thread = mc_thread_number();
     size_t usable = mc_usable_size(object, "malloc()");
     int large = mc_span_of(object)->state != MC_SPAN_CLASS;
-    uint64_t tag = mc_trace_count_in(thread, usable, requested, large);
+    uint64_t tag = mc_trace_count_in(thread, caller, usable, requested, large);
     if (!mc_tag_set(object, requested, tag)) mc_trace_count_undo(thread, tag, usable, requested);
     mc_accounting = 0;
 }
@@ -59,6 +59,9 @@ static void *out_of_memory(void)
     errno = ENOMEM;
     return 0;
 }
+
+MC_CALLER_ENTRY_3(mc_instrumented_alloc, mc_instrumented_alloc_for);
+MC_CALLER_ENTRY_2(mc_instrumented_realloc, mc_instrumented_realloc_for);
 
 /* What malloc.c does when nothing is armed. */
 static void *plain_alloc(size_t size, size_t align, int zero)
@@ -75,19 +78,22 @@ static __attribute__((noinline)) void *alloc_checked(size_t size, size_t align, 
     return likely(object != 0) ? object : out_of_memory();
 }
 
-static __attribute__((noinline)) void *alloc_traced(size_t size, size_t align, int zero)
+static __attribute__((noinline)) void *alloc_traced(size_t size, size_t align, int zero,
+                                                    struct mc_caller caller)
 {
-    int traced = tracing(size);
-    void *object = alloc_checked(size, align, zero);
-    if (traced && object) trace(object, size);
+    if (!tracing(size)) return alloc_checked(size, align, zero);
+    void *object = mc_alloc_owned(size, align, zero);
+    if (unlikely(!object)) return out_of_memory();
+    trace(object, size, &caller);
     return object;
 }
 
 /* Of a sampled process nearly every allocation is passed over: its way is straight, and its calls are
  * jumps, so that nothing has to be saved. */
-void *mc_instrumented_alloc(size_t size, size_t align, int zero)
+__attribute__((used)) void *mc_instrumented_alloc_for(size_t size, size_t align, int zero,
+                                                      struct mc_caller caller)
 {
-    if (!mc_sampling_passes(size)) return alloc_traced(size, align, zero);
+    if (!mc_sampling_passes(size)) return alloc_traced(size, align, zero, caller);
     if (likely(align <= MC_QUANTUM && !zero)) {
         void *object = mc_alloc_direct(size);
         if (likely(object != 0)) return object;
@@ -113,7 +119,8 @@ static void *resize(void *object, size_t size, int traced)
     return same;
 }
 
-void *mc_instrumented_realloc(void *object, size_t size)
+__attribute__((used)) void *mc_instrumented_realloc_for(void *object, size_t size,
+                                                        struct mc_caller caller)
 {
     int traced = !mc_sampling_passes(size) && tracing(size);
     if (object && !size) {
@@ -122,15 +129,15 @@ void *mc_instrumented_realloc(void *object, size_t size)
     }
     void *fresh = object ? resize(object, size, traced) : 0;
     if (!fresh) {
-        fresh = mc_alloc(size);
+        size_t had = object ? mc_usable_size(object, "realloc()") : 0;
+        fresh = had && size > had ? mc_alloc_growing(size) : mc_alloc_owned(size, MC_QUANTUM, 0);
         if (unlikely(!fresh)) return out_of_memory();
         if (object) {
-            size_t had = mc_usable_size(object, "realloc()");
             memcpy(fresh, object, had < size ? had : size);
-            mc_free_moved(object);
+            mc_free(object);
         }
     }
-    if (traced) trace(fresh, size);
+    if (traced) trace(fresh, size, &caller);
     return fresh;
 }
 

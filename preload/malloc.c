@@ -11,11 +11,19 @@
 
 #include "instrument.h"
 
-static inline void *allocate(size_t size)
+/* Where mc_alloc() ends when there is no slot at hand: out of line, so that the short path of malloc
+ * needs no stack. */
+static __attribute__((noinline)) void *allocate_medium(size_t size)
 {
-    void *object = mc_alloc(size);
+    void *object = mc_alloc_medium(size);
     if (unlikely(!object)) errno = ENOMEM;
     return object;
+}
+
+static inline void *allocate(size_t size)
+{
+    void *object = mc_alloc_direct(size);
+    return likely(object != 0) ? object : allocate_medium(size);
 }
 
 EXPORT void *malloc(size_t size)
@@ -26,7 +34,7 @@ EXPORT void *malloc(size_t size)
 
 EXPORT void free(void *object)
 {
-    mc_free(object);
+    mc_free_here(object);
 }
 
 EXPORT void *calloc(size_t count, size_t size)
@@ -49,10 +57,13 @@ EXPORT void *calloc(size_t count, size_t size)
 static void *move(void *object, size_t size)
 {
     size_t had = mc_usable_size(object, "realloc()");
-    void *fresh = allocate(size);
-    if (unlikely(!fresh)) return 0;
+    void *fresh = size > had ? mc_alloc_growing(size) : mc_alloc(size);
+    if (unlikely(!fresh)) {
+        errno = ENOMEM;
+        return 0;
+    }
     memcpy(fresh, object, had < size ? had : size);
-    mc_free_moved(object);
+    mc_free(object);
     return fresh;
 }
 

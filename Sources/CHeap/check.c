@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* Walks everything and asserts every invariant: for tests, after each batch of operations. */
 #include "arena.h"
+#include "meta.h"
 #include "refill.h"
 #include "span.h"
 #include "thread.h"
 
 void mc_heap_check(void)
 {
+    mc_meta_check();
     mc_arena_check();
     mc_spans_check();
     for (struct mc_thread *thread = mc_thread_first(); thread; thread = mc_thread_next(thread))

@@ -2,6 +2,7 @@
 /* See meta.h. */
 #include "meta.h"
 
+#include "check.h"
 #include "os.h"
 #include "root.h"
 
@@ -20,28 +21,108 @@ static void *bump(struct chunk *chunk, size_t size)
     return offset + size <= chunk->size ? (char *)chunk + offset : 0;
 }
 
+static struct mc_meta_list *newest_list(void)
+{
+    return (struct mc_meta_list *)mc_load_acquire(&mc_root()->meta_lists);
+}
+
+/* One more list, empty. It may come out of the very chunk that is to be listed. */
+static int add_list(void)
+{
+    struct mc_meta_list *list = mc_meta_alloc(sizeof(*list));
+    if (!list) return 0;
+    uint64_t newest = mc_load(&mc_root()->meta_lists);
+    do {
+        list->next = newest;
+    } while (!mc_swap_if(&mc_root()->meta_lists, &newest, (uint64_t)list));
+    return 1;
+}
+
+/* Metadata that finds no memory to be listed in is counted all the same. */
+static void note(void *start, size_t size)
+{
+    do {
+        struct mc_meta_list *list = newest_list();
+        uint64_t place = mc_add(&list->count, 1);
+        if (place >= MC_META_LIST_MAX) continue;
+        mc_store(&list->ranges[place].size, size);
+        mc_store_release(&list->ranges[place].start, (uint64_t)start); /* for the reader outside */
+        return;
+    } while (add_list());
+}
+
+static void *map(size_t size)
+{
+    void *fresh;
+    if (mc_os_map(size, &fresh)) return 0;
+    mc_add(&mc_root()->metadata_bytes, size);
+    return fresh;
+}
+
+static void unmap(void *start, size_t size)
+{
+    if (!mc_os_release(start, size)) mc_sub(&mc_root()->metadata_bytes, size);
+}
+
+void *mc_meta_map(size_t size)
+{
+    void *fresh = map(size);
+    if (fresh) note(fresh, size);
+    return fresh;
+}
+
+static void forget(const void *start)
+{
+    for (struct mc_meta_list *list = newest_list(); list;
+         list = (struct mc_meta_list *)list->next) {
+        for (unsigned i = 0; i < MC_META_LIST_MAX; i++) {
+            if (mc_load_acquire(&list->ranges[i].start) == (uint64_t)start &&
+                mc_load(&list->ranges[i].size)) {
+                mc_store(&list->ranges[i].size, 0);
+                return;
+            }
+        }
+    }
+}
+
+/* Forgotten first: once it is unmapped another thread may get the same addresses. */
+void mc_meta_unmap(void *start, size_t size)
+{
+    forget(start);
+    unmap(start, size);
+}
+
 void *mc_meta_alloc(size_t size)
 {
     size = mc_round_up(size, MC_CACHE_LINE);
+    if (size > MC_META_CHUNK / 4) return mc_meta_map(mc_round_up(size, MC_PAGE));
     for (;;) {
         struct chunk *chunk = mc_load_acquire(&current);
-        if (size > MC_META_CHUNK / 4) chunk = 0;
         void *item = bump(chunk, size);
         if (item) return item;
-        uint64_t total = size > MC_META_CHUNK / 4 ? mc_round_up(size, MC_PAGE) : MC_META_CHUNK;
-        void *fresh;
-        if (mc_os_map(total, &fresh)) return 0;
-        mc_add(&mc_root()->metadata_bytes, total);
-        if (size > MC_META_CHUNK / 4) return fresh;
-        struct chunk *made = fresh;
-        made->used = MC_CACHE_LINE;
-        made->size = total;
-        /* Release pairs with the acquire above: `size` is there before the chunk is. */
-        if (!mc_swap_if(&current, &chunk, made)) {
-            mc_os_release(fresh, total);
-            mc_sub(&mc_root()->metadata_bytes, total);
-        }
+        struct chunk *fresh = map(MC_META_CHUNK);
+        if (!fresh) return 0;
+        fresh->used = MC_CACHE_LINE;
+        fresh->size = MC_META_CHUNK;
+        /* Release pairs with the acquire above: `size` is there before the chunk is. Listed only
+         * then: a list may have to be made in it. */
+        if (mc_swap_if(&current, &chunk, fresh))
+            note(fresh, MC_META_CHUNK);
+        else
+            unmap(fresh, MC_META_CHUNK);
     }
+}
+
+/* Not always equal: a fork may have come between the count and the list. */
+void mc_meta_check(void)
+{
+    uint64_t listed = 0;
+    for (const struct mc_meta_list *list = newest_list(); list;
+         list = (const struct mc_meta_list *)list->next) {
+        for (unsigned i = 0; i < MC_META_LIST_MAX; i++)
+            listed += list->ranges[i].start ? list->ranges[i].size : 0;
+    }
+    mc_assert(listed <= mc_root()->metadata_bytes);
 }
 
 enum { ADDRESS_BITS = 48 };

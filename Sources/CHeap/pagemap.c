@@ -4,7 +4,7 @@
 
 #include <errno.h>
 
-#include "os.h"
+#include "meta.h"
 #include "root.h"
 
 uint64_t *mc_page_map[MC_ROOT_COUNT];
@@ -18,15 +18,11 @@ static uint64_t *spare; /* [shared] a leaf put by, or NULL */
 
 int mc_page_map_prepare(void)
 {
-    void *fresh;
     if (mc_load(&spare)) return 0;
-    int error = mc_os_map(LEAF_BYTES, &fresh);
-    if (error) return error;
+    void *fresh = mc_meta_map(LEAF_BYTES);
+    if (!fresh) return ENOMEM;
     uint64_t *none = 0;
-    if (mc_swap_if(&spare, &none, fresh))
-        mc_add(&mc_root()->metadata_bytes, LEAF_BYTES);
-    else
-        mc_os_release(fresh, LEAF_BYTES);
+    if (!mc_swap_if(&spare, &none, fresh)) mc_meta_unmap(fresh, LEAF_BYTES);
     return 0;
 }
 
@@ -37,10 +33,7 @@ static int make_leaf(uint64_t index)
     int error = mc_page_map_prepare();
     uint64_t *leaf = mc_take(&spare);
     if (!leaf) return error ? error : make_leaf(index); /* another thread took ours */
-    if (!mc_swap_if(&mc_page_map[index], &none, leaf)) {
-        mc_os_release(leaf, LEAF_BYTES);
-        mc_sub(&mc_root()->metadata_bytes, LEAF_BYTES);
-    }
+    if (!mc_swap_if(&mc_page_map[index], &none, leaf)) mc_meta_unmap(leaf, LEAF_BYTES);
     return 0;
 }
 

@@ -8,6 +8,8 @@
 uint64_t mc_arenas[MC_ARENAS_MAX];
 struct mc_heap_pool mc_span_pools[MC_SPAN_POOLS_MAX];
 
+static struct mc_meta_list first_list;
+
 static const char version_text[] = "memctl 0.1.0";
 
 __attribute__((visibility("default"))) struct mc_heap_root memctl_heap_root = {
@@ -19,6 +21,7 @@ __attribute__((visibility("default"))) struct mc_heap_root memctl_heap_root = {
     .arenas = (uint64_t)mc_arenas,
     .pools = (uint64_t)mc_span_pools,
     .version_text = (uint64_t)version_text,
+    .meta_lists = (uint64_t)&first_list,
     .page_map = (uint64_t)mc_page_map,
     .none_span = (uint64_t)&mc_span_none,
 };

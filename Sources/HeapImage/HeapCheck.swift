@@ -2,7 +2,7 @@
 import CRegion
 import Glibc
 
-/// Every structure of a heap, walked: do they say what the heap makes of them?
+/// Every structure of a heap, walked, and what of it is not as the heap makes it.
 ///
 /// The process may run on meanwhile, so a look at it finds things that were only on their way.
 /// What counts is what every one of several looks finds; a span that changes whenever it is looked
@@ -45,15 +45,18 @@ package struct HeapCheck: Sendable {
     /// A wrong finding in each of them takes a chance of a half or so, each time.
     private static let looks = 16
 
+    /// `isChild`: of a forked child that shares its parent's region still.
+    ///
     /// `stackCount` is how many stacks the trace knew when asked after the heap was read; nil: it
     /// can't be told.
     ///
     /// `pause` is called between two looks.
     package init(
-        _ memory: some MemorySource, root: UInt64, stackCount: () -> UInt64?,
-        pause: () -> Void
+        _ memory: some MemorySource, root: UInt64, isChild: Bool = false,
+        stackCount: () -> UInt64? = { nil }, pause: () -> Void = {}
     ) throws(HeapImageError) {
-        var look = HeapLook(try HeapStructures(memory, root: root), isAlone: nil)
+        var look = HeapLook(
+            try HeapStructures(memory, root: root, isChild: isChild), isAlone: nil)
         try look.run(memory, stackCount)
         counts = look.counts
         unsettled = look.unsettled
@@ -62,7 +65,8 @@ package struct HeapCheck: Sendable {
         for _ in 1..<Self.looks where !remaining.isEmpty {
             pause()
             look = HeapLook(
-                try HeapStructures(memory, root: root), isAlone: Set(remaining.map(\.place)))
+                try HeapStructures(memory, root: root, isChild: isChild),
+                isAlone: Set(remaining.map(\.place)))
             try look.run(memory, stackCount)
             let again = Set(look.findings)
             remaining = remaining.filter { again.contains($0) }
@@ -130,7 +134,9 @@ struct HeapLook {
     private mutating func checkArenas() {
         var end: UInt64 = 0
         for arena in heap.arenas {
-            if arena.base < end { note(.arena, .arena(arena.base), 2, "another one reaches into it") }
+            if arena.base < end {
+                note(.arena, .arena(arena.base), 2, "another one reaches into it")
+            }
             end = max(end, arena.base + arena.size)
             for word in 0..<arena.used.count {
                 // A run of 64 slices, which is one word, is committed at once.
@@ -145,7 +151,8 @@ struct HeapLook {
             }
         }
         if heap.root.thread_count < UInt64(heap.threads.count) {
-            note(.threads, .root, 2, "\(heap.threads.count) threads, \(heap.root.thread_count) made")
+            note(
+                .threads, .root, 2, "\(heap.threads.count) threads, \(heap.root.thread_count) made")
         }
     }
 }

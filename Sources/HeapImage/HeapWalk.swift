@@ -19,6 +19,14 @@ package struct HeapWalk: Sendable {
         package var slotCount: UInt32
         /// Slots in use by the program; freed ones that wait on `remote` are not.
         package var live: UInt32
+        /// Slots that other threads freed and the owner has not yet taken back.
+        package var remote: UInt32
+        /// Slots that were ever carved: those beyond were never touched.
+        package var fresh: UInt32
+        /// What the second word of a free slot is.
+        package var mark: UInt64
+        /// Of each 64th of the span: its slots are free, its pages were given back.
+        package var purged: UInt64
         package var classIndex: UInt8
         package var isKept: Bool
         /// Address of its tags, or 0.
@@ -31,6 +39,7 @@ package struct HeapWalk: Sendable {
     package struct Arena: Equatable, Sendable {
         package var base: UInt64
         package var size: UInt64
+        package var range: Range<UInt64> { base..<base + size }
         /// Slices handed out to spans.
         package var usedBytes: UInt64
         /// Free slices that may have memory behind them still.
@@ -40,52 +49,70 @@ package struct HeapWalk: Sendable {
     package private(set) var spans: [Span] = []
     package private(set) var arenas: [Arena] = []
     package private(set) var unsettled = 0
-    /// Of large spans that are free, and kept by a thread for its next request.
-    package private(set) var waitingBytes: UInt64 = 0
-    package let threadCount: UInt64
-    package let liveThreads: Int
+    /// By slot size: free slots that threads cache and their spans count as in use.
+    package private(set) var cachedSlots: [UInt64: UInt64] = [:]
+    /// Large spans that are free, and kept by a thread for its next request.
+    package private(set) var waiting: [Span] = []
+    /// By the order they were made in, the newest first; those that ended are among them.
+    package let threads: [HeapThread]
     package let metadataBytes: UInt64
+    /// Where the heap's own structures are; what found no place in its lists is missing.
+    package private(set) var metadata: [Range<UInt64>] = []
     package let tagBytes: UInt64
     package let hugeCount: UInt64
     package let hugeBytes: UInt64
     package let purgedBytes: UInt64
 
     package init(_ memory: some MemorySource, root address: UInt64) throws(HeapImageError) {
-        let root = try memory.load(mc_heap_root.self, at: address, zero: mc_heap_root())
-        guard root.magic == MC_HEAP_MAGIC else { throw .damagedHeap(why: "no heap root") }
-        guard root.version == UInt32(MC_HEAP_VERSION),
-            Int(root.span_size) == MemoryLayout<mc_span>.size
-        else {
-            throw .otherHeap(found: root.version, expected: UInt32(MC_HEAP_VERSION))
-        }
+        let root = try memory.heapRoot(at: address)
         metadataBytes = root.metadata_bytes
         tagBytes = root.tag_bytes
         hugeCount = root.huge_count
         hugeBytes = root.huge_bytes
         purgedBytes = root.purged_bytes
-        threadCount = root.thread_count
-        liveThreads = try Self.countLive(memory, root)
+        threads = try HeapThread.all(memory, root)
+        try readMetadata(memory, root)
         try readArenas(memory, root)
         try readSpans(memory, root)
+        // After the spans: what moves from a span to a cache meanwhile is not counted as used.
+        for thread in threads where thread.cache != 0 {
+            try readCache(memory, at: thread.cache)
+        }
     }
 
-    // MARK: Threads
+    // MARK: Metadata
 
-    private static func countLive(
+    private mutating func readMetadata(
         _ memory: some MemorySource, _ root: mc_heap_root
-    ) throws(HeapImageError) -> Int {
-        var address = root.threads
-        var live = 0
-        // The list grows at its head, so more than `thread_count` behind that head is a cycle.
-        for _ in 0..<min(root.thread_count, 1 << 20) where address != 0 {
-            let thread = try memory.load(mc_thread.self, at: address, zero: mc_thread())
-            let state = thread.state
-            if state != UInt32(MC_THREAD_FREE), state != UInt32(MC_THREAD_LOST) {
-                live += 1
+    ) throws(HeapImageError) {
+        var address = root.meta_lists
+        // As many as all the metadata could be listed in; a cycle ends there.
+        let limit = root.metadata_bytes / 4096 / UInt64(MC_META_LIST_MAX) + 64
+        for _ in 0..<min(limit, 1 << 20) where address != 0 {
+            let list = try memory.load(mc_meta_list.self, at: address, zero: mc_meta_list())
+            let ranges = withUnsafeBytes(of: list.ranges) { bytes in
+                Array(bytes.bindMemory(to: mc_meta_range.self))
             }
-            address = thread.next
+            for range in ranges where range.start != 0 && range.size > 0 {
+                guard range.start < 1 << 56, range.size < 1 << 56 else { continue }
+                metadata.append(range.start..<range.start + range.size)
+            }
+            address = list.next
         }
-        return live
+    }
+
+    // MARK: Caches
+
+    /// The lists of a thread's cache; each says by its `used` how many slots it has.
+    private mutating func readCache(
+        _ memory: some MemorySource, at address: UInt64
+    ) throws(HeapImageError) {
+        var lists = [mc_span](repeating: mc_span(), count: Int(MC_CACHE_CLASSES))
+        try memory.load(into: &lists, from: address)
+        for (index, list) in lists.enumerated() {
+            let size = mc_class_slot_size(UInt32(index))
+            cachedSlots[size, default: 0] += UInt64(0 &- list.used) & 0xffff
+        }
     }
 
     // MARK: Arenas
@@ -102,7 +129,9 @@ package struct HeapWalk: Sendable {
         for address in addresses where address != 0 {
             let arena = try memory.load(mc_arena.self, at: address, zero: mc_arena())
             // 2^33 slices are the whole address space of a process.
-            guard arena.slice_count % 64 == 0, arena.slice_count <= 1 << 33 else {
+            guard arena.slice_count % 64 == 0, arena.slice_count <= 1 << 33,
+                arena.base < 1 << 56
+            else {
                 throw .damagedHeap(why: "an arena of \(arena.slice_count) slices")
             }
             // An arena that was unmade keeps its bitmaps, and has no slices.
@@ -160,14 +189,13 @@ package struct HeapWalk: Sendable {
                     mc_span.self, at: address &+ UInt64(index * stride), zero: mc_span())
                 isSettled = Self.equal(raw[index], again[index])
             }
-            guard let span = Span(again[index]) else {
-                if Int32(again[index].state) == Int32(MC_SPAN_WAITING) {
-                    waitingBytes = waitingBytes.plus(again[index].size)
-                }
-                continue
-            }
+            guard let span = Span(again[index]) else { continue }
             if !isSettled { unsettled += 1 }
-            spans.append(span)
+            if Int32(again[index].state) == Int32(MC_SPAN_WAITING) {
+                waiting.append(span)
+            } else {
+                spans.append(span)
+            }
         }
     }
 
@@ -216,7 +244,7 @@ extension HeapWalk.Span {
         guard raw.base < limit, raw.size < limit, raw.slot_size < limit else { return nil }
         switch Int32(raw.state) {
         case Int32(MC_SPAN_CLASS): kind = .slots
-        case Int32(MC_SPAN_LARGE): kind = .large
+        case Int32(MC_SPAN_LARGE), Int32(MC_SPAN_WAITING): kind = .large
         case Int32(MC_SPAN_HUGE): kind = .huge
         default: return nil
         }
@@ -231,7 +259,14 @@ extension HeapWalk.Span {
         size = raw.size
         slotSize = raw.slot_size
         slotCount = raw.slot_count
-        live = UInt32(UInt64(raw.used).minus(mc_remote_count(raw.remote) + extra))
+        remote = UInt32(mc_remote_count(raw.remote))
+        let isWaiting = Int32(raw.state) == Int32(MC_SPAN_WAITING)
+        live =
+            isWaiting
+            ? 0 : UInt32(UInt64(raw.used).minus(mc_remote_count(raw.remote) + extra))
+        fresh = min(raw.fresh, raw.slot_count)
+        mark = raw.mark
+        purged = kind == .slots ? raw.purged : 0
         classIndex = raw.class_index
         isKept = Int32(raw.flags) & Int32(MC_SPAN_KEPT) != 0
         let isTagged = Int32(raw.flags) & Int32(MC_SPAN_TAGGED) != 0
@@ -241,22 +276,26 @@ extension HeapWalk.Span {
     }
 
     package var liveBytes: UInt64 { UInt64(live).times(slotSize) }
+    package var range: Range<UInt64> { base..<base + size }
 }
 
 extension HeapWalk {
     /// Bytes of all live slots: what the program has of the heap.
-    package var usedBytes: UInt64 { spans.reduce(UInt64(0)) { $0.plus($1.liveBytes) } }
-    package var usedCount: UInt64 { spans.reduce(UInt64(0)) { $0.plus(UInt64($1.live)) } }
+    package var usedBytes: UInt64 {
+        spans.reduce(UInt64(0)) { $0.plus($1.liveBytes) }.minus(cachedBytes)
+    }
+    package var usedCount: UInt64 {
+        spans.reduce(UInt64(0)) { $0.plus(UInt64($1.live)) }.minus(cachedSlots.values.reduce(0, +))
+    }
+    /// Of the free slots that threads cache.
+    package var cachedBytes: UInt64 {
+        cachedSlots.reduce(UInt64(0)) { $0.plus($1.key.times($1.value)) }
+    }
     /// Address space: arenas, and mappings of huge slots.
     package var reservedBytes: UInt64 {
         let huge = spans.reduce(UInt64(0)) { $0.plus($1.kind == .huge ? $1.size : 0) }
         return arenas.reduce(huge) { $0.plus($1.size) }
     }
-    /// Where slots may lie.
-    package var ranges: [MemoryRange] {
-        arenas.map { MemoryRange(start: $0.base, size: Int(clamping: $0.size)) }
-            + spans.filter { $0.kind == .huge }.map {
-                MemoryRange(start: $0.base, size: Int(clamping: $0.size))
-            }
-    }
+    package var waitingBytes: UInt64 { waiting.reduce(UInt64(0)) { $0.plus($1.size) } }
+    package var liveThreads: Int { threads.count { $0.isLive } }
 }

@@ -81,31 +81,18 @@ package struct FileMapping: Equatable, Sendable {
         }
     }
 
-    /// `start-end perms offset major:minor inode path`, numbers in hex but for the inode.
+    /// A mapping without a file is none.
     init?(line: ArraySlice<UInt8>) {
-        let space = UInt8(ascii: " ")
-        let parts = line.split(
-            separator: space, maxSplits: 5, omittingEmptySubsequences: true)
-        guard parts.count == 6, parts[1].count == 4,
-            let dash = parts[0].firstIndex(of: UInt8(ascii: "-")),
-            let colon = parts[3].firstIndex(of: UInt8(ascii: ":"))
-        else { return nil }
-        func number(_ text: ArraySlice<UInt8>, _ radix: Int = 16) -> UInt64? {
-            UInt64(String(decoding: text, as: UTF8.self), radix: radix)
+        guard let mapping = Mapping(line: line), mapping.isFile, !mapping.name.isEmpty else {
+            return nil
         }
-        guard let start = number(parts[0][..<dash]), let end = number(parts[0][(dash + 1)...]),
-            let offset = number(parts[2]), let inode = number(parts[4], 10), inode != 0,
-            let major = number(parts[3][..<colon]), let minor = number(parts[3][(colon + 1)...])
-        else { return nil }
-        self.start = start
-        self.end = end
-        isShared = parts[1].last == UInt8(ascii: "s")
-        self.offset = offset
-        // As the C library packs st_dev.
-        device =
-            (minor & 0xff) | (major & 0xfff) << 8 | (minor & ~0xff) << 12 | (major & ~0xfff) << 32
-        self.inode = inode
-        path = String(decoding: parts[5].drop { $0 == space }, as: UTF8.self)
+        start = mapping.range.lowerBound
+        end = mapping.range.upperBound
+        isShared = mapping.isShared
+        offset = mapping.offset
+        device = mapping.device
+        inode = mapping.inode
+        path = mapping.name
     }
 }
 

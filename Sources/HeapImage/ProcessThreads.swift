@@ -5,6 +5,8 @@ import Glibc
 package struct ProcessThreads: Sendable {
     package struct Thread: Equatable, Sendable {
         package var tid: Int32
+        /// Its number in the innermost pid namespace.
+        package var innerTid: Int32
         /// At most 15 bytes, as the kernel keeps it.
         package var name: String
         /// 0 while it runs.
@@ -14,6 +16,10 @@ package struct ProcessThreads: Sendable {
 
     package private(set) var threads: [Thread] = []
 
+    package init(_ threads: [Thread] = []) {
+        self.threads = threads
+    }
+
     /// Threads by their number; none of a process that has ended.
     package init(of pid: Int32) {
         for name in Descriptor.names(in: "/proc/\(pid)/task") {
@@ -22,26 +28,43 @@ package struct ProcessThreads: Sendable {
             let title = Descriptor.contents(of: folder + "/comm").map {
                 String(decoding: $0.prefix { $0 != UInt8(ascii: "\n") }, as: UTF8.self)
             }
+            let status = Descriptor.contents(of: folder + "/status") ?? []
             let place = Self.place(Descriptor.contents(of: folder + "/syscall") ?? [])
             threads.append(
                 Thread(
-                    tid: tid, name: title ?? "", stackPointer: place.stack,
-                    programCounter: place.program))
+                    tid: tid, innerTid: Self.innerTid(status) ?? tid, name: title ?? "",
+                    stackPointer: place.stack, programCounter: place.program))
         }
         threads.sort { $0.tid < $1.tid }
     }
 
-    /// "running", or "number arguments ... stack-pointer program-counter".
-    private static func place(_ text: [UInt8]) -> (stack: UInt64, program: UInt64) {
-        let words = text.split { $0 <= UInt8(ascii: " ") }.map {
-            UInt64(String(decoding: $0.drop { $0 == UInt8(ascii: "0") }.dropFirst(), as: UTF8.self), radix: 16)
+    /// Of the form 0x1f.
+    private static func number(_ text: ArraySlice<UInt8>) -> UInt64? {
+        UInt64(String(decoding: text.dropFirst(2), as: UTF8.self), radix: 16)
+    }
+
+    private static func innerTid(_ status: [UInt8]) -> Int32? {
+        for line in status.split(separator: UInt8(ascii: "\n"))
+        where line.starts(with: "NSpid:".utf8) {
+            let last = line.split { $0 <= UInt8(ascii: " ") }.last
+            return last.flatMap { Int32(String(decoding: $0, as: UTF8.self)) }
         }
-        guard words.count >= 3, let stack = words[words.count - 2], let program = words[words.count - 1]
+        return nil
+    }
+
+    /// One word of a thread that runs, else number, arguments, stack pointer, program counter.
+    private static func place(_ text: [UInt8]) -> (stack: UInt64, program: UInt64) {
+        let words = text.split { $0 <= UInt8(ascii: " ") }
+        guard words.count >= 3, let stack = number(words[words.count - 2]),
+            let program = number(words[words.count - 1])
         else { return (0, 0) }
         return (stack, program)
     }
 
-    package subscript(tid: Int32) -> Thread? { threads.first { $0.tid == tid } }
+    /// By the number the process itself knows it by, which is another one in a container.
+    package subscript(inner tid: UInt32) -> Thread? {
+        threads.first { $0.innerTid == Int32(truncatingIfNeeded: tid) }
+    }
 
     /// Tells whether a thread stands still inside a library, or in a function that it called.
     package static func anyInside(_ library: Range<UInt64>, of pid: Int32) -> Bool {

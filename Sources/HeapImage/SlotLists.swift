@@ -12,6 +12,7 @@ struct SlotLists {
     /// By slot; empty when the span has none.
     private let tags: ArraySlice<UInt64>
     private var seen: [UInt64]
+    private var onFreeList: [UInt64] = []
     private(set) var findings: [HeapFinding] = []
     private(set) var freeCount: UInt64 = 0
     private(set) var remoteCount: UInt64 = 0
@@ -23,6 +24,7 @@ struct SlotLists {
         seen = Array(repeating: 0, count: Int(span.slot_count) / 64 + 1)
         let remote = mc_remote_slot(span.remote)
         let free = walk(span.free, "free list")
+        onFreeList = seen
         let freed = walk(remote, "list of slots others freed")
         (freeCount, remoteCount) = (free.count, freed.count)
         if free.isWhole, freed.isWhole { compareCounts() }
@@ -30,7 +32,7 @@ struct SlotLists {
 
     /// Follows a list to its end, or to where it leads astray.
     private mutating func walk(_ head: UInt64, _ name: String) -> (count: UInt64, isWhole: Bool) {
-        let size = UInt32(truncatingIfNeeded: span.slot_size)
+        let size = max(1, UInt32(truncatingIfNeeded: span.slot_size))
         let carved = UInt64(span.fresh) * span.slot_size
         var slot = head
         var last: UInt64 = 0
@@ -75,6 +77,14 @@ struct SlotLists {
             .listMark, slot,
             "\(name): slot \(hex(slot)) was written to after it was freed:"
                 + " \(hex(word)) at \(hex(slot + 8)), where its mark was")
+    }
+
+    /// Where a slot below `fresh` is.
+    func place(of index: UInt32) -> SlotFact.State {
+        func has(_ bits: [UInt64]) -> Bool { bits[Int(index / 64)] >> UInt64(index % 64) & 1 != 0 }
+        if has(onFreeList) { return .free }
+        if has(seen) { return .remote }
+        return slots[index] == nil ? .purged : .live
     }
 
     private mutating func compareCounts() {

@@ -70,6 +70,24 @@ package enum Layout {
         return "\(hundredths / 100)" + (fraction.isEmpty ? "" : "." + fraction) + " s"
     }
 
+    /// Parts behind a title, with commas, in lines of at most `width`; later ones are indented.
+    package static func folded(
+        _ title: String, _ parts: [String], separator: String = ",", indent: String = "    "
+    ) -> [String] {
+        var lines: [String] = []
+        var line = title
+        for (index, part) in parts.enumerated() {
+            let text = part + (index + 1 < parts.count ? separator : "")
+            if line.count + 1 + text.count > width, line != indent, index > 0 {
+                lines.append(line)
+                line = indent + text
+            } else {
+                line += line.isEmpty || line == indent ? text : " " + text
+            }
+        }
+        return lines + [line]
+    }
+
     /// Words in lines of at most `width`, the first behind `indent`, others behind `hanging`.
     ///
     /// A word that is longer than a line has one of its own.

@@ -11,7 +11,7 @@ extension MemoryReport {
             output.write(line: line)
         }
         output.write("\n")
-        writePages(to: &output)
+        for line in pages.lines { output.write(line: line) }
         output.write("\n")
         let cells = classes.map { row in
             [
@@ -42,7 +42,7 @@ extension MemoryReport {
                 "address space for slots, \(Layout.count(UInt64(arenas), "arena", "arenas"))",
             ],
             [
-                "\(populatedBytes.map { "\($0)" } ?? "-")", "populated",
+                "\(pages.populatedBytes.map { "\($0)" } ?? "-")", "populated",
                 "pages with memory behind them",
             ],
             ["\(used)", "used", Layout.count(usedCount, "live slot", "live slots")],
@@ -60,38 +60,12 @@ extension MemoryReport {
         ]
     }
 
-    var populatedBytes: UInt64? {
-        pages.unknown == pages.total && pages.total > 0
-            ? nil : pages.populated.times(pages.pageSize)
-    }
-
-    private func writePages(to output: inout Output) {
-        let size = pages.pageSize % 1024 == 0 ? "\(pages.pageSize / 1024)K" : "\(pages.pageSize)"
-        output.write(
-            line: "page stats: page-size \(size), total \(pages.total), populated "
-                + "\(pages.populated), not-populated \(pages.notPopulated), unknown \(pages.unknown)"
-        )
-        if pages.swapped > 0 {
-            output.write(line: "    of the not populated \(pages.swapped) are in swap")
-        }
-        if pages.unknown > 0, let reason = pages.unknownReason {
-            output.write(line: "    unknown: \(reason)")
-        }
-        if let why = pages.nodesUnavailable {
-            output.write(line: "numa: unavailable (\(why))")
-        }
-        for (node, count) in pages.nodes.sorted(by: { $0.key < $1.key }) {
-            output.write(
-                line: "numa \(node): \(count) pages, \(count.times(pages.pageSize)) bytes")
-        }
-    }
-
     package func writeJSON(to output: inout Output) {
         JSONWriter.write(to: &output) { json in
             json.object { json in
                 process.write(to: &json)
                 writeAmounts(to: &json)
-                writePages(to: &json)
+                pages.write(to: &json)
                 json.array("classes") { json in
                     for row in classes {
                         json.object { json in
@@ -112,7 +86,7 @@ extension MemoryReport {
 
     private func writeAmounts(to json: inout JSONWriter) {
         json.field("reserved", reserved)
-        json.field("populated", populatedBytes)
+        json.field("populated", pages.populatedBytes)
         json.field("used", used)
         json.field("used_count", usedCount)
         json.field("traced_slack", tracedSlack)
@@ -128,29 +102,5 @@ extension MemoryReport {
         json.field("region", region)
         json.field("arenas", arenas)
         json.field("threads", threads)
-    }
-
-    private func writePages(to json: inout JSONWriter) {
-        json.object("pages") { json in
-            json.field("page_size", pages.pageSize)
-            json.field("total", pages.total)
-            json.field("populated", pages.populated)
-            json.field("not_populated", pages.notPopulated)
-            json.field("unknown", pages.unknown)
-            json.field("unknown_reason", pages.unknown > 0 ? pages.unknownReason : nil)
-            json.field("swapped", pages.swapped)
-        }
-        json.object("numa") { json in
-            json.field("unavailable", pages.nodesUnavailable)
-            json.array("nodes") { json in
-                for (node, count) in pages.nodes.sorted(by: { $0.key < $1.key }) {
-                    json.object { json in
-                        json.field("node", node)
-                        json.field("pages", count)
-                        json.field("bytes", count.times(pages.pageSize))
-                    }
-                }
-            }
-        }
     }
 }

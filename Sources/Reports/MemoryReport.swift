@@ -58,7 +58,7 @@ package struct MemoryReport: Equatable, Sendable {
     package var arenas: Int
     package var threads: Int
     package var classes: [ClassRow]
-    package var pages: PageCounts
+    package var pages: PageStats
     /// Spans that kept changing while they were read.
     package var unsettled: Int
 
@@ -66,7 +66,7 @@ package struct MemoryReport: Equatable, Sendable {
         process: ReportedProcess, reserved: UInt64, used: UInt64, usedCount: UInt64,
         tracedSlack: UInt64?, untraced: UInt64, cached: UInt64, kept: UInt64, free: UInt64,
         purgeable: UInt64, purged: UInt64, metadata: UInt64, tags: UInt64, tracing: UInt64,
-        region: UInt64, arenas: Int, threads: Int, classes: [ClassRow], pages: PageCounts,
+        region: UInt64, arenas: Int, threads: Int, classes: [ClassRow], pages: PageStats,
         unsettled: Int = 0
     ) {
         self.process = process
@@ -93,7 +93,7 @@ package struct MemoryReport: Equatable, Sendable {
 }
 
 extension MemoryReport {
-    package init(_ entry: RegionEntry, _ walk: HeapWalk, _ traced: StackCounts, _ pages: PageCounts)
+    package init(_ entry: RegionEntry, _ walk: HeapWalk, _ traced: StackCounts, _ pages: PageStats)
     {
         let slots = walk.spans.filter { $0.kind == .slots }
         func sum(_ spans: [HeapWalk.Span], _ value: (HeapWalk.Span) -> UInt64) -> UInt64 {
@@ -109,7 +109,7 @@ extension MemoryReport {
             tracedSlack: isTraced ? traced.liveUsable.minus(traced.liveBytes) : nil,
             untraced: used.minus(traced.liveUsable),
             cached: sum(slots) { UInt64($0.slotCount - $0.live).times($0.slotSize) }
-                .plus(walk.waitingBytes),
+                .plus(walk.waitingBytes).plus(walk.cachedBytes),
             kept: sum(slots.filter(\.isKept)) { $0.size }.plus(walk.waitingBytes),
             free: arenaBytes.minus(usedSlices),
             purgeable: walk.arenas.reduce(0) { $0.plus($1.purgeableBytes) },
@@ -117,14 +117,14 @@ extension MemoryReport {
             tracing: entry.header.ownBytes,
             region: entry.isShared ? 0 : (try? entry.file.extent().allocated) ?? 0,
             arenas: walk.arenas.count, threads: walk.liveThreads,
-            classes: Self.classes(walk.spans), pages: pages, unsettled: walk.unsettled)
+            classes: Self.classes(walk), pages: pages, unsettled: walk.unsettled)
     }
 
-    private static func classes(_ spans: [HeapWalk.Span]) -> [ClassRow] {
+    private static func classes(_ walk: HeapWalk) -> [ClassRow] {
         var bySize: [UInt64: ClassRow] = [:]
         var large = ClassRow(slotSize: 0, kind: .large)
         var huge = ClassRow(slotSize: 0, kind: .huge)
-        for span in spans {
+        for span in walk.spans {
             switch span.kind {
             case .slots:
                 bySize[span.slotSize, default: ClassRow(slotSize: span.slotSize, kind: .slots)]
@@ -132,6 +132,12 @@ extension MemoryReport {
             case .large: large.add(span)
             case .huge: huge.add(span)
             }
+        }
+        for (size, count) in walk.cachedSlots {
+            guard var row = bySize[size] else { continue }
+            row.liveSlots = row.liveSlots.minus(count)
+            row.liveBytes = row.liveBytes.minus(count.times(size))
+            bySize[size] = row
         }
         return bySize.values.sorted { $0.slotSize < $1.slotSize }
             + [large, huge].filter { $0.spans > 0 }

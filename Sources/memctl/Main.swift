@@ -20,8 +20,8 @@ struct Memctl: ParsableCommand {
             """,
         version: "memctl \(memctlVersion) (region version \(RegionHeader.version))",
         subcommands: [
-            Run.self, List.self, Trace.self, Show.self, LeakCheck.self, Verify.self,
-            Forget.self,
+            Run.self, List.self, Trace.self, Show.self, LeakCheck.self, Explain.self,
+            WhatIs.self, Verify.self, Forget.self,
         ])
 }
 

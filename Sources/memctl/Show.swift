@@ -33,7 +33,10 @@ struct ShowMemory: ParsableCommand {
         let entry = try target.entry()
         let heap = try Snapshot.heap(of: entry).get()
         let traced = (try? StackTable(entry.file, entry.header))?.total ?? StackCounts()
-        let pages = PageCounts(of: heap.ranges, in: entry.pid)
+        let sums = PageSums(
+            of: AddressSpace.owned(AddressSpace.heapPieces(heap)) { $0 == .metadata ? nil : 0 },
+            ownerCount: 1, in: LivePages(pid: entry.pid), withNodes: true)
+        let pages = PageStats(sums)
         let report = MemoryReport(entry, heap, traced, pages)
         Terminal.print { text in
             switch output.format {

@@ -18,7 +18,7 @@ struct Verify: ParsableCommand {
         let entry = try target.entry()
         guard let pid = entry.livePid else { throw HeapImageError.gone(pid: entry.pid) }
         var check = try HeapCheck(
-            LiveProcess(pid: pid), root: entry.header.heapRoot,
+            LiveProcess(pid: pid), root: entry.header.heapRoot, isChild: entry.isShared,
             // A child that shares its parent's region has none of the stacks there.
             stackCount: { entry.isShared ? nil : try? entry.file.header().stacks.count },
             pause: Pause.briefly)

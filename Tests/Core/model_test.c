@@ -483,7 +483,9 @@ static void realloc_small(void)
         void *place = mc_alloc(had);
         size_t usable = mc_usable_size(place, "");
         REQUIRE(mc_realloc_in_place(place, usable) == place);
-        REQUIRE(mc_realloc_in_place(place, usable - usable / 2) == place);
+        size_t slack = usable / 2 < MC_SLACK_MAX ? usable / 2 : MC_SLACK_MAX - 1;
+        REQUIRE(mc_realloc_in_place(place, usable - slack) == place);
+        REQUIRE(slack == usable / 2 || !mc_realloc_in_place(place, usable - slack - 1));
         REQUIRE(!mc_realloc_in_place(place, usable + 1));
         REQUIRE(usable == MC_QUANTUM || !mc_realloc_in_place(place, usable / 2 - 1));
         mc_free(place);

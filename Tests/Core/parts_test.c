@@ -44,9 +44,9 @@ static void class_spans(void)
     for (unsigned index = 0; index < MC_CLASS_COUNT; index++) {
         uint64_t slot = mc_class_slot_size(index);
         uint64_t bytes = mc_class_span_slices(index) * (uint64_t)MC_SLICE, slots = bytes / slot;
-        REQUIRE(slots >= MC_SPAN_SLOTS_MIN);
+        REQUIRE(slots >= (slot > 32768 ? MC_SPAN_SLOTS_MIN : MC_SPAN_SLOTS));
         REQUIRE(slots < 1u << 15); /* `remote` counts in 16 bits */
-        REQUIRE(bytes <= 32 * MC_SLICE);
+        REQUIRE(bytes <= MC_SPAN_SLICES_MAX * MC_SLICE);
         REQUIRE((bytes - slots * slot) * 16 <= bytes); /* slots of 7680 bytes are the worst */
     }
 }
@@ -194,6 +194,43 @@ static void metadata(void)
         for (size_t at = 0; at < sizes[i]; at++)
             REQUIRE_EQUAL(items[i][at], (char)i);
     }
+}
+
+/* 1 if the bytes are in a range that the root leads to. */
+static int is_listed(const char *start, size_t size)
+{
+    const struct mc_meta_list *list = (const struct mc_meta_list *)mc_root()->meta_lists;
+    for (; list; list = (const struct mc_meta_list *)list->next) {
+        for (unsigned i = 0; i < MC_META_LIST_MAX; i++) {
+            const struct mc_meta_range *range = &list->ranges[i];
+            if (range->start <= (uint64_t)start &&
+                (uint64_t)start + size <= range->start + range->size)
+                return 1;
+        }
+    }
+    return 0;
+}
+
+/* More than several lists hold; what went is listed no more. */
+static void metadata_is_listed(void)
+{
+    enum { COUNT = 200 };
+    static void *mapped[COUNT];
+    for (unsigned i = 0; i < COUNT; i++) {
+        mapped[i] = mc_meta_map(MC_PAGE * (1 + i % 3));
+        REQUIRE(mapped[i] && is_listed(mapped[i], MC_PAGE * (1 + i % 3)));
+        char *item = mc_meta_alloc(1000);
+        REQUIRE(item && is_listed(item, 1000));
+    }
+    mc_meta_check();
+    uint64_t counted = mc_root()->metadata_bytes;
+    for (unsigned i = 0; i < COUNT; i++) {
+        mc_meta_unmap(mapped[i], MC_PAGE * (1 + i % 3));
+        REQUIRE(!is_listed(mapped[i], MC_PAGE));
+        counted -= MC_PAGE * (1 + i % 3);
+    }
+    REQUIRE_EQUAL(mc_root()->metadata_bytes, counted);
+    mc_meta_check();
 }
 
 struct item {
@@ -479,6 +516,7 @@ static const struct test_case cases[] = {
     {"bitmaps", bitmaps, 0},
     {"bitmap_threads", bitmap_threads, 0},
     {"metadata", metadata, 0},
+    {"metadata_is_listed", metadata_is_listed, 0},
     {"pool_threads", pool_threads, 0},
     {"page_map", page_map, 0},
     {"page_map_threads", page_map_threads, 0},

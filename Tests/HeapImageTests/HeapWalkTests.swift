@@ -37,6 +37,8 @@ struct SampleHeap {
     var spans: [mc_span]
     /// Of each bitmap.
     var words = 1
+    /// Of the thread; none by default.
+    var cache: [mc_span] = []
 
     init() {
         var small = mc_span()
@@ -85,6 +87,8 @@ struct SampleHeap {
         memory.put(tags, at: 0x9000)
         var thread = mc_thread()
         thread.state = UInt32(MC_THREAD_LIVE)
+        thread.cache = cache.isEmpty ? 0 : 0xa000
+        if !cache.isEmpty { memory.put(cache, at: 0xa000) }
         memory.put(thread, at: 0x4000)
         return memory
     }
@@ -105,6 +109,18 @@ struct SampleHeap {
         #expect(walk.liveThreads == 1)
         #expect(walk.metadataBytes == 4096)
         #expect(walk.unsettled == 0)
+    }
+
+    /// Slots that a thread caches count in their span's `used`, but are free.
+    @Test func cachedSlotsAreNotUsed() throws {
+        var sample = SampleHeap()
+        sample.cache = [mc_span](repeating: mc_span(), count: Int(MC_CACHE_CLASSES))
+        sample.cache[3].used = 0 &- 2
+        let walk = try HeapWalk(sample.build(), root: 0x1000)
+        #expect(walk.cachedSlots[64] == 2)
+        #expect(walk.cachedBytes == 128)
+        #expect(walk.usedCount == 7)
+        #expect(walk.usedBytes == 5 * 64 + 102400 + 64 << 20)
     }
 
     /// The arena says how long they are.

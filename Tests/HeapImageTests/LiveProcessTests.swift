@@ -80,32 +80,4 @@ import Testing
         #expect(status.startNanoseconds > 0)
         #expect(status.startNanoseconds < bootTimeNanoseconds())
     }
-
-    @Test func pagesAreCounted() throws {
-        let size = 1000 * 4096
-        let mapped = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-        let start = try #require(mapped)
-        defer { munmap(start, size) }
-        madvise(start, size, Int32(MADV_NOHUGEPAGE))
-        for page in 0..<300 { start.storeBytes(of: 1, toByteOffset: page * 8192, as: UInt8.self) }
-        let range = MemoryRange(start: UInt64(UInt(bitPattern: start)), size: size)
-        let counts = PageCounts(of: [range], in: getpid())
-        #expect(counts.total == 1000)
-        #expect(counts.populated == 300)
-        #expect(counts.notPopulated == 700)
-        #expect(counts.unknown == 0)
-        if counts.nodesUnavailable == nil {
-            #expect(counts.nodes.values.reduce(0, +) == 300)
-        }
-        madvise(start, size, Int32(MADV_DONTNEED))
-        #expect(PageCounts(of: [range], in: getpid()).populated == 0)
-    }
-
-    @Test func pagesOfNobodyAreUnknown() {
-        let counts = PageCounts(of: [MemoryRange(start: 4096, size: 8192)], in: 0x7fff_fff0)
-        #expect(counts.total == 2)
-        #expect(counts.unknown == 2)
-        #expect(counts.unknownReason != nil)
-        #expect(counts.nodesUnavailable != nil)
-    }
 }

@@ -58,9 +58,9 @@ import Testing
 
 @Suite struct MemoryReportTests {
     private var report: MemoryReport {
-        var pages = PageCounts(pageSize: 4096)
-        (pages.total, pages.populated, pages.notPopulated) = (262144, 1000, 261144)
-        pages.nodes = [0: 900, 1: 100]
+        var pages = PageStats()
+        (pages.tally.total, pages.tally.populated) = (262144, 1000)
+        pages.tally.nodes = [900, 100]
         return MemoryReport(
             process: Sample.process, reserved: 1 << 30, used: 5000, usedCount: 9, tracedSlack: 70,
             untraced: 3000, cached: 11384, kept: 0, free: (1 << 30) - 16384, purgeable: 16384,
@@ -94,7 +94,8 @@ import Testing
                       8192  metadata   the heap's own, 512 of them tags
                       4196  tracing    index and region file
 
-                page stats: page-size 4K, total 262144, populated 1000, not-populated 261144, unknown 0
+                page stats: page-size 4K, total 262144, populated 1000, not-populated 261144,
+                    unknown 0
                 numa 0: 900 pages, 3686400 bytes
                 numa 1: 100 pages, 409600 bytes
 
@@ -108,15 +109,15 @@ import Testing
     @Test func refusalsAreSaid() {
         var report = report
         report.tracedSlack = nil
-        report.pages.nodes = [:]
+        report.pages.tally.nodes = []
         report.pages.nodesUnavailable = "EPERM"
-        (report.pages.unknown, report.pages.populated, report.pages.notPopulated) = (262144, 0, 0)
+        (report.pages.tally.unknown, report.pages.tally.populated) = (262144, 0)
         report.pages.unknownReason = "not allowed"
-        report.pages.swapped = 2
+        report.pages.tally.swapped = 2
         report.unsettled = 3
         let text = report.text
         #expect(text.contains("numa: unavailable (EPERM)\n"))
-        #expect(text.contains("populated 0, not-populated 0, unknown 262144\n"))
+        #expect(text.contains("populated 0, not-populated 0,\n    unknown 262144\n"))
         #expect(text.contains("    unknown: not allowed\n"))
         #expect(text.contains("         -  populated"))
         #expect(text.contains("         -  slack      not known: nothing is traced\n"))
@@ -130,7 +131,7 @@ import Testing
             json.contains(
                 """
                 "pages":{"page_size":4096,"total":262144,"populated":1000,"not_populated":261144,\
-                "unknown":0,"unknown_reason":null,"swapped":0},"numa":{"unavailable":null,\
+                "unknown":0,"swapped":0,"zero":0,"huge":0,"unknown_reason":null},"numa":{"unavailable":null,\
                 "nodes":[{"node":0,"pages":900,"bytes":3686400},\
                 {"node":1,"pages":100,"bytes":409600}]},"classes":[{"class":"slots",\
                 "slot_size":64,"live":8,"total":256,"spans":1,"bytes":16384,"live_bytes":512},\

@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "caller.h"
 #include "memctl_region.h"
 
 /* The control page. Private memory until mc_region_create() lays the file over it, so the armed
@@ -74,10 +75,11 @@ static inline int mc_sampling_passes(size_t size)
 /* 1 if an allocation is to be accounted, by mc_trace_count_in(). */
 int mc_sampling_takes(size_t size);
 
-/* Accounts an object to the stack that the caller was called from, our own frames left out, and
- * returns its tag. `thread` tells threads apart (its counters' shard). `large`: the object keeps its
- * requested size itself. Needs 2 KiB of stack at the usual depth. */
-uint64_t mc_trace_count_in(unsigned thread, size_t usable, size_t requested, int large);
+/* Accounts an object to the stack of the caller, our own frames left out, and returns its tag. The
+ * caller is above the frames of this thread that lead here; NULL: whoever called into the library. `thread` tells threads apart (its
+ * counters' shard). `large`: the object keeps its requested size itself. Needs 2 KiB of stack at the usual depth. */
+uint64_t mc_trace_count_in(unsigned thread, const struct mc_caller *caller, size_t usable,
+                           size_t requested, int large);
 /* As `requested` of an object that does not: then it follows from the tag. */
 #define MC_REQUESTED_IN_TAG UINT64_MAX
 
@@ -122,6 +124,13 @@ int mc_trace_has_rows(void);
  * module went, addresses seen from then on belong to another epoch. */
 void mc_trace_unload_begin(void);
 void mc_trace_unload_end(void);
+
+/* Whether the unwinder may make system calls: rt_sigprocmask(2), to ask if memory can be read, and
+ * sched_yield(2). Where not, walks end at the first frame that is on no stack known. */
+void mc_trace_may_call(int may);
+
+/* Whether memory can be read. Asks the kernel, a word a page; no means that it is not certain. */
+int mc_trace_can_read(const void *start, size_t size);
 
 /* Memory of the tracing outside the region that the heap reports: see mc_region.own_bytes. */
 void mc_trace_own_bytes(int64_t change);

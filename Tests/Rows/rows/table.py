@@ -269,7 +269,7 @@ def pages(t):
 def sums(t):
     program = t.puppet()
     t.on(program)
-    for name, size in (("a", 24), ("b", 700), ("c", 100_000), ("d", 40_000_000)):
+    for name, size in (("a", 24), ("b", 700), ("c", 300_000), ("d", 40_000_000)):
         program.ask(f"alloc {name} 20 {size}")
     program.ask("free a 9")
     memory = t.memory(program)

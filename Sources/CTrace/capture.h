@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* Captures: from a caller to the id of the stack that leads there. */
+#ifndef MC_CAPTURE_H
+#define MC_CAPTURE_H
+
+#include <stdint.h>
+
+#include "caller.h"
+
+/* The id of the caller's stack, of at most `depth` frames (1 to MC_TRAIL_DEPTH_MAX);
+ * MC_STACK_OVERFLOW if the table has no room. `thread`: the calling thread's number, or 0. `flags`:
+ * MC_STACK_ ones to tell it by from other rows of the same frames. Not to be called by a signal
+ * handler that interrupted a call of the same thread. */
+uint32_t mc_capture(unsigned thread, const struct mc_caller *caller, uint32_t depth,
+                    uint32_t flags);
+
+/* The same of the function that called into the library, without a trail: for captures that are rare,
+ * or have another depth than the rest. */
+uint32_t mc_capture_from_here(uint32_t depth, uint32_t flags);
+
+#endif

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT
+import CRegion
+
+@testable import HeapImage
+
+/// A heap of one arena and one thread, in which everything agrees: a span of slots of 64 bytes
+/// with free and remotely freed ones, a large slot, and a page map.
+struct WholeHeap {
+    static let root: UInt64 = 0x1000
+    static let noSpan: UInt64 = 0x700
+    static let thread: UInt64 = 0x4000
+    static let arena: UInt64 = 0x4000_0000
+    static let pool: UInt64 = 0x10_0000
+    static let tags: UInt64 = 0x9000
+    static let mark: UInt64 = 0xabc1
+    static let slotSize: UInt64 = 64
+    static let classIndex = 3
+    static let slots: UInt64 = arena
+    static let large: UInt64 = arena + 4 * UInt64(MC_SLICE)
+
+    var heapRoot = mc_heap_root()
+    var arena = mc_arena()
+    /// In the order used, committed, dirty, aging.
+    var bitmaps: [UInt64] = [0x7ff, 1, 0x7ff, 0]
+    var slots = mc_span()
+    var large = mc_span()
+    var thread = mc_thread()
+    /// (next, mark) of each slot ever carved.
+    var heads = [(UInt64, UInt64)](repeating: (0x11, 0x22), count: 64)
+    var tags = [UInt64](repeating: 0, count: 1024)
+    /// By slice of the arena.
+    var entries = [UInt64](repeating: 0, count: Int(MC_PAGE_MAP_ENTRIES))
+
+    init() {
+        heapRoot.magic = MC_HEAP_MAGIC
+        heapRoot.version = UInt32(MC_HEAP_VERSION)
+        heapRoot.span_size = UInt32(MemoryLayout<mc_span>.size)
+        (heapRoot.arena_count, heapRoot.arenas) = (1, 0x2000)
+        (heapRoot.pool_count, heapRoot.pools, heapRoot.span_count) = (1, 0x3000, 3)
+        (heapRoot.threads, heapRoot.thread_count) = (Self.thread, 1)
+        (heapRoot.page_map, heapRoot.none_span) = (0x100_0000, Self.noSpan)
+        (arena.base, arena.slice_count, arena.words) = (Self.arena, 64, 1)
+        arena.bitmaps = 0x2200
+        makeSlots()
+        large.base = Self.large
+        (large.size, large.slot_size) = (7 * UInt64(MC_SLICE), 102400)
+        (large.slot_count, large.used, large.fresh) = (1, 1, 1)
+        (large.state, large.flags) = (UInt8(MC_SPAN_LARGE), UInt8(MC_SPAN_TAGGED))
+        (large.tag, large.requested) = (mc_tag_make(3, 0, 40), 100_000)
+        large.maker = Self.thread
+        for slice in 0..<4 { entries[slice] = Self.pool }
+        entries[4] = Self.pool + 128
+        makeThread()
+    }
+
+    private mutating func makeSlots() {
+        slots.base = Self.slots
+        (slots.size, slots.slot_size, slots.slot_count) = (65536, Self.slotSize, 1024)
+        slots.reciprocal = UInt64.max / Self.slotSize + 1
+        // 61 in use: one for being current, two freed by others.
+        (slots.used, slots.fresh) = (61, 64)
+        slots.state = UInt8(MC_SPAN_CLASS)
+        slots.flags = UInt8(MC_SPAN_TAGGED | MC_SPAN_CURRENT)
+        slots.class_index = UInt8(Self.classIndex)
+        (slots.mark, slots.owner, slots.tags) = (Self.mark, Self.thread, Self.tags)
+        slots.free = Self.address(60)
+        for slot in 60..<64 { heads[slot] = (slot < 63 ? Self.address(slot + 1) : 0, Self.mark) }
+        slots.remote = 2 << 48 | Self.address(58)
+        heads[58] = (Self.address(59), Self.mark)
+        heads[59] = (0, Self.mark)
+        tags[7] = mc_tag_make(2, 14, 9)
+    }
+
+    private mutating func makeThread() {
+        thread.state = UInt32(MC_THREAD_LIVE)
+        (thread.number, thread.tid) = (1, 77)
+        withUnsafeMutableBytes(of: &thread.direct) {
+            for index in 0..<Int(MC_DIRECT_COUNT) {
+                $0.storeBytes(
+                    of: index == 4 ? Self.pool : Self.noSpan, toByteOffset: index * 8,
+                    as: UInt64.self)
+            }
+        }
+        withUnsafeMutableBytes(of: &thread.current) {
+            for index in 0..<Int(MC_CLASS_COUNT) {
+                $0.storeBytes(
+                    of: index == Self.classIndex ? Self.pool : Self.noSpan,
+                    toByteOffset: index * 8, as: UInt64.self)
+            }
+        }
+    }
+
+    static func address(_ slot: Int) -> UInt64 { slots + UInt64(slot) * slotSize }
+
+    func memory() -> PieceMemory {
+        var memory = PieceMemory()
+        memory.put(heapRoot, at: Self.root)
+        memory.put([UInt64(0x2100)], at: 0x2000)
+        memory.put(arena, at: 0x2100)
+        memory.put(bitmaps, at: 0x2200)
+        memory.put([mc_heap_pool(start: Self.pool, count: 2048)], at: 0x3000)
+        memory.put([slots, large, mc_span()], at: Self.pool)
+        memory.put(thread, at: Self.thread)
+        memory.put(tags, at: Self.tags)
+        var leaves = [UInt64](repeating: 0, count: Int(MC_PAGE_MAP_ROOTS))
+        leaves[1] = 0x200_0000
+        memory.put(leaves, at: 0x100_0000)
+        memory.put(entries, at: 0x200_0000)
+        var words = [UInt64](repeating: 0, count: 64 * 8)
+        for (slot, head) in heads.enumerated() {
+            (words[slot * 8], words[slot * 8 + 1]) = head
+        }
+        memory.put(words, at: Self.slots)
+        return memory
+    }
+}
