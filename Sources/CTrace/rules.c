@@ -107,7 +107,8 @@ static int is_successor(const struct mc_cfi_entry *entry)
 static uint64_t compute_and_enter(uintptr_t key)
 {
     struct mc_cfi_entry from;
-    uint64_t number = __atomic_load_n(&mc_rule_epoch, __ATOMIC_ACQUIRE); /* pairs with end's increment */
+    uint64_t number =
+        __atomic_load_n(&mc_rule_epoch, __ATOMIC_ACQUIRE); /* pairs with end's increment */
     uint64_t *entry = choose(key);
     uint64_t there = __atomic_load_n(entry, __ATOMIC_RELAXED);
     uint64_t claim = empty_of(number);

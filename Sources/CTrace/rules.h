@@ -100,8 +100,8 @@ static inline int mc_rule_fits(intptr_t cfa, intptr_t bp)
 /* Requires mc_rule_fits(cfa, bp). */
 static inline uint64_t mc_rule_make(enum mc_rule_kind kind, intptr_t cfa, intptr_t bp)
 {
-    return (uint64_t)(bp / 8) << MC_RULE_BP_SHIFT | ((uint64_t)cfa & ((1 << MC_RULE_BP_SHIFT) - 1)) |
-           (uint64_t)kind;
+    return (uint64_t)(bp / 8) << MC_RULE_BP_SHIFT |
+           ((uint64_t)cfa & ((1 << MC_RULE_BP_SHIFT) - 1)) | (uint64_t)kind;
 }
 
 /* The low bits as they are: return addresses differ there, and every operation more is paid per

@@ -60,7 +60,8 @@ static uint32_t checked_depth(uint32_t depth)
 /* The stack to charge: taken again, deeper, if memctl wants to know who calls that one. */
 static uint32_t stack_of(unsigned thread, const struct mc_caller *caller, uint32_t flags)
 {
-    uint32_t stack = mc_capture(thread, caller, checked_depth(mc_load(&mc_own_region.depth)), flags);
+    uint32_t stack =
+        mc_capture(thread, caller, checked_depth(mc_load(&mc_own_region.depth)), flags);
     uint32_t deeper = mc_load(&mc_own_region.deepen);
     if (likely(!deeper) || !(mc_stacks_flags(stack) & MC_STACK_DEEPEN)) return stack;
     return mc_capture(thread, 0, checked_depth(deeper), flags | MC_STACK_PART);

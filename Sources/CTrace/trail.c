@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Trails by thread number (contract in trail.h; the walk itself is in trail_walk.c). */
+#include "trail.h"
 #include "bits.h"
 #include "os.h"
 #include "trace.h"
-#include "trail.h"
 
 /* A table of tables, made as numbers come up, so that neither the first thread nor the ten thousandth
  * pays for the others. */

@@ -41,8 +41,8 @@ enum { MC_TRAIL_DEPTH_MAX = 256, MC_TRAIL_NO_USER = UINT16_MAX };
 
 /* A frame; innermost first. `hash`, `user` and `checks` are there for settled frames only. */
 struct mc_trail_frame {
-    uintptr_t sp; /* above the return address */
-    uintptr_t pc; /* that return address */
+    uintptr_t sp;    /* above the return address */
+    uintptr_t pc;    /* that return address */
     uint64_t hash;   /* mc_path_hash of this frame and all further out */
     uint32_t rule;   /* of pc */
     uint16_t user;   /* the frame, this or further out, whose rule uses bp as it is here, or none */
@@ -57,18 +57,18 @@ struct mc_trail_check {
 /* Invariants: start <= settled <= end <= 2 * depth <= 2 * room; sp grows with the index, and is at most `high`;
  * frames [settled, end) are settled, and so are as many checks as frames[settled] says. */
 struct mc_trail {
-    uint64_t epoch; /* mc_rule_epoch of what it was found by */
-    uintptr_t high; /* end of the stack it lies on */
+    uint64_t epoch;                        /* mc_rule_epoch of what it was found by */
+    uintptr_t high;                        /* end of the stack it lies on */
     struct mc_trail_frame *frames, *fresh; /* 2 * room each: the trail, and the walk going on */
     struct mc_trail_check *checks;         /* room of them */
     uint32_t start, settled, end;
-    uint32_t room;     /* the depth it was made for */
-    uint32_t depth;    /* of walks: at most so many frames */
-    uint32_t complete; /* the last frame is the outermost: walks may land */
-    uint32_t unlucky;  /* walks in a row that did not land */
-    uint32_t pause;    /* walks to go before landing is tried again */
-    uint32_t rare;     /* walks in a row that were not for it */
-    uint32_t leave;    /* walks to go before it is tried again */
+    uint32_t room;               /* the depth it was made for */
+    uint32_t depth;              /* of walks: at most so many frames */
+    uint32_t complete;           /* the last frame is the outermost: walks may land */
+    uint32_t unlucky;            /* walks in a row that did not land */
+    uint32_t pause;              /* walks to go before landing is tried again */
+    uint32_t rare;               /* walks in a row that were not for it */
+    uint32_t leave;              /* walks to go before it is tried again */
     uint32_t stack, stack_flags; /* what the frames are: for mc_capture() */
 };
 
