@@ -237,8 +237,8 @@ import Testing
             lifetimes.contains(
                 """
                     Bytes      Alloc       Free   Lifetime  Temporary  Share  Traceback
-                    60000       1000        400    0.62 s        390    39%
-                """.replacing("0.62 s", with: " 0.62 s")))
+                    60000       1000        400     0.62 s        390    39%
+                """))
         let waste = report.text(.init(columns: .waste, frameLimit: 1))
         #expect(
             waste.contains(
