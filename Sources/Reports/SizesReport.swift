@@ -55,9 +55,11 @@ package struct SizesReport: Equatable, Sendable {
             bySize[size] = row
         }
         // Spans count slots in threads' caches as live.
-        for (size, count) in walk.cachedSlots where bySize[size] != nil {
-            bySize[size]?.live = (bySize[size]?.live ?? 0).minus(count)
-            bySize[size]?.liveBytes = (bySize[size]?.liveBytes ?? 0).minus(count.times(size))
+        for (size, count) in walk.cachedSlots {
+            guard var row = bySize[size] else { continue }
+            row.live = row.live.minus(count)
+            row.liveBytes = row.liveBytes.minus(count.times(size))
+            bySize[size] = row
         }
         let wholes = Set(walk.spans.lazy.filter { $0.kind != .slots }.map(\.base))
         try walk.forEachTagged(memory) { slot in
