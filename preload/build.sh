@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 # Builds libmemctl.so: build.sh OUTPUT [more compiler flags]. CC chooses the compiler (clang).
 #
-# Every file is given to one compiler run, so that headers alone decide what is inlined and no
-# object files are left behind. What the flags are for:
+# What the flags are for:
+#   -flto                   clang only: a traced allocation goes through five files
 #   -gdwarf-4               what valgrind's reader of debug information understands
 #   -fno-builtin            calloc's malloc + memset must not become a call of calloc
 #   -ftls-model             one load to find the thread; a preload is there from the start
@@ -18,6 +18,9 @@ mkdir -p "$(dirname -- "$output")"
 work=$(mktemp -d "${output%/*}/objects.XXXXXX")
 trap 'rm -rf "$work"' EXIT INT TERM
 cc=${CC:-clang}
+whole=
+linker=
+case $cc in *clang*) whole=-flto=full linker=-fuse-ld=lld ;; esac
 objects=
 for file in "$root"/Sources/CBase/*.c "$root"/Sources/CHeap/*.c "$root"/Sources/CTrace/*.c \
     "$root"/preload/*.c; do
@@ -28,15 +31,13 @@ for file in "$root"/Sources/CBase/*.c "$root"/Sources/CHeap/*.c "$root"/Sources/
         -fno-stack-protector -fcf-protection=none -ffunction-sections \
         -I"$root/Sources/CRegion/include" -I"$root/Sources/CBase/include" \
         -I"$root/Sources/CHeap/include" -I"$root/Sources/CTrace/include" \
-        "$@" -c "$file" -o "$object" &
+        ${whole:+"$whole"} "$@" -c "$file" -o "$object" &
     pids="${pids:-} $!"
     objects="$objects $object"
 done
 for pid in $pids; do wait "$pid"; done
-linker=
-case $cc in *clang*) linker=-fuse-ld=lld ;; esac
 # shellcheck disable=SC2086
-"$cc" $linker "$@" -shared -o "$work/libmemctl.so" $objects -Wl,-soname,libmemctl.so \
+"$cc" $linker $whole -O2 "$@" -shared -o "$work/libmemctl.so" $objects -Wl,-soname,libmemctl.so \
     -Wl,--version-script="$root/preload/exports.map" -Wl,-z,now,-z,relro,-z,nodelete \
     -Wl,-z,noexecstack -Wl,--gc-sections -Wl,--hash-style=gnu -Wl,--build-id=sha1 \
     -Wl,--as-needed -nostartfiles -nodefaultlibs -lc

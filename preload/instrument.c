@@ -39,18 +39,17 @@ static int tracing(size_t size)
 }
 
 /* Accounts the object to the stack that asked for it. */
-static void trace(void *object, size_t requested)
+static void trace(void *object, size_t requested, const struct mc_caller *caller)
 {
-    if (!mc_tag_settable(object)) {
+    struct mc_tagged tagged;
+    if (unlikely(!mc_tag_prepare(object, &tagged))) {
         mc_trace_untraced();
         return;
     }
     mc_accounting = 1;
-    unsigned thread = mc_thread_number();
-    size_t usable = mc_usable_size(object, "malloc()");
-    int large = mc_span_of(object)->state != MC_SPAN_CLASS;
-    uint64_t tag = mc_trace_count_in(thread, usable, requested, large);
-    if (!mc_tag_set(object, requested, tag)) mc_trace_count_undo(thread, tag, usable, requested);
+    uint64_t tag =
+        mc_trace_count_in(mc_thread_number(), caller, tagged.usable, requested, tagged.large);
+    mc_tag_finish(&tagged, requested, tag);
     mc_accounting = 0;
 }
 
@@ -69,12 +68,17 @@ static inline void *plain_alloc(size_t size, size_t align, int zero)
     return object && zero ? memset(object, 0, size) : object;
 }
 
-void *mc_instrumented_alloc(size_t size, size_t align, int zero)
+MC_CALLER_ENTRY_3(mc_instrumented_alloc, mc_instrumented_alloc_for);
+MC_CALLER_ENTRY_2(mc_instrumented_realloc, mc_instrumented_realloc_for);
+
+__attribute__((used)) void *mc_instrumented_alloc_for(size_t size, size_t align, int zero,
+                                                      struct mc_caller caller)
 {
-    int traced = !mc_sampling_passes(size) && tracing(size);
-    void *object = plain_alloc(size, align, zero);
+    int traced = tracing(size);
+    void *object =
+        unlikely(traced) ? mc_alloc_owned(size, align, zero) : plain_alloc(size, align, zero);
     if (unlikely(!object)) return out_of_memory();
-    if (unlikely(traced)) trace(object, size);
+    if (unlikely(traced)) trace(object, size, &caller);
     return object;
 }
 
@@ -96,7 +100,8 @@ static void *resize(void *object, size_t size, int traced)
     return same;
 }
 
-void *mc_instrumented_realloc(void *object, size_t size)
+__attribute__((used)) void *mc_instrumented_realloc_for(void *object, size_t size,
+                                                        struct mc_caller caller)
 {
     int traced = !mc_sampling_passes(size) && tracing(size);
     if (object && !size) {
@@ -105,15 +110,15 @@ void *mc_instrumented_realloc(void *object, size_t size)
     }
     void *fresh = object ? resize(object, size, traced) : 0;
     if (!fresh) {
-        fresh = mc_alloc(size);
+        size_t had = object ? mc_usable_size(object, "realloc()") : 0;
+        fresh = had && size > had ? mc_alloc_growing(size) : mc_alloc_owned(size, MC_QUANTUM, 0);
         if (unlikely(!fresh)) return out_of_memory();
         if (object) {
-            size_t had = mc_usable_size(object, "realloc()");
             memcpy(fresh, object, had < size ? had : size);
-            mc_free_moved(object);
+            mc_free(object);
         }
     }
-    if (traced) trace(fresh, size);
+    if (traced) trace(fresh, size, &caller);
     return fresh;
 }
 

@@ -15,7 +15,7 @@ _Static_assert(MC_REQUESTED_UNKNOWN == MC_REQUESTED_IN_TAG,
 
 static inline int mc_armed(void)
 {
-    return mc_load(&mc_own_region.armed) != 0;
+    return mc_peek(&mc_own_region.armed) != 0;
 }
 
 /* The armed word, if it is meant for this process; makes the region of a new process first. */
@@ -25,10 +25,14 @@ unsigned mc_armed_here(void);
  * what it interrupted is not finished. */
 extern __thread int mc_accounting;
 
-/* The library's own frames are never part of a trace, so these are not inlined: what they add to
- * the stack is known. errno is ENOMEM when they return NULL. */
+/* Traced for whoever calls the function that calls them; best by a tail call: see caller.h. errno is
+ * ENOMEM when they return NULL. */
 void *mc_instrumented_alloc(size_t size, size_t align, int zero);
 void *mc_instrumented_realloc(void *object, size_t size);
+
+/* Where they go on. */
+void *mc_instrumented_alloc_for(size_t size, size_t align, int zero, struct mc_caller caller);
+void *mc_instrumented_realloc_for(void *object, size_t size, struct mc_caller caller);
 
 /* 1 if the object may have a tag. Any pointer; a bad one is for the heap to complain of. */
 int mc_has_tag(const void *object);

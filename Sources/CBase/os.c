@@ -69,6 +69,15 @@ int mc_os_purge(void *start, size_t size)
     return error_of(result);
 }
 
+int mc_os_huge_pages(void *start, size_t size, int wanted)
+{
+    int advice = wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE;
+    if (!mc_call_begin(MC_CALL_HUGE_PAGES)) return EPERM;
+    long result = MC_SYSCALL_3(SYS_madvise, start, size, advice);
+    mc_call_end();
+    return error_of(result);
+}
+
 int mc_os_release(void *start, size_t size)
 {
     if (!mc_call_allowed(MC_CALL_RELEASE)) return EPERM;

@@ -31,8 +31,8 @@ uint64_t mc_rule_table[MC_RULE_COUNT] __attribute__((aligned(64)));
 unsigned mc_rule_unloading;                 /* [shared] */
 static _Thread_local unsigned own_unloading /* [owner] this thread's part of mc_rule_unloading */
     __attribute__((tls_model("initial-exec")));
-static unsigned guessing;  /* [shared] walks inside enter_guess .. leave_guess */
-static uint64_t epoch = 1; /* [shared] only grows; 0 is what untouched memory says */
+static unsigned guessing;   /* [shared] walks inside enter_guess .. leave_guess */
+uint64_t mc_rule_epoch = 1; /* [shared] only grows; 0 is what untouched memory says */
 
 /* [shared] The modules rules came from, by their first page; written without care: a torn entry,
  * as an overwritten one, costs a needless wipe or a missed one of those that are only a second
@@ -50,7 +50,13 @@ enum {
 
 static uint64_t empty_of(uint64_t number)
 {
-    return number << MC_RULE_BP_SHIFT;
+    return number << 3 & (((uint64_t)1 << MC_RULE_DATA_BITS) - 1);
+}
+
+/* Of a word as it is in the table. */
+static int is_empty(uint64_t word)
+{
+    return mc_rule_is_data(word);
 }
 
 int mc_rule_enter_guess(void)
@@ -74,8 +80,8 @@ static uint64_t *choose(uintptr_t key)
 {
     uint64_t *first = &mc_rule_table[mc_rule_place(key)];
     uint64_t *other = &mc_rule_table[mc_rule_place(key) ^ MC_RULE_OTHER_WAY];
-    if (mc_rule_kind(__atomic_load_n(first, __ATOMIC_RELAXED)) == MC_RULE_EMPTY) return first;
-    if (mc_rule_kind(__atomic_load_n(other, __ATOMIC_RELAXED)) == MC_RULE_EMPTY) return other;
+    if (is_empty(__atomic_load_n(first, __ATOMIC_RELAXED))) return first;
+    if (is_empty(__atomic_load_n(other, __ATOMIC_RELAXED))) return other;
     return key >> (MC_RULE_INDEX_BITS + 4) & 1 ? other : first;
 }
 
@@ -102,7 +108,8 @@ static int is_successor(const struct mc_cfi_entry *entry)
 static uint64_t compute_and_enter(uintptr_t key)
 {
     struct mc_cfi_entry from;
-    uint64_t number = __atomic_load_n(&epoch, __ATOMIC_ACQUIRE); /* pairs with end's increment */
+    uint64_t number =
+        __atomic_load_n(&mc_rule_epoch, __ATOMIC_ACQUIRE); /* pairs with end's increment */
     uint64_t *entry = choose(key);
     uint64_t there = __atomic_load_n(entry, __ATOMIC_RELAXED);
     uint64_t claim = empty_of(number);
@@ -112,22 +119,23 @@ static uint64_t compute_and_enter(uintptr_t key)
             return mc_rule_compute(key, &from);
     }
     from.module_first = 0;
-    uint64_t rule = mc_rule_compute(key, &from) | mc_rule_tag(key);
+    uint64_t rule = mc_rule_compute(key, &from);
     /* Code outside all modules may become a module's at the next dlopen, which starts no epoch. */
     if (mc_rule_kind(rule) == MC_RULE_EMPTY) return rule;
     if (from.module_first && is_successor(&from)) wipe(); /* after which the claim is void */
-    __atomic_compare_exchange_n(entry, &claim, rule, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+    __atomic_compare_exchange_n(entry, &claim, mc_rule_seal(rule, key), 0, __ATOMIC_ACQ_REL,
+                                __ATOMIC_RELAXED);
     return rule;
 }
 
 uint64_t mc_rule_miss(uintptr_t key, int guessed)
 {
-    uint64_t rule =
-        __atomic_load_n(&mc_rule_table[mc_rule_place(key) ^ MC_RULE_OTHER_WAY], __ATOMIC_RELAXED);
-    if (mc_rule_is_for(rule, key)) return rule;
-    if (guessed && !mc_rule_enter_guess()) return MC_RULE_EMPTY;
     struct mc_cfi_entry unused;
-    rule = key >> MC_RULE_KEY_BITS ? mc_rule_compute(key, &unused) : compute_and_enter(key);
+    int known = mc_rule_is_key(key);
+    uint64_t rule = mc_rule_at(mc_rule_place(key) ^ MC_RULE_OTHER_WAY, key);
+    if (known && mc_rule_is_data(rule)) return rule;
+    if (guessed && !mc_rule_enter_guess()) return MC_RULE_EMPTY;
+    rule = known ? compute_and_enter(key) : mc_rule_compute(key, &unused);
     if (guessed) mc_rule_leave_guess();
     return rule;
 }
@@ -149,7 +157,7 @@ static void forget_modules(void)
 
 static void wipe(void)
 {
-    uint64_t number = __atomic_add_fetch(&epoch, 1, __ATOMIC_ACQ_REL);
+    uint64_t number = __atomic_add_fetch(&mc_rule_epoch, 1, __ATOMIC_ACQ_REL);
     for (size_t i = 0; i < MC_RULE_COUNT; i++) {
         /* Pages never used stay untouched: zero is EMPTY of epoch 0, which is nobody's claim. */
         if (__atomic_load_n(&mc_rule_table[i], __ATOMIC_RELAXED) != 0)

@@ -6,12 +6,17 @@
  * A key is a return address, or the address of an instruction plus one where the code was
  * interrupted: the code it names is at key - 1.
  *
- *     63 ....... 44 | 43 .. 36 | 35 .. 33 | 32 ......... 0
- *     cfa, signed   | saved bp | kind     | tag of its key
- * where `cfa` is what to add to the base register and `saved bp` how far below the CFA the caller's
- * frame pointer is (0: still in the register), both in words of 8 bytes. The return address is
- * always the word below the CFA. What does not fit is MC_RULE_EXACT. The layout keeps the chain
- * from one return address to the next short: mask, load, shift, add.
+ *     63 ......... 31 | 30 .. 23 | 22 .......... 3 | 2 .. 0
+ *     tag of its key  | saved bp | cfa, signed     | kind       all below 31: the rule's data
+ * where `cfa` is what to add to the base register, in bytes, a multiple of 8, and `saved bp` how
+ * far below the CFA the caller's frame pointer is, in words of 8 bytes (0: still in the register).
+ * The return address is always the word below the CFA. What does not fit is MC_RULE_EXACT.
+ *
+ * In the table a word is kept sealed: exclusive or with its key shifted up by 17. So one shift and
+ * one exclusive or with the key that is looked up both test and yield it: what comes out is the
+ * data if the keys agree in all bits, and 2^31 or more if they don't. And data with the saved bp
+ * masked out, added to sp - MC_RULE_SP, is the CFA if the kind is MC_RULE_SP, and no multiple of 8
+ * for any other kind: whoever knows what the CFA should be tests all of that by one comparison.
  *
  * The table is one array of such words, two ways, shared by all threads without locks: an entry is
  * one aligned 64-bit word, so it is read and written whole, and it names its key exactly: the tag
@@ -24,7 +29,7 @@
 #include <stdint.h>
 
 enum mc_rule_kind {
-    MC_RULE_EMPTY = 0, /* no rule: tag 0, which is no key's, and the epoch above the kind */
+    MC_RULE_EMPTY = 0, /* no rule: in the table with tag 0, and the epoch above the kind */
     MC_RULE_SP = 1,    /* CFA = sp + cfa */
     MC_RULE_BP = 2,    /* CFA = bp + cfa */
     MC_RULE_DEREF = 3, /* CFA = word at bp + cfa, caller's bp = word at bp: realigned frames */
@@ -35,11 +40,9 @@ enum mc_rule_kind {
 };
 
 enum {
-    MC_RULE_TAG_BITS = 33,
-    MC_RULE_KIND_SHIFT = MC_RULE_TAG_BITS,
-    MC_RULE_BP_SHIFT = MC_RULE_KIND_SHIFT + 3,
-    MC_RULE_CFA_SHIFT = MC_RULE_BP_SHIFT + 8,
-    MC_RULE_CFA_LIMIT = 8 << (63 - MC_RULE_CFA_SHIFT), /* 4 MiB */
+    MC_RULE_DATA_BITS = 31,
+    MC_RULE_BP_SHIFT = 23,
+    MC_RULE_CFA_LIMIT = 1 << 22, /* 4 MiB */
     MC_RULE_BP_LIMIT = 8 << 8,
 
     /* 2^15 entries, 256 KiB of .bss, of which only touched pages exist. The program with the most
@@ -50,30 +53,42 @@ enum {
     MC_RULE_OTHER_WAY = MC_RULE_COUNT / 2,
 
     /* User addresses have 47 bits. The few programs that ask for more (five-level paging) get their
-     * rules computed each time. */
+     * rules computed each time. So do keys in the lowest pages, where no code is, so that 0 is the
+     * tag of no key. */
     MC_RULE_KEY_BITS = 47,
+    MC_RULE_SEAL_SHIFT = 64 - MC_RULE_KEY_BITS,
 };
+#define MC_RULE_KEY_LEAST ((uintptr_t)1 << (MC_RULE_INDEX_BITS - 1))
 
 /* The top index bit tells the two ways apart, so the tag holds the key from that bit up. */
-_Static_assert(MC_RULE_TAG_BITS == MC_RULE_KEY_BITS - (MC_RULE_INDEX_BITS - 1), "tag bits");
+_Static_assert(64 - MC_RULE_DATA_BITS == MC_RULE_KEY_BITS - (MC_RULE_INDEX_BITS - 1), "tag bits");
 
 extern uint64_t mc_rule_table[MC_RULE_COUNT] __attribute__((visibility("hidden")));
 /* Unfinished epoch begins. */
 extern unsigned mc_rule_unloading __attribute__((visibility("hidden")));
+/* Only grows: what was concluded from rules of an earlier epoch means nothing any more. */
+extern uint64_t mc_rule_epoch __attribute__((visibility("hidden")));
 
+/* Of data, as all that follow. */
 static inline unsigned mc_rule_kind(uint64_t rule)
 {
-    return rule >> MC_RULE_KIND_SHIFT & 7;
+    return rule & 7;
 }
 
 static inline intptr_t mc_rule_cfa(uint64_t rule)
 {
-    return ((int64_t)rule >> MC_RULE_CFA_SHIFT) * 8;
+    return ((int32_t)((uint32_t)rule << 9) >> 9) & ~7;
 }
 
 static inline uintptr_t mc_rule_bp(uint64_t rule)
 {
     return (rule >> MC_RULE_BP_SHIFT & 0xff) * 8;
+}
+
+/* Without the saved bp; an unsealed word of another key stays 2^31 or more. */
+static inline uint64_t mc_rule_without_bp(uint64_t rule)
+{
+    return rule & ~((uint64_t)0xff << MC_RULE_BP_SHIFT);
 }
 
 static inline int mc_rule_fits(intptr_t cfa, intptr_t bp)
@@ -82,11 +97,11 @@ static inline int mc_rule_fits(intptr_t cfa, intptr_t bp)
            bp >= 0 && bp < MC_RULE_BP_LIMIT;
 }
 
-/* Requires mc_rule_fits(cfa, bp). Without a tag. */
+/* Requires mc_rule_fits(cfa, bp). */
 static inline uint64_t mc_rule_make(enum mc_rule_kind kind, intptr_t cfa, intptr_t bp)
 {
-    return (uint64_t)(cfa / 8) << MC_RULE_CFA_SHIFT | (uint64_t)(bp / 8) << MC_RULE_BP_SHIFT |
-           (uint64_t)kind << MC_RULE_KIND_SHIFT;
+    return (uint64_t)(bp / 8) << MC_RULE_BP_SHIFT |
+           ((uint64_t)cfa & ((1 << MC_RULE_BP_SHIFT) - 1)) | (uint64_t)kind;
 }
 
 /* The low bits as they are: return addresses differ there, and every operation more is paid per
@@ -96,15 +111,28 @@ static inline size_t mc_rule_place(uintptr_t key)
     return key & (MC_RULE_COUNT - 1);
 }
 
-static inline uint64_t mc_rule_tag(uintptr_t key)
+/* Either way. Requires mc_rule_is_key(key) to mean anything. */
+static inline uint64_t mc_rule_seal(uint64_t word, uintptr_t key)
 {
-    return key >> (MC_RULE_INDEX_BITS - 1);
+    return word ^ key << MC_RULE_SEAL_SHIFT;
 }
 
-/* All bits of the key count: one beyond MC_RULE_KEY_BITS is nobody's. */
-static inline int mc_rule_is_for(uint64_t rule, uintptr_t key)
+/* Can there be an entry for it? */
+static inline int mc_rule_is_key(uintptr_t key)
 {
-    return (rule & (((uint64_t)1 << MC_RULE_TAG_BITS) - 1)) == mc_rule_tag(key);
+    return key - MC_RULE_KEY_LEAST < ((uintptr_t)1 << MC_RULE_KEY_BITS) - MC_RULE_KEY_LEAST;
+}
+
+/* Is this what came out of the seal, or another key's? */
+static inline int mc_rule_is_data(uint64_t unsealed)
+{
+    return unsealed >> MC_RULE_DATA_BITS == 0;
+}
+
+/* The entry at `place`, unsealed for the key. */
+static inline uint64_t mc_rule_at(size_t place, uintptr_t key)
+{
+    return mc_rule_seal(__atomic_load_n(&mc_rule_table[place], __ATOMIC_RELAXED), key);
 }
 
 uint64_t mc_rule_miss(uintptr_t key, int guessed);
@@ -113,8 +141,8 @@ uint64_t mc_rule_miss(uintptr_t key, int guessed);
  * may be unloaded at any time. Requires mc_rule_unloading == 0, seen when the walk began. */
 static inline uint64_t mc_rule_find(uintptr_t key, int guessed)
 {
-    uint64_t rule = __atomic_load_n(&mc_rule_table[mc_rule_place(key)], __ATOMIC_RELAXED);
-    if (__builtin_expect(mc_rule_is_for(rule, key), 1)) return rule;
+    uint64_t rule = mc_rule_at(mc_rule_place(key), key);
+    if (__builtin_expect(mc_rule_is_data(rule) && mc_rule_is_key(key), 1)) return rule;
     return mc_rule_miss(key, guessed);
 }
 
@@ -125,7 +153,7 @@ void mc_rule_leave_guess(void);
 
 struct mc_cfi_entry;
 
-/* The compact form of what .eh_frame says for the code at key - 1; the architecture's part. Unless
+/* The data of what .eh_frame says for the code at key - 1; the architecture's part. Unless
  * the kind is EMPTY, NONE or START the entry it comes from is left in *entry. */
 uint64_t mc_rule_compute(uintptr_t key, struct mc_cfi_entry *entry);
 

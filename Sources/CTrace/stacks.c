@@ -4,6 +4,7 @@
 
 #include "index.h"
 #include "modules.h"
+#include "trail.h"
 
 static struct mc_index stack_index, frame_index;
 
@@ -64,23 +65,30 @@ static uint32_t append(const struct stack_key *key, const uint64_t *pcs, uint32_
     return (uint32_t)id;
 }
 
-/* Two lanes, since the chain of multiplications is what hashing costs. */
-static uint64_t hash_of(const uint64_t *pcs, uint32_t depth, uint32_t flags, uint32_t epoch)
+static uint64_t path_hash(const uint64_t *pcs, uint32_t depth)
 {
-    uint64_t even = (uint64_t)epoch << 32 | flags, odd = depth;
-    uint32_t i = 0;
-    for (; i + 1 < depth; i += 2) {
-        even = mc_hash_mix(even, pcs[i]);
-        odd = mc_hash_mix(odd, pcs[i + 1]);
-    }
-    if (i < depth) even = mc_hash_mix(even, pcs[i]);
-    return mc_hash_mix(even, odd);
+    uint64_t hash = 0;
+    for (uint32_t i = depth; i-- > 0;)
+        hash = pcs[i] + MC_PATH_BASE * hash;
+    return hash;
+}
+
+static struct stack_key key_of(uint64_t hash, uint32_t depth, uint32_t flags, uint32_t epoch)
+{
+    uint64_t rest = (uint64_t)epoch << 32 | (uint64_t)flags << 12 | depth; /* of 9 bits */
+    return (struct stack_key){mc_hash_mix(mc_hash_mix(hash, rest), hash), depth};
+}
+
+uint32_t mc_stacks_find(uint64_t hash, uint32_t depth, uint32_t flags)
+{
+    struct stack_key key = key_of(hash, depth, flags, mc_modules_epoch());
+    return mc_index_find(&stack_index, key.hash, stack_matches, &key);
 }
 
 uint32_t mc_stacks_intern(const uint64_t *pcs, uint32_t depth, uint32_t flags)
 {
     uint32_t epoch = mc_modules_epoch();
-    struct stack_key key = {hash_of(pcs, depth, flags, epoch), depth};
+    struct stack_key key = key_of(path_hash(pcs, depth), depth, flags, epoch);
     uint32_t id = mc_index_find(&stack_index, key.hash, stack_matches, &key);
     if (likely(id)) return id;
     id = append(&key, pcs, flags, epoch);

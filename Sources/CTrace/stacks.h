@@ -10,6 +10,9 @@
 
 #include "region.h"
 
+/* The id of a backtrace with this mc_path_hash (trail.h); 0 if there is none yet. */
+uint32_t mc_stacks_find(uint64_t hash, uint32_t depth, uint32_t flags);
+
 /* The id of the backtrace; MC_STACK_OVERFLOW if the table has no room. `flags` are MC_STACK_. */
 uint32_t mc_stacks_intern(const uint64_t *pcs, uint32_t depth, uint32_t flags);
 

@@ -3,6 +3,7 @@
 #include "trace.h"
 
 #include "births.h"
+#include "capture.h"
 #include "counters.h"
 #include "modules.h"
 #include "region.h"
@@ -49,7 +50,7 @@ void mc_trace_after_fork(int error)
     mc_unwind_epoch_forked();
 }
 
-enum { OWN_FRAMES = 6, USUAL_DEPTH = 64, MAX_DEPTH = 256 };
+enum { USUAL_DEPTH = 64, MAX_DEPTH = 256 };
 
 /* A depth that another process wrote. */
 static uint32_t checked_depth(uint32_t depth)
@@ -57,36 +58,14 @@ static uint32_t checked_depth(uint32_t depth)
     return depth >= 1 && depth <= MAX_DEPTH ? depth : USUAL_DEPTH;
 }
 
-/* The stack that led here, without our own frames. Not inlined, so that its frame is small while
- * the rest of the accounting runs: a thread may have 16 KiB of stack in all. */
-__attribute__((noinline)) static uint32_t capture(uint32_t wanted, uint32_t flags)
-{
-    struct mc_unwind_start here;
-    struct mc_frame_site frames[wanted + OWN_FRAMES];
-    uint64_t pcs[wanted];
-    unsigned how;
-    MC_UNWIND_CAPTURE(&here);
-    size_t count = mc_unwind(&here, frames, wanted + OWN_FRAMES, &how), first = 0;
-    while (first < count && mc_region_is_own(frames[first].pc - 1))
-        first++;
-    size_t depth = count - first;
-    if (depth > wanted || how & MC_UNWIND_CUT)
-        flags |= MC_STACK_CUT;
-    else if (how & MC_UNWIND_STOPPED)
-        flags |= MC_STACK_STOPPED;
-    if (depth > wanted) depth = wanted;
-    for (size_t i = 0; i < depth; i++)
-        pcs[i] = frames[first + i].pc;
-    return mc_stacks_intern(pcs, (uint32_t)depth, flags);
-}
-
 /* The stack to charge: taken again, deeper, if memctl wants to know who calls that one. */
-static uint32_t stack_of_caller(uint32_t flags)
+static uint32_t stack_of(unsigned thread, const struct mc_caller *caller, uint32_t flags)
 {
-    uint32_t stack = capture(checked_depth(mc_load(&mc_own_region.depth)), flags);
+    uint32_t stack =
+        mc_capture(thread, caller, checked_depth(mc_load(&mc_own_region.depth)), flags);
     uint32_t deeper = mc_load(&mc_own_region.deepen);
     if (likely(!deeper) || !(mc_stacks_flags(stack) & MC_STACK_DEEPEN)) return stack;
-    return capture(checked_depth(deeper), flags | MC_STACK_PART);
+    return mc_capture(thread, 0, checked_depth(deeper), flags | MC_STACK_PART);
 }
 
 /* What the program asked for: large objects keep it, others have their slack in the tag. */
@@ -122,11 +101,12 @@ static void count_out(unsigned thread, uint32_t stack, uint64_t requested, uint6
         mc_counters_out(thread, stack, (struct mc_amount){1, requested, usable}, life);
 }
 
-uint64_t mc_trace_count_in(unsigned thread, size_t usable, size_t requested, int large)
+uint64_t mc_trace_count_in(unsigned thread, const struct mc_caller *caller, size_t usable,
+                           size_t requested, int large)
 {
     uint32_t n = mc_sampling.interval;
     uint32_t sampled = MC_STACK_SAMPLED | n << MC_STACK_INTERVAL_SHIFT;
-    uint32_t stack = count_in(thread, stack_of_caller(n ? sampled : 0), requested, usable);
+    uint32_t stack = count_in(thread, stack_of(thread, caller, n ? sampled : 0), requested, usable);
     uint64_t commands = mc_load(&mc_own_region.commands);
     if (unlikely(mc_load(&mc_own_region.commands_seen) != commands))
         mc_store(&mc_own_region.commands_seen, commands);
@@ -135,7 +115,7 @@ uint64_t mc_trace_count_in(unsigned thread, size_t usable, size_t requested, int
 
 uint64_t mc_trace_map_tag(void)
 {
-    return mc_tag_make(stack_of_caller(MC_STACK_MAPPED), 0, mc_births_now());
+    return mc_tag_make(stack_of(0, 0, MC_STACK_MAPPED), 0, mc_births_now());
 }
 
 void mc_trace_count_out(unsigned thread, uint64_t tag, size_t usable, size_t requested)

@@ -339,7 +339,7 @@ static void calls_lost(void)
     REQUIRE_EQUAL(lost_to(memory, 2, SECCOMP_RET_KILL_THREAD), MC_CALL_ALL & ~kept);
     REQUIRE_EQUAL(lost_to(memory, 2, SECCOMP_RET_TRAP), MC_CALL_ALL & ~kept);
     kept |= MC_CALL_COMMIT | MC_CALL_PURGE | MC_CALL_WATCH_FORK | MC_CALL_POPULATE |
-            MC_CALL_RESIZE | MC_CALL_SHARE | MC_CALL_PROBE;
+            MC_CALL_RESIZE | MC_CALL_SHARE | MC_CALL_PROBE | MC_CALL_HUGE_PAGES;
     REQUIRE_EQUAL(lost_to(usual, 7, SECCOMP_RET_KILL_PROCESS), MC_CALL_ALL & ~kept);
     /* Refused is as good as done, but for those that nobody expects to fail. */
     REQUIRE(!(lost_to(0, 0, SECCOMP_RET_ERRNO | EPERM) & (MC_CALL_PURGE | MC_CALL_MAKE_FILE)) ||

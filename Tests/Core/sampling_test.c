@@ -100,7 +100,7 @@ static uint64_t allocate_all(uint64_t seed, double *bytes)
         objects[i].tag = 0;
         *bytes += (double)size;
         if (!takes(size)) continue;
-        objects[i].tag = mc_trace_count_in(1 + i % 9, objects[i].usable, size, 1);
+        objects[i].tag = mc_trace_count_in(1 + i % 9, 0, objects[i].usable, size, 1);
         taken++;
     }
     return taken;
@@ -203,7 +203,7 @@ static void mixed(void)
     struct estimates before = estimates(10);
     mc_own_region.sample = 0;
     REQUIRE(takes(100));
-    uint64_t tag = mc_trace_count_in(1, 112, 100, 0);
+    uint64_t tag = mc_trace_count_in(1, 0, 112, 100, 0);
     uint32_t stack = mc_tag_stack(tag);
     REQUIRE(sum_of(stack).allocs == 1 && sum_of(stack).bytes_in == 100);
     struct estimates after = estimates(10);

@@ -32,7 +32,8 @@ static void place(int policy, unsigned long nodes)
     /* The slot's whole pages: huge slots begin at one. */
     uintptr_t start = ((uintptr_t)object + PAGE - 1) & ~(uintptr_t)(PAGE - 1);
     uintptr_t size = (uintptr_t)object + SIZE - start;
-    if (syscall(SYS_mbind, start, size & ~(uintptr_t)(PAGE - 1), policy, &nodes, 8 * sizeof(nodes), 0))
+    if (syscall(SYS_mbind, start, size & ~(uintptr_t)(PAGE - 1), policy, &nodes, 8 * sizeof(nodes),
+                0))
         fail("mbind");
     memset(object, 1, SIZE);
 }
@@ -54,6 +55,7 @@ static void *fill(void *node)
     pthread_barrier_wait(&ready);
     for (;;)
         pause();
+    return 0;
 }
 
 int main(int count, char **words)

@@ -389,15 +389,19 @@ static void packs_rules(void)
     static const intptr_t bps[] = {0, 16, 2040};
     for (size_t i = 0; i < sizeof cfas / sizeof *cfas; i++) {
         for (size_t k = 0; k < 3; k++) {
-            uint64_t rule = mc_rule_make(MC_RULE_BP, cfas[i], bps[k]) | mc_rule_tag(0x7ffff7654321);
-            CHECK(mc_rule_fits(cfas[i], bps[k]));
+            const uintptr_t key = 0x7ffff7654321;
+            uint64_t rule = mc_rule_make(MC_RULE_BP, cfas[i], bps[k]);
+            uint64_t sealed = mc_rule_seal(rule, key);
+            CHECK(mc_rule_fits(cfas[i], bps[k]) && mc_rule_is_data(rule));
             CHECK(mc_rule_kind(rule) == MC_RULE_BP && mc_rule_cfa(rule) == cfas[i]);
-            CHECK(mc_rule_bp(rule) == (uintptr_t)bps[k] && mc_rule_is_for(rule, 0x7ffff7654321));
-            CHECK(!mc_rule_is_for(rule, 0x7ffff7650321)); /* same place, other tag */
-            CHECK(!mc_rule_is_for(rule, 0x7ffff7654321 | 1ul << 47));
-            CHECK(!mc_rule_is_for(rule, 0x7ffff7654321 | 1ul << 63));
+            CHECK(mc_rule_bp(rule) == (uintptr_t)bps[k] && mc_rule_seal(sealed, key) == rule);
+            CHECK(!mc_rule_is_data(mc_rule_seal(sealed, key ^ 1 << 14))); /* same place */
+            CHECK(!mc_rule_is_data(mc_rule_seal(sealed, key ^ 1ul << 46)));
+            CHECK(!mc_rule_is_data(sealed)); /* so it is not EMPTY */
         }
     }
+    CHECK(mc_rule_is_key(1 << 14) && mc_rule_is_key((1ul << 47) - 1));
+    CHECK(!mc_rule_is_key((1 << 14) - 1) && !mc_rule_is_key(1ul << 47) && !mc_rule_is_key(-1ul));
     CHECK(!mc_rule_fits(12, 0) && !mc_rule_fits(1 << 22, 0) && !mc_rule_fits(8, 2048));
     CHECK(!mc_rule_fits(8, -8) && !mc_rule_fits(8, 4) && !mc_rule_fits(-(1 << 22) - 8, 0));
 }

@@ -316,8 +316,8 @@ static void forgets_at_the_end_of_an_epoch(void)
     capture(DEPTH);
     CHECK(flags == MC_UNWIND_COMPLETE);
     size_t place = mc_rule_place(frames[0].pc), before = count;
-    CHECK(mc_rule_is_for(mc_rule_table[place], frames[0].pc) ||
-          mc_rule_is_for(mc_rule_table[place ^ MC_RULE_OTHER_WAY], frames[0].pc));
+    CHECK(mc_rule_is_data(mc_rule_at(place, frames[0].pc)) ||
+          mc_rule_is_data(mc_rule_at(place ^ MC_RULE_OTHER_WAY, frames[0].pc)));
     mc_unwind_epoch_begin();
     capture(DEPTH);
     CHECK(flags == (MC_UNWIND_COMPLETE | MC_UNWIND_EXACT) && count == before);
@@ -327,7 +327,7 @@ static void forgets_at_the_end_of_an_epoch(void)
     CHECK(flags & MC_UNWIND_EXACT); /* the outer one is not over */
     mc_unwind_epoch_end();
     for (size_t i = 0; i < MC_RULE_COUNT; i++)
-        CHECK(mc_rule_kind(mc_rule_table[i]) == MC_RULE_EMPTY);
+        CHECK(mc_rule_is_data(mc_rule_table[i]) && mc_rule_kind(mc_rule_table[i]) == MC_RULE_EMPTY);
     capture(DEPTH);
     CHECK(flags == MC_UNWIND_COMPLETE && count == before);
 }

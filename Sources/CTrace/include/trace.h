@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "caller.h"
 #include "memctl_region.h"
 
 /* The control page. Private memory until mc_region_create() lays the file over it, so the armed
@@ -74,10 +75,11 @@ static inline int mc_sampling_passes(size_t size)
 /* 1 if an allocation is to be accounted, by mc_trace_count_in(). */
 int mc_sampling_takes(size_t size);
 
-/* Accounts an object to the stack that the caller was called from, our own frames left out, and
- * returns its tag. `thread` tells threads apart (its counters' shard). `large`: the object keeps its
+/* Accounts an object to the stack of the caller, our own frames left out, and returns its tag. The
+ * caller is above the frames of this thread that lead here. `thread` tells threads apart (its counters' shard). `large`: the object keeps its
  * requested size itself. Needs 2 KiB of stack at the usual depth. */
-uint64_t mc_trace_count_in(unsigned thread, size_t usable, size_t requested, int large);
+uint64_t mc_trace_count_in(unsigned thread, const struct mc_caller *caller, size_t usable,
+                           size_t requested, int large);
 /* As `requested` of an object that does not: then it follows from the tag. */
 #define MC_REQUESTED_IN_TAG UINT64_MAX
 

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/* See capture.h. The short way is along the thread's trail, from the caller; where that is no help,
+ * the walk is made from here, with all registers known, and our own frames are left out. */
+#include "capture.h"
+
+#include "region.h"
+#include "stacks.h"
+#include "trail.h"
+#include "unwind.h"
+
+enum { OWN_FRAMES = 8 };
+
+/* Not inlined, so that its frame is there only while it is needed: a thread may have 16 KiB of stack
+ * in all. */
+__attribute__((noinline)) static uint32_t capture_from_here(uint32_t wanted, uint32_t flags)
+{
+    struct mc_unwind_start here;
+    struct mc_frame_site frames[wanted + OWN_FRAMES];
+    unsigned how;
+    MC_UNWIND_CAPTURE(&here);
+    size_t count = mc_unwind(&here, frames, wanted + OWN_FRAMES, &how), first = 0;
+    while (first < count && mc_region_is_own(frames[first].pc - 1))
+        first++;
+    size_t depth = count - first;
+    if (depth > wanted || how & MC_UNWIND_CUT)
+        flags |= MC_STACK_CUT;
+    else if (how & MC_UNWIND_STOPPED)
+        flags |= MC_STACK_STOPPED;
+    if (depth > wanted) depth = wanted;
+    uint64_t *pcs = (uint64_t *)frames; /* each pc goes where its frame, or one before it, was */
+    for (size_t i = 0; i < depth; i++)
+        pcs[i] = frames[first + i].pc;
+    return mc_stacks_intern(pcs, (uint32_t)depth, flags);
+}
+
+/* A stack not seen before, or not for long. */
+__attribute__((noinline)) static uint32_t intern(const struct mc_trail_path *path, uint32_t flags)
+{
+    uint64_t pcs[path->depth];
+    for (uint32_t i = 0; i < path->depth; i++)
+        pcs[i] = path->first[i].pc;
+    return mc_stacks_intern(pcs, path->depth, flags);
+}
+
+/* The trail remembers the id of its frames' stack, unless that was reset since. */
+static int remembers(const struct mc_trail *trail, const struct mc_trail_path *path, uint32_t flags)
+{
+    return path->same && trail->stack >= MC_STACK_FIRST && trail->stack_flags == flags &&
+           trail->stack >= mc_load(&mc_own_region.floor);
+}
+
+uint32_t mc_capture(unsigned thread, const struct mc_caller *caller, uint32_t depth, uint32_t flags)
+{
+    struct mc_trail_path path;
+    struct mc_trail *trail = caller ? mc_trail_take(thread, depth) : 0;
+    if (unlikely(!trail) || unlikely(mc_trail_walk(trail, caller, &path)) ||
+        unlikely(mc_region_is_own(path.first[0].pc - 1)))
+        return capture_from_here(depth, flags);
+    if (path.flags & MC_UNWIND_CUT) flags |= MC_STACK_CUT;
+    if (likely(remembers(trail, &path, flags))) return trail->stack;
+    uint32_t stack = mc_stacks_find(path.hash, path.depth, flags);
+    if (unlikely(!stack)) stack = intern(&path, flags);
+    trail->stack = stack;
+    trail->stack_flags = flags;
+    return stack;
+}

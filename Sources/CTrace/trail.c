@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/* Trails by thread number (contract in trail.h; the walk itself is in trail_walk.c). */
+#include "trail.h"
+#include "bits.h"
+#include "os.h"
+#include "trace.h"
+
+/* A table of tables, made as numbers come up, so that neither the first thread nor the ten thousandth
+ * pays for the others. */
+enum { PART_BITS = 9, PART = 1 << PART_BITS, PARTS = 1024, USUAL = 64 };
+
+static struct mc_trail **parts[PARTS]; /* [shared] */
+
+/* [owner] This thread's trail, so that the tables need not be asked: a trail is far off, and a thread
+ * has few bytes of its own at hand. */
+static __thread struct mc_trail *own;
+
+/* Rooms are of two sizes, so that the depth may change to and fro without mapping anything. */
+static uint32_t room_for(uint32_t depth)
+{
+    return depth <= USUAL ? USUAL : MC_TRAIL_DEPTH_MAX;
+}
+
+static size_t array_bytes(uint32_t room)
+{
+    return mc_round_up(2 * room * sizeof(struct mc_trail_frame), MC_PAGE);
+}
+
+static size_t bytes_of(uint32_t room)
+{
+    return mc_round_up(sizeof(struct mc_trail) + room * sizeof(struct mc_trail_check), MC_PAGE) +
+           2 * array_bytes(room);
+}
+
+static struct mc_trail *make(uint32_t room)
+{
+    void *memory;
+    if (mc_os_map(bytes_of(room), &memory)) return 0;
+    mc_trace_own_bytes((int64_t)bytes_of(room));
+    char *end = (char *)memory + bytes_of(room);
+    struct mc_trail *trail = memory;
+    trail->checks = (struct mc_trail_check *)(trail + 1);
+    trail->frames = (struct mc_trail_frame *)(void *)(end - 2 * array_bytes(room));
+    trail->fresh = (struct mc_trail_frame *)(void *)(end - array_bytes(room));
+    trail->room = room;
+    mc_path_powers_make();
+    return trail;
+}
+
+/* Where the trail of thread `number` is noted. */
+static struct mc_trail **place_of(unsigned number)
+{
+    unsigned index = number >> PART_BITS;
+    if (!number || index >= PARTS) return 0;
+    struct mc_trail **part = mc_load_acquire(&parts[index]);
+    if (!part) {
+        void *fresh;
+        size_t bytes = PART * sizeof(*part);
+        if (mc_os_map(bytes, &fresh)) return 0;
+        if (mc_swap_if(&parts[index], &part, fresh)) {
+            mc_trace_own_bytes((int64_t)bytes);
+            part = fresh;
+        } else {
+            mc_os_release(fresh, bytes);
+        }
+    }
+    return &part[number & (PART - 1)];
+}
+
+/* Only one living thread has the number, and it is the caller. */
+__attribute__((noinline)) static struct mc_trail *take(unsigned number, uint32_t depth)
+{
+    struct mc_trail **place = place_of(number);
+    if (!place) return 0;
+    struct mc_trail *trail = *place;
+    if (trail && trail->room < depth) {
+        size_t bytes = bytes_of(trail->room);
+        own = *place = 0;
+        mc_os_release(trail, bytes);
+        mc_trace_own_bytes(-(int64_t)bytes);
+        trail = 0;
+    }
+    if (!trail) *place = trail = make(room_for(depth));
+    if (trail) {
+        trail->depth = depth;
+        mc_trail_forget(trail);
+    }
+    return own = trail;
+}
+
+struct mc_trail *mc_trail_take(unsigned number, uint32_t depth)
+{
+    struct mc_trail *trail = own;
+    return likely(trail && trail->depth == depth) ? trail : take(number, depth);
+}

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/* A trail: the frames a thread's last backtrace went by, kept so that the next one need not find
+ * them anew. Allocations follow each other: most frames of a backtrace are those of the one before.
+ *
+ *     mc_trail_take    the thread's trail
+ *     mc_trail_walk    the backtrace of a caller, along the trail; becomes the trail
+ *
+ * What makes it exact. A walk is a function: from (pc, sp, bp) of a frame the rule of pc says which
+ * words of the stack give the next frame's: its pc, and its bp where the rule restores that. So,
+ * rules being equal, a walk that arrives at a frame of the trail in the same state goes on as the
+ * trail did if it would read the same words. They need not be read in order, since the trail knows
+ * where they are: equal pc in equal places from there to the outermost frame, and equal bp where a
+ * frame's rule uses it, prove all of it by induction. Nothing is taken on trust:
+ *   1. Rules are equal within an epoch: a trail of another epoch is forgotten.
+ *   2. The state is equal: same pc in the same place, and bp the same unless no frame further out
+ *      uses it before it is restored from memory. What bp has to be follows from the trail's own
+ *      places: sp of the next frame less what the rule adds.
+ *   3. Words are read only between sp and the end of the stack that this thread runs on, all of
+ *      which is readable: a trail is kept for the main and threads' own stacks only, and forgotten
+ *      when the end is another. A coroutine's stack, which may be unmapped unseen, has no trail.
+ *   4. Only frames whose rule is SP or BP are ever part of what is proven this way, and the outermost
+ *      one, which ends the walk by its rule. A walk that meets another frame (signal, guess,
+ *      realigned, none) leaves nothing to land on.
+ * Where it does not hold the walk goes on by rules, frame by frame. There the trail serves as a
+ * guess: a frame is expected to begin where the last walk's did. Comparing the CFA with that is a
+ * branch that the processor predicts, so that it reads the next return address before it knows the
+ * rule, and the chain of loads (return address, rule, next return address) is none any more.
+ * A wrong guess costs time only.
+ *
+ * Which of the two is tried first goes by recent success: trail->unlucky.
+ *
+ * A trail belongs to the thread with its number, and to it alone; it is not to be used by a signal
+ * handler that interrupted its own use. A thread that takes a dead one's number takes its trail. */
+#ifndef MC_TRAIL_H
+#define MC_TRAIL_H
+
+#include "caller.h"
+#include "unwind.h"
+
+enum { MC_TRAIL_DEPTH_MAX = 256, MC_TRAIL_NO_USER = UINT16_MAX };
+
+/* A frame; innermost first. `hash`, `user` and `checks` are there for settled frames only. */
+struct mc_trail_frame {
+    uintptr_t sp;    /* above the return address */
+    uintptr_t pc;    /* that return address */
+    uint64_t hash;   /* mc_path_hash of this frame and all further out */
+    uint32_t rule;   /* of pc */
+    uint16_t user;   /* the frame, this or further out, whose rule uses bp as it is here, or none */
+    uint16_t checks; /* how many of trail->checks belong to this frame and all further out */
+};
+
+/* A word that has to be on the stack: a saved bp that some frame's rule uses. */
+struct mc_trail_check {
+    uintptr_t place, value;
+};
+
+/* Invariants: start <= settled <= end <= 2 * depth <= 2 * room; sp grows with the index, and is at most `high`;
+ * frames [settled, end) are settled, and so are as many checks as frames[settled] says. */
+struct mc_trail {
+    uint64_t epoch;                        /* mc_rule_epoch of what it was found by */
+    uintptr_t high;                        /* end of the stack it lies on */
+    struct mc_trail_frame *frames, *fresh; /* 2 * room each: the trail, and the walk going on */
+    struct mc_trail_check *checks;         /* room of them */
+    uint32_t start, settled, end;
+    uint32_t room;               /* the depth it was made for */
+    uint32_t depth;              /* of walks: at most so many frames */
+    uint32_t complete;           /* the last frame is the outermost: walks may land */
+    uint32_t unlucky;            /* walks in a row that did not land */
+    uint32_t pause;              /* walks to go before landing is tried again */
+    uint32_t rare;               /* walks in a row that were not for it */
+    uint32_t leave;              /* walks to go before it is tried again */
+    uint32_t stack, stack_flags; /* what the frames are: for mc_capture() */
+};
+
+/* The walk's result: frames [first, first + depth) of the trail, MC_UNWIND_ flags, the hash of all
+ * frames; `same`: they are those of the walk before. */
+struct mc_trail_path {
+    const struct mc_trail_frame *first;
+    uint32_t depth;
+    unsigned flags;
+    uint64_t hash;
+    int same;
+};
+
+/* The trail of the calling thread, whose number is `number` (from 1), for walks of at most `depth`
+ * frames; NULL if there is no memory or no number. */
+struct mc_trail *mc_trail_take(unsigned number, uint32_t depth);
+
+/* Walks find nothing to land on. */
+void mc_trail_forget(struct mc_trail *trail);
+
+/* 0, or EAGAIN where the walk has to be made by mc_unwind: nothing is in *path then. */
+int mc_trail_walk(struct mc_trail *trail, const struct mc_caller *caller,
+                  struct mc_trail_path *path);
+
+/* The hash of a path: a polynomial of its pcs in MC_PATH_BASE, the innermost one's power being 0. So the
+ * hash of outer frames is joined to inner ones by one multiplication, wherever one begins:
+ *     hash(inner, outer) = hash(inner) + base^(inner frames) * hash(outer)
+ * base - 1 and base + 1 are divisible by 2 and 4 only, so that frames that repeat or swap places
+ * keep as many bits different as can be. */
+#define MC_PATH_BASE 0x9e3779b97f4a7c1bull
+extern uint64_t mc_path_powers[MC_TRAIL_DEPTH_MAX + 1] __attribute__((visibility("hidden")));
+
+/* Before mc_path_powers are used: fills them. Any thread, any number of times. */
+void mc_path_powers_make(void);
+
+#endif
