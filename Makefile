@@ -45,8 +45,9 @@ HEADERS := $(foreach folder,$(HEADER_FOLDERS),$(patsubst $(folder)/%,%,$(shell f
 C_FILES = $(shell git ls-files '*.c' '*.h' '*.cc' '*.cpp')
 SHELL_FILES = $(shell git ls-files '*.sh') .ci/run
 
-.PHONY: all install uninstall clean demo test test-long bench bench-trace format lint help \
-    packages-build packages-demo packages-test packages-bench packages-lint
+.PHONY: all install uninstall clean demo test test-long test-numa bench bench-trace bench-tool \
+    format lint help packages-build packages-demo packages-test packages-numa packages-bench \
+    packages-lint
 
 all: build/.built
 
@@ -104,11 +105,18 @@ test: all packages-test
 test-long: all packages-test
 	@python3 Tests/run.py --long $(ARGS)
 
+# Two nodes, in an emulated machine: takes minutes, and a kernel from Debian.
+test-numa: all packages-numa
+	@python3 Tests/Numa/run.py $(ARGS)
+
 bench: all packages-bench
 	@python3 Benchmarks/compare.py $(ARGS)
 
 bench-trace: all packages-bench
 	@python3 Benchmarks/Trace/compare.py $(ARGS)
+
+bench-tool: all packages-bench
+	@python3 Benchmarks/Tool/reports.py $(ARGS)
 
 format: | packages-lint
 	clang-format-14 -i $(C_FILES)
@@ -119,7 +127,7 @@ lint: | packages-lint
 	"$(SWIFT)" format lint --strict --parallel --recursive Package.swift Sources Tests preload
 	shellcheck $(SHELL_FILES)
 
-packages-build packages-demo packages-test packages-bench packages-lint: packages-%:
+packages-build packages-demo packages-test packages-numa packages-bench packages-lint: packages-%:
 	@[ "$(PACKAGES)" = skip ] || Tests/Setup/packages.sh $*
 
 help:
@@ -127,11 +135,13 @@ help:
 	@echo 'make demo          find a leak in a small program that uses four libraries (a minute)'
 	@echo 'make test          every test; the last line counts them (at most 40 minutes)'
 	@echo 'make test-long     the same, with longer runs of the randomised tests'
+	@echo 'make test-numa     reports on a machine of two nodes, which is emulated (minutes)'
 	@echo "make test ARGS='--only Core'   one suite; ARGS=--list names them"
 	@echo 'make install       into PREFIX=/usr/local, below DESTDIR when given'
 	@echo 'make uninstall     takes those files away again'
 	@echo 'make bench         speed and memory, beside other allocators'
 	@echo 'make bench-trace   what tracing costs'
+	@echo 'make bench-tool    how long reports take, and hold a program up'
 	@echo 'make format        rewrites the sources in the house style'
 	@echo 'make lint          checks the style, changes nothing'
 	@echo 'make clean         removes build/ and .build/'

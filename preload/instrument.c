@@ -74,8 +74,9 @@ MC_CALLER_ENTRY_2(mc_instrumented_realloc, mc_instrumented_realloc_for);
 __attribute__((used)) void *mc_instrumented_alloc_for(size_t size, size_t align, int zero,
                                                       struct mc_caller caller)
 {
-    int traced = !mc_sampling_passes(size) && tracing(size);
-    void *object = plain_alloc(size, align, zero);
+    int traced = tracing(size);
+    void *object =
+        unlikely(traced) ? mc_alloc_owned(size, align, zero) : plain_alloc(size, align, zero);
     if (unlikely(!object)) return out_of_memory();
     if (unlikely(traced)) trace(object, size, &caller);
     return object;
@@ -109,12 +110,12 @@ __attribute__((used)) void *mc_instrumented_realloc_for(void *object, size_t siz
     }
     void *fresh = object ? resize(object, size, traced) : 0;
     if (!fresh) {
-        fresh = mc_alloc(size);
+        size_t had = object ? mc_usable_size(object, "realloc()") : 0;
+        fresh = had && size > had ? mc_alloc_growing(size) : mc_alloc_owned(size, MC_QUANTUM, 0);
         if (unlikely(!fresh)) return out_of_memory();
         if (object) {
-            size_t had = mc_usable_size(object, "realloc()");
             memcpy(fresh, object, had < size ? had : size);
-            mc_free_moved(object);
+            mc_free(object);
         }
     }
     if (traced) trace(fresh, size, &caller);

@@ -15,7 +15,7 @@ _Static_assert(MC_REQUESTED_UNKNOWN == MC_REQUESTED_IN_TAG,
 
 static inline int mc_armed(void)
 {
-    return mc_load(&mc_own_region.armed) != 0;
+    return mc_peek(&mc_own_region.armed) != 0;
 }
 
 /* The armed word, if it is meant for this process; makes the region of a new process first. */

@@ -7,11 +7,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "calls.h"
 #include "instrument.h"
 #include "options.h"
 #include "os.h"
 #include "print.h"
-#include "sandbox.h"
 #include "syscall.h"
 
 static struct mc_region_options region_options(uint8_t armed)
@@ -52,6 +52,7 @@ void mc_start(void)
         mc_store(&mc_own_region.armed, 0);
     }
     mc_os_fork_watch();
+    mc_os_is_guest(); /* from now on it can be told */
     errno = saved;
 }
 
@@ -61,7 +62,7 @@ static void wait_for_region(void)
 {
     enum { TRIES = 100000 };
     for (int i = 0; i < TRIES && mc_os_forked(); i++)
-        MC_SYSCALL_1(SYS_sched_yield, 0);
+        if (mc_call_allowed(MC_CALL_YIELD)) MC_SYSCALL_1(SYS_sched_yield, 0);
 }
 
 /* 1 in a child whose parent has ended, as a daemon's has: the region they shared lost its name with
@@ -70,7 +71,7 @@ static int is_orphan(void)
 {
     enum { PATIENCE = 16 };
     static uint32_t calls; /* [shared] */
-    return mc_add(&calls, 1) % PATIENCE == PATIENCE - 1 && !mc_sandboxed() &&
+    return mc_add(&calls, 1) % PATIENCE == PATIENCE - 1 && mc_call_allowed(MC_CALL_PARENT) &&
            (uint32_t)getppid() != mc_own_region.pid;
 }
 
@@ -85,7 +86,7 @@ void mc_heap_on_fork(void)
         wait_for_region();
         return;
     }
-    if (mc_sandboxed()) {
+    if (!mc_call_allowed(MC_CALL_MAKE_FILE)) {
         mc_region_abandon();
         mc_trace_after_fork(EPERM);
         mc_mappings_after_fork(mc_thread_number(), 0);
@@ -118,21 +119,15 @@ __attribute__((constructor)) static void construct(void)
     mc_start();
 }
 
-/* A process that gave up system calls may be killed for one; its region is left to be swept. */
-static void finish(void)
-{
-    if (!mc_sandboxed()) mc_region_remove();
-}
-
 __attribute__((destructor)) static void destruct(void)
 {
-    finish();
+    mc_region_remove();
 }
 
 /* Ends the process without destructors, as servers' children do. */
 EXPORT _Noreturn void _exit(int status)
 {
-    finish();
+    mc_region_remove();
     for (;;)
         MC_SYSCALL_1(SYS_exit_group, status);
 }

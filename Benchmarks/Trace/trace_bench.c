@@ -9,6 +9,7 @@
  *     burst    8 pairs below one outer stack, each through its own last 4 frames
  *     near     one of 2,000 stacks at random for each pair; they differ in the last 11 frames
  *     random   one of 2,000 stacks at random for each pair; they differ in every frame
+ *     fresh    each pair from a stack that was never seen, two frames of which are new on the average
  *
  * Sizes go round 16 .. 256; each thread keeps 16 objects live. With 2 threads `same` gives both
  * the same backtraces, `distinct` (the default) each its own. */
@@ -119,11 +120,18 @@ static void run_near(struct maker *maker)
     }
 }
 
-static const struct pattern patterns[] = {{"one", run_one},
-                                          {"loop", run_loop},
-                                          {"burst", run_burst},
-                                          {"near", run_near},
-                                          {"random", run_random}};
+/* The table of stacks grows: what the first sight of one costs, however many there are. */
+static void run_fresh(struct maker *maker)
+{
+    for (uint64_t i = 0; i < maker->pairs; i++) {
+        struct mc_chain chain = {maker->paths + ++maker->seed, make_pair, maker};
+        maker->sum += mc_chain_run(maker->depth, &chain);
+    }
+}
+
+static const struct pattern patterns[] = {{"one", run_one},       {"loop", run_loop},
+                                          {"burst", run_burst},   {"near", run_near},
+                                          {"random", run_random}, {"fresh", run_fresh}};
 
 static uint64_t cpu_now(void)
 {
@@ -157,10 +165,11 @@ static const struct pattern *find(const char *name)
 
 static int usage(void)
 {
-    fprintf(stderr,
-            "usage: trace_bench one|loop|burst|near|random [depth %d..%d] [threads 1..%d] [pairs]"
-            " [same|distinct]\n",
-            INNER + 1, MC_CHAIN_DEPTH_MAX, THREADS_MAX);
+    fprintf(
+        stderr,
+        "usage: trace_bench one|loop|burst|near|random|fresh [depth %d..%d] [threads 1..%d] [pairs]"
+        " [same|distinct]\n",
+        INNER + 1, MC_CHAIN_DEPTH_MAX, THREADS_MAX);
     return 64;
 }
 

@@ -52,6 +52,30 @@ def sqlite_case(folder, scale):
                         f"bulk insert of {rows} rows, two indexes, queries", kernel=True)
 
 
+def filled(folder, name, values):
+    """A copy of an input in which words stand for numbers."""
+    with open(f"{FOLDER}/{name}", encoding="utf-8") as file:
+        text = file.read()
+    for word, value in values.items():
+        text = text.replace(word, value)
+    with open(f"{folder}/{name}", "w", encoding="utf-8") as file:
+        file.write(text)
+    return f"{folder}/{name}"
+
+
+def ghostscript_case(folder, scale):
+    page = filled(folder, "workload.ps", {"PAGES": scaled(25, scale)})
+    return measure.Case("ghostscript", ["gs", "-q", "-dBATCH", "-dNOPAUSE", "-dSAFER", "-r72",
+                                        "-sDEVICE=ppmraw", "-sOutputFile=/dev/null", page],
+                        "renders pages of dictionaries, paths and text")
+
+
+def solver_case(folder, scale):
+    links = scaled(30, scale)
+    problem = filled(folder, "workload.smt2", {"LINKS": links, "LIMIT": str(int(links) + 5)})
+    return measure.Case("z3", ["z3", problem], "bit vectors, functions with quantifiers, arrays")
+
+
 def compiler_case():
     return measure.Case("g++", ["g++", "-std=c++17", "-O1", "-c", "-o", "/dev/null",
                                 f"{FOLDER}/templates.cpp"],
@@ -120,6 +144,10 @@ def cases(scale):
     found = script_cases(scale)
     if shutil.which("sqlite3"):
         found.append(sqlite_case(folder, scale))
+    if shutil.which("gs"):
+        found.append(ghostscript_case(folder, scale))
+    if shutil.which("z3"):
+        found.append(solver_case(folder, scale))
     if shutil.which("g++"):
         found.append(compiler_case())
     if shutil.which("redis-server") and shutil.which("redis-benchmark"):

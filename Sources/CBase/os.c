@@ -3,11 +3,14 @@
 #define _GNU_SOURCE
 #include "os.h"
 
+#include <errno.h>
+#include <pthread.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <time.h>
 
 #include "bits.h"
+#include "calls.h"
 #include "syscall.h"
 #include "vdso.h"
 
@@ -19,14 +22,18 @@ static int error_of(long result)
 static int map(size_t size, int protection, void **out)
 {
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    if (!mc_call_allowed(MC_CALL_MAP)) return ENOMEM;
     long address = MC_SYSCALL_6(SYS_mmap, 0, size, protection, flags, -1, 0);
     if (!mc_syscall_failed(address)) *out = (void *)address;
     return error_of(address);
 }
 
-int mc_os_reserve(size_t size, void **out)
+int mc_os_reserve(size_t size, void **out, int *usable)
 {
-    return map(size, PROT_NONE, out);
+    int whole = !mc_call_allowed(MC_CALL_RESERVE | MC_CALL_COMMIT);
+    int error = map(size, whole ? PROT_READ | PROT_WRITE : PROT_NONE, out);
+    if (!error) *usable = whole;
+    return error;
 }
 
 int mc_os_map(size_t size, void **out)
@@ -36,22 +43,52 @@ int mc_os_map(size_t size, void **out)
 
 int mc_os_commit(void *start, size_t size)
 {
-    return error_of(MC_SYSCALL_3(SYS_mprotect, start, size, PROT_READ | PROT_WRITE));
+    if (!mc_call_begin(MC_CALL_COMMIT)) return EPERM;
+    long result = MC_SYSCALL_3(SYS_mprotect, start, size, PROT_READ | PROT_WRITE);
+    mc_call_end();
+    return error_of(result);
+}
+
+/* Fresh memory in place of what is there. Each time may cost a mapping, of which there are 65,530
+ * to a process: small pieces are not worth one. */
+static int replace(void *start, size_t size)
+{
+    enum { LEAST = 64 << 10 };
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+    if (size < LEAST || !mc_call_begin(MC_CALL_REPLACE)) return EPERM;
+    long result = MC_SYSCALL_6(SYS_mmap, start, size, PROT_READ | PROT_WRITE, flags, -1, 0);
+    mc_call_end();
+    return error_of(result);
 }
 
 int mc_os_purge(void *start, size_t size)
 {
-    return error_of(MC_SYSCALL_3(SYS_madvise, start, size, MADV_DONTNEED));
+    if (!mc_call_begin(MC_CALL_PURGE)) return replace(start, size);
+    long result = MC_SYSCALL_3(SYS_madvise, start, size, MADV_DONTNEED);
+    mc_call_end();
+    return error_of(result);
+}
+
+int mc_os_huge_pages(void *start, size_t size, int wanted)
+{
+    int advice = wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE;
+    if (!mc_call_begin(MC_CALL_HUGE_PAGES)) return EPERM;
+    long result = MC_SYSCALL_3(SYS_madvise, start, size, advice);
+    mc_call_end();
+    return error_of(result);
 }
 
 int mc_os_release(void *start, size_t size)
 {
+    if (!mc_call_allowed(MC_CALL_RELEASE)) return EPERM;
     return error_of(MC_SYSCALL_2(SYS_munmap, start, size));
 }
 
 int mc_os_resize(void *start, size_t size, size_t wanted, void **out)
 {
+    if (!mc_call_begin(MC_CALL_RESIZE)) return EPERM;
     long address = MC_SYSCALL_4(SYS_mremap, start, size, wanted, MREMAP_MAYMOVE);
+    mc_call_end();
     if (!mc_syscall_failed(address)) *out = (void *)address;
     return error_of(address);
 }
@@ -85,8 +122,9 @@ struct watch {
     uint64_t same; /* 0: forked, and mc_os_fork_done() not called yet */
     uint64_t generation;
     uint64_t steps[MC_FORK_STEPS]; /* 0: forked, and not taken yet */
+    uint64_t pid;                  /* 0: not asked for yet */
 };
-static struct watch watch_nothing = {1, 1, {1, 1}};
+static struct watch watch_nothing = {1, 1, {1, 1}, 0};
 static struct watch *watch = &watch_nothing;
 
 static struct watch *page(void)
@@ -125,7 +163,30 @@ void mc_os_fork_watch(void)
     void *fresh;
     struct watch *none = &watch_nothing;
     if (page() != none || mc_os_map(MC_PAGE, &fresh)) return;
-    long refused = MC_SYSCALL_3(SYS_madvise, fresh, MC_PAGE, MADV_WIPEONFORK);
+    int begun = mc_call_begin(MC_CALL_WATCH_FORK);
+    long refused = begun ? MC_SYSCALL_3(SYS_madvise, fresh, MC_PAGE, MADV_WIPEONFORK) : -EPERM;
+    if (begun) mc_call_end();
     *(struct watch *)fresh = watch_nothing;
     if (refused || !mc_swap_if(&watch, &none, (struct watch *)fresh)) mc_os_release(fresh, MC_PAGE);
+}
+
+/* The thread's number as libc knows it: a child by vfork(2) runs as its parent's thread. */
+static long tid_in_libc(void)
+{
+    pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    if (pthread_mutex_lock(&mutex)) return 0;
+    long owner = mutex.__data.__owner;
+    pthread_mutex_unlock(&mutex);
+    return owner;
+}
+
+/* Both are asked: a raw clone(2) that copies the memory leaves libc's number behind, and a page that
+ * was wiped takes the first number that is told. */
+int mc_os_is_guest(void)
+{
+    struct watch *here = page();
+    if (here == &watch_nothing || !mc_call_allowed(MC_CALL_PID | MC_CALL_TID)) return 0;
+    uint64_t pid = (uint64_t)MC_SYSCALL_1(SYS_getpid, 0), known = 0;
+    if (mc_swap_if(&here->pid, &known, pid) || known == pid) return 0;
+    return MC_SYSCALL_1(SYS_gettid, 0) != tid_in_libc();
 }

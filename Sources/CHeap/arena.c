@@ -9,6 +9,7 @@
 #include "meta.h"
 #include "os.h"
 #include "root.h"
+#include "span.h"
 
 static uint32_t scarce;    /* [shared] 1: the kernel once refused address space */
 static uint64_t purgeable; /* [shared] 1: something was freed since the last purge */
@@ -59,28 +60,42 @@ static struct mc_arena *take_unmade(uint64_t words)
 {
     for (uint64_t i = 0; i < MC_ARENAS_MAX && arena_at(i); i++) {
         struct mc_arena *arena = arena_at(i);
-        uint64_t unmade = 1;
+        uint32_t unmade = 1;
         if (arena->words == words && mc_swap_if(&arena->unmade, &unmade, 0)) return arena;
     }
     return 0;
 }
 
-static int fill(struct mc_arena *arena, void *start, uint64_t slices, int fresh)
+/* What an arena of `size` bytes is aligned to; the kernel aligns to pages only, so that much more is
+ * reserved. */
+static uint64_t alignment_of(uint64_t size)
 {
+    return size >= MC_HUGE_ARENA && size % MC_HUGE_PAGE == 0 ? MC_HUGE_PAGE : MC_SLICE;
+}
+
+/* `usable`: it is committed as a whole. */
+static int fill(struct mc_arena *arena, void *start, uint64_t slices, int fresh, int usable)
+{
+    uint64_t size = slices * MC_SLICE;
     arena->start = (uint64_t)start;
-    mc_store(&arena->base, mc_round_up((uint64_t)start, MC_SLICE));
+    mc_store(&arena->base, mc_round_up((uint64_t)start, alignment_of(size)));
+    mc_store(&arena->huge, alignment_of(size) == MC_HUGE_PAGE);
     mc_store(&arena->free_slices, slices);
     mc_store(&arena->hint, 0);
     if (fresh) {
         arena->slice_count = slices;
         arena->words = slices / 64;
         arena->bitmaps = (uint64_t)(arena + 1);
+        if (usable) mc_bits_set(bitmap(arena, MC_ARENA_COMMITTED), 0, slices / MC_COMMIT_SLICES);
         return publish(arena);
     }
     /* `used` last: whoever claims a slice finds all the rest in place. */
     mc_store_release(&arena->slice_count, slices);
-    for (unsigned which = MC_ARENA_BITMAPS; which-- > 0;)
+    for (unsigned which = MC_ARENA_BITMAPS; which-- > 0;) {
+        if (which == MC_ARENA_USED && usable)
+            mc_bits_set(bitmap(arena, MC_ARENA_COMMITTED), 0, slices / MC_COMMIT_SLICES);
         mc_bits_clear(bitmap(arena, which), 0, slices);
+    }
     return 0;
 }
 
@@ -100,9 +115,10 @@ static int make(uint64_t bytes)
     if (size < MC_ARENA_SIZE) size = MC_ARENA_SIZE;
     if (size > MC_ARENA_SIZE_MAX) size = MC_ARENA_SIZE_MAX;
     if (size < least) size = least;
+    if (size >= MC_HUGE_ARENA) size = mc_round_up(size, MC_HUGE_PAGE);
     void *start;
-    /* A slice more than needed, since the kernel aligns to pages only. */
-    while (mc_os_reserve(size + MC_SLICE, &start)) {
+    int usable;
+    while (mc_os_reserve(size + alignment_of(size), &start, &usable)) {
         mc_store(&scarce, 1);
         if (size / 2 < least) return ENOMEM;
         size = size / 2 & ~(MC_ARENA_SIZE_MIN - 1);
@@ -111,8 +127,8 @@ static int make(uint64_t bytes)
     struct mc_arena *arena = take_unmade(slices / 64);
     int fresh = !arena;
     if (fresh) arena = mc_meta_alloc(sizeof(*arena) + MC_ARENA_BITMAPS * (slices / 64) * 8);
-    if (arena && !fill(arena, start, slices, fresh)) return 0;
-    mc_os_release(start, size + MC_SLICE);
+    if (arena && !fill(arena, start, slices, fresh, usable)) return 0;
+    mc_os_release(start, size + alignment_of(size));
     return ENOMEM;
 }
 
@@ -127,24 +143,54 @@ void mc_arena_release_idle(void)
         uint64_t start = arena->start;
         mc_store(&arena->free_slices, 0);
         mc_store_release(&arena->slice_count, 0);
-        mc_os_release((void *)start, slices * MC_SLICE + MC_SLICE);
-        mc_store_release(&arena->unmade, 1); /* pairs with take_unmade */
+        if (!mc_os_release((void *)start, slices * MC_SLICE + alignment_of(slices * MC_SLICE))) {
+            mc_store_release(&arena->unmade, 1); /* pairs with take_unmade */
+            continue;
+        }
+        mc_store(&arena->free_slices, slices); /* it stays, as it was */
+        mc_store_release(&arena->slice_count, slices);
+        mc_bits_clear(bitmap(arena, MC_ARENA_USED), 0, slices);
     }
 }
+
+enum { RUN = MC_COMMIT_SLICES * MC_SLICE };
+_Static_assert(MC_HUGE_ARENA % MC_HUGE_PAGE == 0 && MC_HUGE_PAGE % RUN == 0,
+               "runs fill huge pages");
 
 /* Makes the slices accessible. A run that two threads commit at once is committed twice, which is
  * harmless: it takes nothing away from pages that are in use. */
 static int commit(struct mc_arena *arena, uint64_t first, uint64_t slices)
 {
     uint64_t *committed = bitmap(arena, MC_ARENA_COMMITTED);
+    uint64_t runs = mc_load(&arena->huge) ? MC_HUGE_PAGE / RUN : 1; /* at a time, all or none */
     for (uint64_t i = first / MC_COMMIT_SLICES; i <= (first + slices - 1) / MC_COMMIT_SLICES; i++) {
         if (mc_load_acquire(&committed[i / 64]) >> i % 64 & 1) continue;
-        uint64_t start = mc_load(&arena->base) + i * MC_COMMIT_SLICES * MC_SLICE;
-        int error = mc_os_commit((void *)start, MC_COMMIT_SLICES * MC_SLICE);
+        uint64_t run = i & ~(runs - 1);
+        void *start = (void *)(mc_load(&arena->base) + run * RUN);
+        int error = mc_os_commit(start, runs * RUN);
         if (error) return error;
-        mc_bits_set(committed, i, 1);
+        if (runs > 1 && mc_spans_dense()) mc_os_huge_pages(start, runs * RUN, 1);
+        mc_bits_set(committed, run, runs);
     }
     return 0;
+}
+
+void mc_arena_commit_all(void)
+{
+    for (uint64_t i = 0; i < MC_ARENAS_MAX && arena_at(i); i++) {
+        struct mc_arena *arena = arena_at(i);
+        uint64_t slices = mc_load_acquire(&arena->slice_count);
+        const uint64_t *committed = bitmap(arena, MC_ARENA_COMMITTED);
+        for (uint64_t run = 0; run < slices / MC_COMMIT_SLICES; run++) {
+            uint64_t first = run * MC_COMMIT_SLICES;
+            /* Whoever has a slice of it commits it. Claimed, so that the arena stays meanwhile. */
+            if (mc_load_acquire(&committed[run / 64]) >> run % 64 & 1 ||
+                !mc_bits_claim(bitmap(arena, MC_ARENA_USED), first, MC_COMMIT_SLICES))
+                continue;
+            commit(arena, first, MC_COMMIT_SLICES);
+            mc_bits_clear(bitmap(arena, MC_ARENA_USED), first, MC_COMMIT_SLICES);
+        }
+    }
 }
 
 /* Takes slices whose bits look free; `hint` and `free_slices` follow. */
@@ -236,6 +282,16 @@ void mc_arena_give(uint64_t base, uint64_t slices)
         mc_arena_release_idle();
 }
 
+uint64_t mc_arena_give_pages(uint64_t base, uint64_t slices)
+{
+    struct mc_arena *arena = arena_of(base);
+    uint64_t purged = mc_os_purge((void *)base, slices * MC_SLICE) ? 0 : slices * MC_SLICE;
+    if (purged) mc_bits_clear(bitmap(arena, MC_ARENA_DIRTY), index_of(arena, base), slices);
+    mc_add(&mc_root()->purged_bytes, purged);
+    mc_arena_give(base, slices);
+    return purged;
+}
+
 int mc_arena_purgeable(void)
 {
     return mc_load(&purgeable) != 0;
@@ -264,6 +320,25 @@ static uint64_t purge_word(struct mc_arena *arena, uint64_t word, uint64_t which
     return purged;
 }
 
+/* Slices of one bitmap word that may be populated: those that are dirty, and all of a huge page of
+ * which one is. */
+static uint64_t touched(const struct mc_arena *arena, uint64_t word)
+{
+    const uint64_t *dirty = bitmap(arena, MC_ARENA_DIRTY);
+    if (!mc_load(&arena->huge)) return mc_load(&dirty[word]);
+    return mc_load(&dirty[word]) | mc_load(&dirty[word ^ 1]) ? ~0ull : 0;
+}
+_Static_assert(MC_HUGE_PAGE == 2 * 64 * MC_SLICE, "a huge page is two words of slices");
+
+/* From now on only small pages back what is touched anew, and the kernel does not put together what
+ * was purged. */
+static void split(struct mc_arena *arena)
+{
+    uint64_t slices = mc_load(&arena->slice_count);
+    mc_store(&arena->huge, 0);
+    mc_os_huge_pages((void *)mc_load(&arena->base), slices * MC_SLICE, 0);
+}
+
 uint64_t mc_arena_purge(int all)
 {
     uint64_t purged = 0;
@@ -271,16 +346,17 @@ uint64_t mc_arena_purge(int all)
     mc_store(&purgeable, 0);
     for (uint64_t i = 0; i < MC_ARENAS_MAX && arena_at(i); i++) {
         struct mc_arena *arena = arena_at(i);
-        uint64_t words = mc_load(&arena->slice_count) / 64;
+        uint64_t words = mc_load(&arena->slice_count) / 64, before = purged;
         for (uint64_t word = 0; word < words; word++) {
             uint64_t *aging = bitmap(arena, MC_ARENA_AGING) + word;
-            uint64_t dirty = mc_load(bitmap(arena, MC_ARENA_DIRTY) + word) &
-                             ~mc_load(bitmap(arena, MC_ARENA_USED) + word);
+            uint64_t dirty = touched(arena, word) & ~mc_load(bitmap(arena, MC_ARENA_USED) + word);
             uint64_t old = all ? dirty : dirty & mc_load(aging);
             if (old) purged += purge_word(arena, word, old);
             mc_store(aging, dirty & ~old);
             waiting |= (dirty & ~old) != 0;
         }
+        if (mc_load(&arena->huge) && (purged - before) * MC_HUGE_PURGED > words * 64 * MC_SLICE)
+            split(arena);
     }
     if (waiting) mc_store(&purgeable, 1);
     mc_add(&mc_root()->purged_bytes, purged);
@@ -293,6 +369,8 @@ void mc_arena_check(void)
         struct mc_arena *arena = arena_at(i);
         const uint64_t *committed = bitmap(arena, MC_ARENA_COMMITTED);
         mc_assert(arena->slice_count % 64 == 0 && arena->base % MC_SLICE == 0);
+        mc_assert(!arena->huge || (arena->slice_count * MC_SLICE % MC_HUGE_PAGE == 0 &&
+                                   arena->base % MC_HUGE_PAGE == 0));
         for (uint64_t slice = 0; slice < arena->slice_count; slice++) {
             uint64_t bit = 1ull << slice % 64;
             uint64_t used = bitmap(arena, MC_ARENA_USED)[slice / 64] & bit;

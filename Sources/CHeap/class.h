@@ -19,19 +19,23 @@ static inline unsigned mc_class_for(size_t size)
     return MC_LINEAR_MAX / MC_QUANTUM + (log2 - 8) * MC_STEPS + step; /* 8 = log2(MC_LINEAR_MAX) */
 }
 _Static_assert(MC_LINEAR_MAX == 1 << 8 && MC_STEPS == 1 << 3, "mc_class_for's shifts");
-_Static_assert(MC_SMALL_MAX == MC_LINEAR_MAX << 7, "MC_CLASS_COUNT has seven doublings");
+_Static_assert(MC_SMALL_MAX == MC_LINEAR_MAX << 9, "MC_CLASS_COUNT has nine doublings");
 
-/* Slices of a span of this class: of the sizes from the smallest that will do to twice that, the
- * one that wastes least at its end. */
+/* Slices of a span of this class: the number that wastes least at its end, of those from the smallest
+ * that will do to twice that; for the largest slots, of those that hold two at least. */
 static inline unsigned mc_class_span_slices(unsigned index)
 {
     uint64_t slot = mc_class_slot_size(index);
     uint64_t wanted = slot * MC_SPAN_SLOTS_WANTED;
     if (wanted > MC_SPAN_SIZE_WANTED) wanted = MC_SPAN_SIZE_WANTED;
-    if (wanted < slot * MC_SPAN_SLOTS_MIN) wanted = slot * MC_SPAN_SLOTS_MIN;
-    unsigned first = (unsigned)((wanted + MC_SLICE - 1) / MC_SLICE);
+    if (wanted < slot * MC_SPAN_SLOTS) wanted = slot * MC_SPAN_SLOTS;
+    unsigned first = (unsigned)((wanted + MC_SLICE - 1) / MC_SLICE), last = 2 * first - 1;
+    if (wanted > MC_SPAN_SLICES_MAX * MC_SLICE) {
+        first = (unsigned)((MC_SPAN_SLOTS_MIN * slot + MC_SLICE - 1) / MC_SLICE);
+        last = MC_SPAN_SLICES_MAX;
+    }
     unsigned best = first;
-    for (unsigned slices = first + 1; slices < 2 * first; slices++) {
+    for (unsigned slices = first + 1; slices <= last; slices++) {
         /* waste / size, compared without division */
         uint64_t waste = slices * (uint64_t)MC_SLICE % slot;
         if (waste * best < best * (uint64_t)MC_SLICE % slot * slices) best = slices;

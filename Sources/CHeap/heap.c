@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "arena.h"
+#include "cache.h"
 #include "class.h"
 #include "large.h"
 #include "os.h"
@@ -41,8 +42,9 @@ static void *pop(struct mc_span *span)
 /* Memory and address space may be hiding in what is kept for later. */
 static void relieve(struct mc_thread *self)
 {
+    mc_cache_flush(self);
     mc_refill_collect(self);
-    mc_refill_flush(self);
+    mc_refill_flush(self, 0);
     mc_threads_reap();
     mc_arena_release_idle();
     mc_arena_purge(1);
@@ -50,27 +52,31 @@ static void relieve(struct mc_thread *self)
 
 static void *alloc_small(struct mc_thread *self, unsigned class_index, int zero)
 {
+    if (unlikely(self->until_look <= mc_class_slot_size(class_index)))
+        mc_refill_look(self, MC_LOOK_BYTES);
     struct mc_span *span = (struct mc_span *)self->current[class_index];
+    int is_zero = 0;
     if (!span->free) {
-        span = mc_refill(self, class_index);
+        span = mc_refill(self, class_index, &is_zero);
         if (unlikely(!span)) {
             relieve(self);
-            span = mc_refill(self, class_index);
+            span = mc_refill(self, class_index, &is_zero);
         }
         if (unlikely(!span)) return 0;
     }
     void *object = pop(span);
-    return zero ? memset(object, 0, span->slot_size) : object;
+    if (zero) memset(object, 0, is_zero ? sizeof(struct mc_slot) : span->slot_size);
+    return object;
 }
 
-static void *alloc_large(struct mc_thread *self, size_t size, size_t align, int zero)
+static void *alloc_large(struct mc_thread *self, size_t size, size_t room, size_t align, int zero)
 {
     int is_zero = 0;
     mc_refill_tick(self);
-    void *object = mc_large_alloc(self, size, align, &is_zero);
+    void *object = mc_large_alloc(self, size, room, align, &is_zero);
     if (unlikely(!object)) {
         relieve(self);
-        object = mc_large_alloc(self, size, align, &is_zero);
+        object = mc_large_alloc(self, size, 0, align, &is_zero);
     }
     if (!object || !zero || is_zero) return object;
     if (size < MC_ZERO_BY_PURGE || mc_os_purge(object, mc_round_up(size, MC_PAGE)))
@@ -84,14 +90,28 @@ void *mc_alloc_slow(size_t size, int zero)
     struct mc_thread *self = mc_thread_attach();
     if (unlikely(!self) || unlikely(size > MC_REQUEST_MAX)) return 0;
     if (size <= MC_SMALL_MAX) return alloc_small(self, mc_class_for(size), zero);
-    return alloc_large(self, size, MC_PAGE, zero);
+    return alloc_large(self, size, 0, MC_PAGE, zero);
+}
+
+void *mc_alloc_growing(size_t size)
+{
+    if (size < MC_GROW_MIN || size > MC_LARGE_MAX) return mc_alloc_owned(size, MC_QUANTUM, 0);
+    if (unlikely(mc_os_forked())) mc_heap_notice_fork();
+    struct mc_thread *self = mc_thread_attach();
+    uint64_t room = (MC_GROW_TIMES - 1) * size;
+    if (unlikely(!self)) return 0;
+    return alloc_large(self, size, room < MC_GROW_ROOM_MAX ? room : MC_GROW_ROOM_MAX, MC_PAGE, 0);
 }
 
 void *mc_alloc_medium(size_t size)
 {
     if (likely(size <= MC_SMALL_MAX)) {
-        struct mc_span *span = (struct mc_span *)mc_self->current[mc_class_for(size)];
-        if (likely(span->free != 0)) return pop(span);
+        struct mc_thread *self = mc_self;
+        struct mc_span *span = (struct mc_span *)self->current[mc_class_for(size)];
+        if (likely(span->free != 0) && likely(self->until_look > size)) {
+            self->until_look -= (uint32_t)size;
+            return pop(span);
+        }
     }
     return mc_alloc_slow(size, 0);
 }
@@ -123,7 +143,20 @@ void *mc_alloc_aligned(size_t size, size_t align)
         return 0;
     unsigned index = align <= MC_SLICE ? aligned_class(size, align) : MC_CLASS_COUNT;
     if (index < MC_CLASS_COUNT) return alloc_small(self, index, 0);
-    return alloc_large(self, size, align < MC_PAGE ? MC_PAGE : align, 0);
+    return alloc_large(self, size, 0, align < MC_PAGE ? MC_PAGE : align, 0);
+}
+
+void *mc_alloc_owned(size_t size, size_t align, int zero)
+{
+    for (;;) {
+        void *object =
+            zero && size > MC_DIRECT_MAX ? mc_alloc_slow(size, 1) : mc_alloc_aligned(size, align);
+        if (object && zero && size <= MC_DIRECT_MAX) memset(object, 0, size);
+        if (!object || likely(mc_tag_settable(object))) return object;
+        struct mc_span *span = mc_page_map_find(object);
+        mc_span_push_remote(span, object);
+        mc_cache_flush_class(mc_self, span->class_index);
+    }
 }
 
 /* -- freeing ------------------------------------------------------------------------------- */
@@ -183,30 +216,23 @@ static void free_local(struct mc_thread *self, struct mc_span *span, struct mc_s
     if (span->flags & MC_SPAN_FULL || !span->used) mc_refill_span_freed(self, span);
 }
 
-static void release(void *object, struct mc_thread *keeper)
+void mc_free_slow(void *object)
 {
+    struct mc_span *found = mc_page_map_find(object);
+    if (likely(found != 0) && likely(mc_cache_push_plain(mc_self, found, object))) return;
+    if (!object) return;
     if (unlikely(mc_os_forked())) mc_heap_notice_fork();
     struct mc_span *span = span_of_live(object, "free()");
     if (mc_load(&span->flags) & MC_SPAN_TAGGED) take_tag(object);
     if (span->state != MC_SPAN_CLASS) {
-        mc_large_free(keeper, span, object);
+        mc_large_free(mc_self, span, object);
         mc_refill_tick(mc_self);
     } else if (mc_load(&span->owner) != (uint64_t)mc_self) {
-        mc_span_push_remote(span, object);
+        if (!mc_cache_push(mc_self, span, object)) mc_span_push_remote(span, object);
     } else {
         if (span->flags & MC_SPAN_TAGGED) untag(span);
         free_local(mc_self, span, object);
     }
-}
-
-void mc_free_slow(void *object)
-{
-    if (object) release(object, mc_self);
-}
-
-void mc_free_moved(void *object)
-{
-    release(object, 0);
 }
 
 size_t mc_usable_size(const void *object, const char *caller)
@@ -219,17 +245,24 @@ void *mc_realloc_in_place(void *object, size_t size)
     struct mc_span *span = span_of_live(object, "realloc()");
     if (size > MC_REQUEST_MAX) return 0;
     if (span->state != MC_SPAN_CLASS)
-        return size > MC_SMALL_MAX ? mc_large_resize(mc_self, span, size) : 0;
+        return size >= MC_GROW_MIN ? mc_large_resize(mc_self, span, size) : 0;
     /* Smaller than half is worth a copy to a smaller slot. */
-    return size <= span->slot_size && size >= span->slot_size / 2 ? object : 0;
+    int fits = size <= span->slot_size && size >= span->slot_size / 2;
+    return fits && span->slot_size - size < MC_SLACK_MAX ? object : 0;
+}
+
+void mc_heap_commit(void)
+{
+    mc_arena_commit_all();
 }
 
 int mc_heap_trim(void)
 {
     uint64_t before = mc_load(&mc_root()->purged_bytes);
     if (mc_self != &mc_thread_none) {
+        mc_cache_flush(mc_self);
         mc_refill_collect(mc_self);
-        mc_refill_flush(mc_self);
+        mc_refill_flush(mc_self, 0);
         mc_trim_thread(mc_self);
     }
     mc_threads_reap();

@@ -30,10 +30,10 @@ static int map_aligned(uint64_t size, uint64_t align, uint64_t *base)
     return 1;
 }
 
-static int take_memory(struct mc_span *span, size_t align, int *zero)
+static int take_memory(struct mc_span *span, size_t room, size_t align, int *zero)
 {
     struct mc_run run;
-    uint64_t slices = mc_round_up(span->slot_size, MC_SLICE) / MC_SLICE;
+    uint64_t slices = mc_round_up(span->slot_size + room, MC_SLICE) / MC_SLICE;
     if (span->slot_size <= MC_LARGE_MAX && align <= MC_LARGE_MAX &&
         !mc_arena_take(slices, align < MC_SLICE ? MC_SLICE : align, &run)) {
         mc_store(&span->base, run.base);
@@ -60,15 +60,16 @@ static void give_memory(uint64_t base, uint64_t size, int state)
     }
 }
 
-/* A waiting span that fits: not over 1/8 larger than needed, so that little is lost. The places are
- * exchanged, not read, since another thread may be flushing them. */
-static struct mc_span *take_waiting(struct mc_thread *self, uint64_t size, uint64_t align)
+/* A waiting span that fits: not over 1/8 larger than needed, beside the room that is welcome, so that
+ * little is lost. The places are exchanged, not read, since another thread may be flushing them. */
+static struct mc_span *take_waiting(struct mc_thread *self, uint64_t size, uint64_t room,
+                                    uint64_t align)
 {
     for (unsigned i = 0; i < MC_LARGE_KEPT; i++) {
         if (!mc_load(&self->large[i])) continue;
         struct mc_span *span = (struct mc_span *)mc_take(&self->large[i]);
         if (!span) continue;
-        if (span->size >= size && span->size - size <= MC_SLICE + size / 8 &&
+        if (span->size >= size && span->size - size <= MC_SLICE + size / 8 + room &&
             !(span->base & (align - 1)))
             return span;
         mc_store_release(&self->large[i], (uint64_t)span);
@@ -104,11 +105,12 @@ void mc_large_flush(struct mc_thread *thread)
     }
 }
 
-void *mc_large_alloc(struct mc_thread *self, size_t size, size_t align, int *zero)
+void *mc_large_alloc(struct mc_thread *self, size_t size, size_t room, size_t align, int *zero)
 {
-    struct mc_span *waiting = take_waiting(self, mc_round_up(size ? size : 1, MC_PAGE), align);
+    size = mc_round_up(size ? size : 1, MC_PAGE);
+    struct mc_span *waiting = take_waiting(self, size, room, align);
     if (waiting) {
-        waiting->slot_size = mc_round_up(size ? size : 1, MC_PAGE);
+        waiting->slot_size = size;
         waiting->flags = 0;
         waiting->tag = 0;
         waiting->maker = (uint64_t)self;
@@ -118,8 +120,8 @@ void *mc_large_alloc(struct mc_thread *self, size_t size, size_t align, int *zer
     }
     struct mc_span *span = mc_span_struct_take();
     if (!span) return 0;
-    span->slot_size = mc_round_up(size ? size : 1, MC_PAGE);
-    int state = take_memory(span, align, zero);
+    span->slot_size = size;
+    int state = take_memory(span, room, align, zero);
     if (!state) {
         mc_span_struct_give(span);
         return 0;
@@ -187,8 +189,10 @@ static void *resize_large(struct mc_thread *self, struct mc_span *span, uint64_t
 {
     uint64_t slices = mc_round_up(wanted, MC_SLICE) / MC_SLICE, had = span->size / MC_SLICE;
     if (slices > had && !take_behind(self, span, slices - had)) return 0;
-    if (slices < had) mc_arena_give(span->base + slices * MC_SLICE, had - slices);
-    span->size = slices * MC_SLICE;
+    if (slices > had || wanted < span->slot_size) {
+        if (slices < had) mc_arena_give(span->base + slices * MC_SLICE, had - slices);
+        span->size = slices * MC_SLICE;
+    }
     span->slot_size = wanted;
     return (void *)span->base;
 }

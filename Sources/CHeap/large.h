@@ -2,8 +2,8 @@
 /* Large and huge objects: each is a span of its own with one slot.
  *
  * Large ones are slices of an arena, up to MC_LARGE_MAX; huge ones have a mapping. Their slot size
- * is the request in whole pages, so what a large one leaves unused of its last slice is never
- * touched. The page map knows their first slice only. Any thread may free or resize them; that two
+ * is the request in whole pages, so what a large one leaves unused of its slices is never touched.
+ * One made because an object grew has more slices than it needs, to go on growing. The page map knows their first slice only. Any thread may free or resize them; that two
  * free one at once is found by the exchange of `state`.
  *
  * A thread keeps the last few large spans that it freed, whole, until the next tick (of any thread):
@@ -13,9 +13,10 @@
 
 #include "heap.h"
 
-/* Requires MC_SMALL_MAX < size, or a large align; both bounded by the caller. *zero is set to
- * whether the object reads as zero. */
-void *mc_large_alloc(struct mc_thread *self, size_t size, size_t align, int *zero);
+/* Requires a size, an align or a room that no class has; bounded by the caller. Up to `room` bytes
+ * behind the object are kept for it, so that it can grow where it is. *zero is set to whether the
+ * object reads as zero. */
+void *mc_large_alloc(struct mc_thread *self, size_t size, size_t room, size_t align, int *zero);
 
 /* Requires that `object` is the start of `span`'s slot. `self` may be NULL. */
 void mc_large_free(struct mc_thread *self, struct mc_span *span, void *object);
@@ -24,7 +25,7 @@ void mc_large_free(struct mc_thread *self, struct mc_span *span, void *object);
 void mc_large_flush(struct mc_thread *thread);
 
 /* The object, perhaps moved (huge), with `size` bytes; NULL if it can't be done so: then it is
- * untouched, and has to be copied. Requires size > MC_SMALL_MAX. */
+ * untouched, and has to be copied. Requires size >= MC_GROW_MIN. */
 void *mc_large_resize(struct mc_thread *self, struct mc_span *span, size_t size);
 
 #endif

@@ -23,6 +23,17 @@
  * that withholds from others is bounded by their product. */
 #define MC_LARGE_KEPT_MAX (2ull << 20)
 
+/* A copy made because an object grew gets room to grow on, from this size on: MC_GROW_TIMES the
+ * request in address space, at most MC_GROW_ROOM_MAX more than it. Growing to N bytes then copies N/3
+ * instead of 2N. Smaller objects are copied faster than slices are claimed. */
+#define MC_GROW_MIN      (32ull << 10)
+#define MC_GROW_TIMES    4
+#define MC_GROW_ROOM_MAX (1ull << 20)
+
+/* realloc to less leaves an object where it is only up to this slack: whoever notes the slack of a
+ * slot beside a tag has 15 bits for it. */
+#define MC_SLACK_MAX (32ull << 10)
+
 /* What the first arena reserves; each later one as much as all before it together, up to the
  * maximum. So a small process takes little address space (mlockall(2) counts it against
  * RLIMIT_MEMLOCK), and MC_ARENAS_MAX of them are a terabyte. Halved down to the minimum when the
@@ -31,15 +42,48 @@
 #define MC_ARENA_SIZE_MAX (1ull << 30)
 #define MC_ARENA_SIZE_MIN (1ull << 20)
 
+/* Arenas of this size and up may be backed by huge pages of 2 MiB. One is made when all others are full
+ * and is as large as they are, so what the last huge page populates too much is at most MC_HUGE_PAGE /
+ * MC_HUGE_ARENA of the heap; and what lies in sparsely used spans is bounded by asking, for each huge
+ * page, whether of MC_HUGE_SAMPLE spans less than 1 / MC_HUGE_SPARSE is not carved yet. Once a share of
+ * 1 / MC_HUGE_PURGED of the arena is purged at a tick, huge pages would only undo the purge. */
+#define MC_HUGE_PAGE   (2ull << 20)
+#define MC_HUGE_ARENA  (32ull << 20)
+#define MC_HUGE_SAMPLE 64
+#define MC_HUGE_SPARSE 8
+#define MC_HUGE_PURGED 32
+
 /* Freed slices keep their pages for one to two ticks, since touching fresh pages costs more than
  * all else the heap does; then they go back to the kernel. */
 #define MC_TICK_MS 200
 
-/* A span has at least this many slots ... */
-#define MC_SPAN_SLOTS_MIN 8
+/* A thread looks at the clock, for the tick, once it was served so many bytes: by requests above
+ * MC_DIRECT_MAX, by large ones and by refills, each of which counts as MC_LOOK_REFILL. */
+#define MC_LOOK_BYTES  (512u << 10)
+#define MC_LOOK_REFILL (64u << 10)
+
+/* At a tick, free slots of this size and up lose their pages while others of the span live on. */
+#define MC_TRIM_SLOT MC_PAGE
+/* So many spans of a class at most, or a heap of many gigabytes would pay milliseconds a tick. */
+#define MC_TRIM_SPANS 256
+
+/* What a thread caches of other threads' slots, a class: so many bytes and slots at most. The list
+ * serves the thread's requests when it has MC_CACHE_SERVES of them: for less, the change from list to
+ * span and back costs more than it saves, and a single object that was handed over is better given
+ * back, since it shares its cache line with its owner's. */
+#define MC_CACHE_BYTES  (32u << 10)
+#define MC_CACHE_SLOTS  128
+#define MC_CACHE_SERVES 8
+
+/* A span has this many slots at least ... */
+#define MC_SPAN_SLOTS 8
 /* ... and as many as fit here, so that the way to a new span is rare for small slots. */
 #define MC_SPAN_SIZE_WANTED  (64ull << 10)
 #define MC_SPAN_SLOTS_WANTED 64
+/* Of slots above 32 KiB fewer: what an idle span keeps from others is bounded by this size, and a
+ * span with a slot in use keeps at most seven free ones. */
+#define MC_SPAN_SLOTS_MIN  2
+#define MC_SPAN_SLICES_MAX 16
 
 /* Span structs are made in runs of this many; only touched ones cost memory. */
 #define MC_SPAN_POOL_COUNT 2048
@@ -58,6 +102,7 @@
 
 _Static_assert(MC_ARENA_SIZE_MIN % (64 * MC_SLICE) == 0, "arenas are whole bitmap words");
 _Static_assert(MC_ARENA_SIZE_MIN >= MC_COMMIT_SLICES * MC_SLICE, "arenas are whole commit runs");
-_Static_assert(MC_SMALL_MAX *MC_SPAN_SLOTS_MIN <= 16 * MC_SLICE, "the largest span is 16 slices");
+_Static_assert(MC_SMALL_MAX *MC_SPAN_SLOTS_MIN <= MC_SPAN_SLICES_MAX * MC_SLICE,
+               "the largest slots fit a span");
 
 #endif

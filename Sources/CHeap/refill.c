@@ -3,6 +3,7 @@
 #include "refill.h"
 
 #include "arena.h"
+#include "cache.h"
 #include "check.h"
 #include "class.h"
 #include "large.h"
@@ -10,6 +11,7 @@
 #include "root.h"
 #include "span.h"
 #include "thread.h"
+#include "trim.h"
 
 static struct mc_span *at(uint64_t address)
 {
@@ -33,6 +35,17 @@ static void push(struct mc_thread *thread, struct mc_span *span)
     span->previous = first->previous;
     at(first->previous)->next = (uint64_t)span;
     first->previous = (uint64_t)span;
+}
+
+/* At the head: the next to serve. */
+static void push_first(struct mc_thread *thread, struct mc_span *span)
+{
+    uint64_t *head = &thread->spans[span->class_index];
+    struct mc_span *first = at(*head);
+    span->next = (uint64_t)first;
+    span->previous = first ? first->previous : (uint64_t)span;
+    if (first) first->previous = (uint64_t)span;
+    mc_store(head, (uint64_t)span);
 }
 
 static void remove_from_list(struct mc_thread *thread, struct mc_span *span)
@@ -68,13 +81,14 @@ static void take_current(struct mc_thread *self, struct mc_span *span)
     point_direct(self, span->class_index, span);
 }
 
-/* Returns the span that was current, or NULL. */
+/* Returns the span that was current, or NULL. A list of the cache is none, and stays where it is. */
 static struct mc_span *drop_current(struct mc_thread *self, unsigned class_index)
 {
     struct mc_span *span = at(self->current[class_index]);
     if (span == &mc_span_none) return 0;
     self->current[class_index] = (uint64_t)&mc_span_none;
     point_direct(self, class_index, &mc_span_none);
+    if (span->state == MC_SPAN_CACHE) return 0;
     mc_span_clear_flag(span, MC_SPAN_CURRENT);
     span->used--;
     return span;
@@ -98,7 +112,7 @@ static void put_empty(struct mc_thread *self, struct mc_span *span)
 {
     uint64_t *kept = &self->kept[span->class_index];
     if (*kept) {
-        mc_span_unmake(span);
+        mc_span_unmake(span, 0);
         return;
     }
     mc_span_set_flag(span, MC_SPAN_KEPT);
@@ -141,16 +155,16 @@ void mc_refill_collect(struct mc_thread *thread)
     }
 }
 
-void mc_refill_flush(struct mc_thread *thread)
+void mc_refill_flush(struct mc_thread *thread, int purge)
 {
     mc_large_flush(thread);
     for (unsigned i = 0; i < MC_CLASS_COUNT; i++) {
         struct mc_span *kept = at(thread->kept[i]);
         if (kept) {
             thread->kept[i] = 0;
-            mc_span_unmake(kept);
+            mc_span_unmake(kept, purge);
         }
-        if (at(thread->current[i])->used == 1) mc_span_unmake(drop_current(thread, i));
+        if (at(thread->current[i])->used == 1) mc_span_unmake(drop_current(thread, i), purge);
     }
 }
 
@@ -159,8 +173,9 @@ void mc_refill_flush(struct mc_thread *thread)
 /* Leaves a seized thread with no current spans, so that all it has is on lists for others. */
 static void retire(struct mc_thread *thread)
 {
+    mc_cache_flush(thread);
     mc_refill_collect(thread);
-    mc_refill_flush(thread);
+    mc_refill_flush(thread, 0);
     for (unsigned i = 0; i < MC_CLASS_COUNT; i++) {
         struct mc_span *span = drop_current(thread, i);
         if (span && (has_more(span)))
@@ -170,15 +185,25 @@ static void retire(struct mc_thread *thread)
     }
 }
 
-void mc_threads_reap(void)
+/* Returns 1 if there was one. */
+static int reap(void)
 {
+    int found = 0;
     struct mc_thread *thread = mc_thread_first();
     for (; thread; thread = mc_thread_next(thread)) {
         int idle = mc_load(&thread->state) == MC_THREAD_FREE && !mc_load(&thread->notified);
         if (idle || !mc_thread_seize(thread)) continue;
         retire(thread);
         mc_thread_let_go(thread);
+        found = 1;
     }
+    return found;
+}
+
+void mc_threads_reap(void)
+{
+    /* What one had cached may belong to another that was looked after just before. */
+    if (reap()) reap();
 }
 
 /* Takes a span of the class from a thread that ended. */
@@ -223,20 +248,43 @@ static struct mc_span *next_span(struct mc_thread *self, unsigned class_index)
     return span ? span : mc_span_make(class_index, self);
 }
 
-struct mc_span *mc_refill(struct mc_thread *self, unsigned class_index)
+/* The thread's cache serves the class from now on; what did so waits at the head of the list. */
+static struct mc_span *serve_cache(struct mc_thread *self, struct mc_span *cache)
 {
-    enum { REFILLS_PER_LOOK = 8 }; /* at the clock */
-    if (++self->refills % REFILLS_PER_LOOK == 0) mc_refill_tick(self);
+    struct mc_span *span = drop_current(self, cache->class_index);
+    if (span && !has_more(span))
+        set_full(span);
+    else if (span && !span->used)
+        put_empty(self, span);
+    else if (span)
+        push_first(self, span);
+    self->current[cache->class_index] = (uint64_t)cache;
+    point_direct(self, cache->class_index, cache);
+    return cache;
+}
+
+struct mc_span *mc_refill(struct mc_thread *self, unsigned class_index, int *zero)
+{
+    mc_refill_look(self, MC_LOOK_REFILL);
     mc_refill_collect(self);
     struct mc_span *span = at(self->current[class_index]);
+    int carved = 0;
+    *zero = 0;
     if (span->free) return span;
-    if (span != &mc_span_none) {
-        if (mc_span_carve(span)) return span;
+    struct mc_span *cache = mc_cache_ready(self, class_index);
+    if (cache) return serve_cache(self, cache);
+    if (span->state == MC_SPAN_CACHE) {
+        drop_current(self, class_index);
+    } else if (span != &mc_span_none) {
+        carved = mc_span_carve(span);
+        *zero = carved == MC_CARVED_ZERO;
+        if (carved) return span;
         set_full(drop_current(self, class_index));
     }
     span = next_span(self, class_index);
     if (!span) return 0;
-    if (!span->free) mc_span_carve(span);
+    if (!span->free) carved = mc_span_carve(span);
+    *zero = carved == MC_CARVED_ZERO;
     take_current(self, span);
     return span;
 }
@@ -248,18 +296,31 @@ void mc_refill_tick(struct mc_thread *self)
     uint64_t now = mc_os_clock_ms();
     uint64_t due = mc_load(&next_tick_ms);
     if (likely(now < due) || !mc_swap_if(&next_tick_ms, &due, now + MC_TICK_MS) || !due) return;
-    mc_refill_flush(self);
+    mc_cache_flush(self);
+    mc_refill_collect(self);
+    mc_refill_flush(self, 1);
+    mc_trim_idle(self);
     mc_threads_reap();
     for (struct mc_thread *thread = mc_thread_first(); thread; thread = mc_thread_next(thread))
         mc_large_flush(thread);
     if (mc_arena_purgeable()) mc_arena_purge(0);
 }
 
+void mc_refill_look(struct mc_thread *self, uint64_t bytes)
+{
+    if (likely(self->until_look > bytes)) {
+        self->until_look -= (uint32_t)bytes;
+        return;
+    }
+    self->until_look = MC_LOOK_BYTES;
+    mc_refill_tick(self);
+}
+
 void mc_thread_check(const struct mc_thread *thread)
 {
     for (unsigned i = 0; i < MC_CLASS_COUNT; i++) {
         const struct mc_span *current = at(thread->current[i]);
-        mc_assert(current == &mc_span_none ||
+        mc_assert(current == &mc_span_none || current->state == MC_SPAN_CACHE ||
                   (current->owner == (uint64_t)thread && current->flags & MC_SPAN_CURRENT));
         uint64_t last = thread->spans[i] ? at(thread->spans[i])->previous : 0, previous = last;
         for (uint64_t list = thread->spans[i]; list; previous = list, list = at(list)->next) {
@@ -273,4 +334,5 @@ void mc_thread_check(const struct mc_thread *thread)
         const struct mc_span *kept = at(thread->kept[i]);
         mc_assert(!kept || (kept->used == 0 && kept->flags & MC_SPAN_KEPT));
     }
+    mc_cache_check(thread);
 }

@@ -14,20 +14,25 @@
 
 #include "heap.h"
 
-/* A span of the class with a free slot, current from now on; NULL when memory is short. */
-struct mc_span *mc_refill(struct mc_thread *self, unsigned class_index);
+/* A span of the class with a free slot, current from now on; NULL when memory is short. *zero is set
+ * to whether that slot reads as zero behind its first two words. */
+struct mc_span *mc_refill(struct mc_thread *self, unsigned class_index, int *zero);
 
 /* The owner has pushed a slot on `free` of a FULL span, or taken it off `used`. */
 void mc_refill_span_freed(struct mc_thread *self, struct mc_span *span);
 
-/* Gives back spans that are empty: kept ones and idle current ones. */
-void mc_refill_flush(struct mc_thread *thread);
+/* Gives back spans that are empty: kept ones and idle current ones. With `purge`, their pages go at
+ * once: those of spans that are taken again before they have been free for a tick would never go. */
+void mc_refill_flush(struct mc_thread *thread, int purge);
 
 /* Takes back what other threads freed. */
 void mc_refill_collect(struct mc_thread *thread);
 
 /* Time passes: once a tick one thread purges and looks after ended threads. */
 void mc_refill_tick(struct mc_thread *self);
+
+/* The same, but looks at the clock only when so many bytes were served; see MC_LOOK_BYTES. */
+void mc_refill_look(struct mc_thread *self, uint64_t bytes);
 
 /* Seizes every thread that ended and gives its empty spans back. */
 void mc_threads_reap(void);

@@ -3,6 +3,7 @@
 #include "span.h"
 
 #include "arena.h"
+#include "cache.h"
 #include "check.h"
 #include "class.h"
 #include "meta.h"
@@ -82,7 +83,7 @@ struct mc_span *mc_span_make(unsigned class_index, struct mc_thread *owner)
     span->fresh = 0;
     span->size = run.slices * MC_SLICE;
     span->slot_count = (uint32_t)(span->size / slot_size);
-    span->flags = 0;
+    span->flags = run.zero ? MC_SPAN_ZERO : 0;
     span->class_index = (uint8_t)class_index;
     span->untagged_frees = 0;
     span->purged = 0;
@@ -101,7 +102,7 @@ struct mc_span *mc_span_make(unsigned class_index, struct mc_thread *owner)
     return span;
 }
 
-void mc_span_unmake(struct mc_span *span)
+void mc_span_unmake(struct mc_span *span, int purge)
 {
     mc_assert(span->used == 0 && span->state == MC_SPAN_CLASS);
     mc_page_map_clear(span->base, span->size / MC_SLICE);
@@ -109,7 +110,10 @@ void mc_span_unmake(struct mc_span *span)
     uint64_t base = span->base, slices = span->size / MC_SLICE;
     mc_store(&span->local, 0);
     mc_span_struct_give(span);
-    mc_arena_give(base, slices);
+    if (purge)
+        mc_arena_give_pages(base, slices);
+    else
+        mc_arena_give(base, slices);
 }
 
 int mc_span_carve(struct mc_span *span)
@@ -131,7 +135,7 @@ int mc_span_carve(struct mc_span *span)
     slot->next = 0;
     mc_store(&span->fresh, span->fresh + count);
     span->free = first;
-    return 1;
+    return count == 1 && span->flags & MC_SPAN_ZERO ? MC_CARVED_ZERO : MC_CARVED;
 }
 
 void mc_span_notify(struct mc_span *span)
@@ -149,15 +153,21 @@ void mc_span_notify(struct mc_span *span)
 /* No ABA: the owner takes the whole list at once and never pops one slot, so if `word` left and
  * came back between our load and our exchange it is again the head, and `next` is still right.
  * Release pairs with the acquire in mc_span_collect(). */
-void mc_span_push_remote(struct mc_span *span, struct mc_slot *slot)
+void mc_span_push_remotes(struct mc_span *span, struct mc_slot *first, struct mc_slot *last,
+                          uint32_t count)
 {
     uint64_t word = mc_load(&span->remote), fresh;
-    mc_store(&slot->mark, span->mark);
     do {
-        mc_store(&slot->next, (struct mc_slot *)mc_remote_slot(word));
-        fresh = (mc_remote_count(word) + 1) << 48 | (uint64_t)slot;
+        mc_store(&last->next, (struct mc_slot *)mc_remote_slot(word));
+        fresh = (mc_remote_count(word) + count) << 48 | (uint64_t)first;
     } while (!mc_swap_if(&span->remote, &word, fresh));
     if (!word) mc_span_notify(span);
+}
+
+void mc_span_push_remote(struct mc_span *span, struct mc_slot *slot)
+{
+    mc_store(&slot->mark, span->mark);
+    mc_span_push_remotes(span, slot, slot, 1);
 }
 
 void mc_span_collect(struct mc_span *span)
@@ -188,7 +198,8 @@ static int list_has(const struct mc_span *span, uint64_t list, const void *slot)
 int mc_span_has_free(const struct mc_span *span, const void *slot)
 {
     int found = mc_trim_is_purged(span, slot) || list_has(span, mc_load(&span->free), slot) ||
-                list_has(span, mc_remote_slot(mc_load(&span->remote)), slot);
+                list_has(span, mc_remote_slot(mc_load(&span->remote)), slot) ||
+                mc_cache_has(span, slot);
     /* A list that changed underfoot may have led through a live object that points here; but then
      * this slot is live too, and its mark is no more than a coincidence that does not last. */
     return found && mc_load_acquire(&((const struct mc_slot *)slot)->mark) == span->mark;

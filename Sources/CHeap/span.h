@@ -19,14 +19,19 @@
 /* A new span of the class, owned by `owner`, on no list; NULL when memory is short. */
 struct mc_span *mc_span_make(unsigned class_index, struct mc_thread *owner);
 
-/* Requires used == 0 and that it is on no list. */
-void mc_span_unmake(struct mc_span *span);
+/* Requires used == 0 and that it is on no list. With `purge`, its pages go back at once. */
+void mc_span_unmake(struct mc_span *span, int purge);
 
-/* Puts fresh slots on `free`. Requires that `free` is empty. Returns 0 if there were none left. */
+/* Puts fresh slots on `free`. Requires that `free` is empty. Returns 0 if there were none left, and
+ * MC_CARVED_ZERO for a single slot that reads as zero behind its first two words. */
+enum { MC_CARVED = 1, MC_CARVED_ZERO = 2 };
 int mc_span_carve(struct mc_span *span);
 
-/* Any thread but the owner. The slot is the caller's until then. */
+/* A slot, or a list of `count` with marks from `first` to `last`. Any thread but the owner, or the
+ * owner. They are the caller's until then. */
 void mc_span_push_remote(struct mc_span *span, struct mc_slot *slot);
+void mc_span_push_remotes(struct mc_span *span, struct mc_slot *first, struct mc_slot *last,
+                          uint32_t count);
 
 /* Tells the span's owner that `remote` is not empty. */
 void mc_span_notify(struct mc_span *span);
@@ -52,9 +57,13 @@ static inline void mc_span_set_local(struct mc_span *span)
     mc_store(&span->local, plain ? span->owner : 0);
 }
 
-/* 1 if the slot is on `free` or `remote`. May be called by any thread: a list that changes
+/* 1 if the slot is on `free` or `remote` or in a thread's cache. May be called by any thread: a list that changes
  * underfoot is read without leaving the span, and the answer may then be 0. */
 int mc_span_has_free(const struct mc_span *span, const void *slot);
+
+/* 1 if nearly all of what spans hold was handed out once: fresh memory will soon be used whole. By
+ * samples, so at a cost that does not grow with the heap. Any thread. */
+int mc_spans_dense(void);
 
 void mc_span_check(const struct mc_span *span);
 void mc_spans_check(void); /* all there are */

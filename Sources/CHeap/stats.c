@@ -2,9 +2,11 @@
 /* Sums over all spans, for mallinfo and its kin, and the walk over all tags. Taken while other
  * threads go on: each number is right at some moment of the walk. */
 #include "arena.h"
+#include "cache.h"
 #include "pagemap.h"
 #include "root.h"
 #include "span.h"
+#include "thread.h"
 
 static struct mc_span *pool_start(uint64_t pool)
 {
@@ -21,6 +23,20 @@ static void each_span(void (*visit)(struct mc_span *span, void *context), void *
     }
 }
 
+int mc_spans_dense(void)
+{
+    uint64_t count = mc_load_acquire(&mc_root()->span_count), size = 0, carved = 0;
+    for (uint64_t k = 0; k < MC_HUGE_SAMPLE && count >= MC_HUGE_SAMPLE; k++) {
+        uint64_t i = count * k / MC_HUGE_SAMPLE;
+        const struct mc_span *span = pool_start(i / MC_SPAN_POOL_COUNT) + i % MC_SPAN_POOL_COUNT;
+        uint8_t state = mc_load_acquire(&span->state);
+        /* Of large ones nobody knows how much is touched. */
+        if (state != MC_SPAN_UNUSED && state != MC_SPAN_HUGE) size += span->size;
+        if (state == MC_SPAN_CLASS) carved += mc_load(&span->fresh) * span->slot_size;
+    }
+    return size && (size - carved) * MC_HUGE_SPARSE < size && carved <= size;
+}
+
 static void add_span(struct mc_span *span, void *context)
 {
     struct mc_heap_totals *totals = context;
@@ -35,6 +51,19 @@ static void add_span(struct mc_span *span, void *context)
     totals->used += live * span->slot_size;
 }
 
+/* What threads hold of each other's slots was counted as used. */
+static void move_cached(const struct mc_thread *thread, struct mc_heap_totals *totals)
+{
+    const struct mc_span *lists = (const struct mc_span *)mc_load_acquire(&thread->cache);
+    for (unsigned i = 0; lists && i < MC_CACHE_CLASSES; i++) {
+        uint64_t slots = mc_cache_count(&lists[i]), bytes = slots * mc_class_slot_size(i);
+        if (slots > totals->used_slots || bytes > totals->used) return; /* changes underfoot */
+        totals->used_slots -= slots;
+        totals->used -= bytes;
+        totals->cached += bytes;
+    }
+}
+
 void mc_heap_totals(struct mc_heap_totals *totals)
 {
     struct mc_heap_root *root = mc_root();
@@ -42,6 +71,8 @@ void mc_heap_totals(struct mc_heap_totals *totals)
                                       .huge_count = mc_load(&root->huge_count),
                                       .metadata = mc_load(&root->metadata_bytes)};
     each_span(add_span, totals);
+    for (struct mc_thread *thread = mc_thread_first(); thread; thread = mc_thread_next(thread))
+        move_cached(thread, totals);
     totals->reserved = totals->huge_bytes;
     for (uint64_t i = 0; i < MC_ARENAS_MAX && mc_load_acquire(&mc_arenas[i]); i++) {
         const struct mc_arena *arena = (const struct mc_arena *)mc_arenas[i];

@@ -2,6 +2,7 @@
 /* See trim.h. */
 #include "trim.h"
 
+#include "class.h"
 #include "limits.h"
 #include "os.h"
 #include "root.h"
@@ -9,7 +10,7 @@
 #include "thread.h"
 
 enum { PARTS = 64 };
-_Static_assert(MC_SMALL_MAX *MC_SPAN_SLOTS_MIN <= PARTS * MC_PAGE, "a part of 64 is a page");
+_Static_assert(MC_SPAN_SLICES_MAX *MC_SLICE <= PARTS * MC_PAGE, "a part of 64 is a page");
 
 static uint64_t part_size(const struct mc_span *span)
 {
@@ -64,9 +65,9 @@ static void unlink_purged(struct mc_span *span)
 
 static void trim(struct mc_span *span)
 {
-    enum { WORDS = 16 * MC_SLICE / MC_QUANTUM / 64 };
+    enum { WORDS = MC_SPAN_SLICES_MAX * MC_SLICE / MC_QUANTUM / 64 };
     uint64_t is_free[WORDS] = {0};
-    if (!span->free) return;
+    if (!span->free || span->state != MC_SPAN_CLASS) return;
     for (struct mc_slot *slot = (struct mc_slot *)span->free; slot; slot = slot->next) {
         uint64_t index = ((uint64_t)slot - span->base) / span->slot_size;
         is_free[index / 64] |= 1ull << index % 64;
@@ -95,6 +96,35 @@ void mc_trim_thread(struct mc_thread *thread)
     for (unsigned i = 0; i < MC_CLASS_COUNT; i++) {
         trim((struct mc_span *)thread->current[i]);
         trim_list(thread->spans[i]);
+    }
+}
+
+/* What a span looks like, in a byte: with luck of 1 in 256 a busy one looks idle, and pays some page
+ * faults. `untagged_frees` holds what it was at the last tick. */
+static uint8_t look_of(const struct mc_span *span)
+{
+    uint64_t state = (span->free ^ (uint64_t)span->used << 40) * 0x9e3779b97f4a7c15ull;
+    return (uint8_t)(state >> 56);
+}
+
+static void trim_if_idle(struct mc_span *span)
+{
+    if (span->flags & MC_SPAN_TAGGED || !span->free || span->state != MC_SPAN_CLASS) return;
+    uint8_t look = look_of(span);
+    if (look == span->untagged_frees)
+        trim(span);
+    else
+        span->untagged_frees = look;
+}
+
+void mc_trim_idle(struct mc_thread *thread)
+{
+    for (unsigned i = mc_class_for(MC_TRIM_SLOT); i < MC_CLASS_COUNT; i++) {
+        unsigned left = MC_TRIM_SPANS;
+        trim_if_idle((struct mc_span *)thread->current[i]);
+        for (uint64_t list = thread->spans[i]; list && left--;
+             list = ((struct mc_span *)list)->next)
+            trim_if_idle((struct mc_span *)list);
     }
 }
 

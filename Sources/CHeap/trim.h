@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Trimming: pages inside spans that hold only free slots go back to the kernel, while other slots
- * of the span live on. For malloc_trim(3), since it walks every span of a thread.
+ * of the span live on. For malloc_trim(3), which walks every span of a thread; and at ticks, where
+ * only those of slots of MC_TRIM_SLOT and up are looked at, and have to be idle since the one before.
  *
  * A span is seen as 64 equal parts, of a page at least. A part with no live slot in it is purged, and
  * its bit set in `purged`; the slots that start in it leave the free list, as their links are gone.
@@ -13,6 +14,9 @@
 
 /* Trims the spans of a thread that is the caller's own or seized. */
 void mc_trim_thread(struct mc_thread *thread);
+
+/* At a tick: trims spans of the thread that are as they were at the tick before. Owner only. */
+void mc_trim_idle(struct mc_thread *thread);
 
 /* Puts the slots of one purged part back on `free`, which is empty. Returns 1. */
 int mc_trim_restore(struct mc_span *span);

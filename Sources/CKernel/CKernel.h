@@ -105,7 +105,8 @@ static inline int mc_await_stop(pid_t tid, unsigned patience_ms, int *status)
 /* Stops one thread for as long as it takes to copy its general registers, as a debugger does; a
  * thread that job control has stopped stays so. Returns 0 and the bytes copied, or an errno value.
  * ETIMEDOUT: it is in an uninterruptible sleep. It then is let go when this program ends. */
-static inline int mc_thread_registers(pid_t tid, uint64_t *words, size_t *size, unsigned patience_ms)
+static inline int mc_thread_registers(pid_t tid, uint64_t *words, size_t *size,
+                                      unsigned patience_ms)
 {
     enum { STOP_EVENT = 128 }; /* PTRACE_EVENT_STOP */
     struct iovec area = {.iov_base = words, .iov_len = *size};

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "calls.h"
 #include "folder.h"
 #include "os.h"
 #include "syscall.h"
@@ -29,18 +30,19 @@ enum { POPULATED_WORDS = 1 << 12 };
 static uint64_t populated[POPULATED_WORDS];
 #define SIZE_MAX_TRACKED ((uint64_t)POPULATED_WORDS * 64 * MC_PAGE)
 
-uint64_t mc_boottime_ns(void)
+static uint64_t read_ns(clockid_t clock)
 {
     struct timespec now = {0};
-    mc_clock(CLOCK_BOOTTIME, &now);
+    mc_clock(clock, &now);
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-static uint64_t realtime_ns(void)
+/* How long the machine had slept when the region was made. */
+static uint64_t asleep_ns;
+
+uint64_t mc_boottime_ns(void)
 {
-    struct timespec now = {0};
-    mc_clock(CLOCK_REALTIME, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+    return read_ns(CLOCK_BOOTTIME) + (mc_call_allowed(MC_CALL_CLOCK) ? 0 : asleep_ns);
 }
 
 static uint64_t pid_namespace(void)
@@ -75,9 +77,10 @@ static void describe(struct mc_region *region, const struct mc_region_options *o
     region->shards = MC_REGION_SHARDS;
     region->pid = (uint32_t)getpid();
     region->uid = (uint32_t)geteuid();
+    if (mc_call_allowed(MC_CALL_CLOCK)) asleep_ns = mc_boottime_ns() - read_ns(CLOCK_MONOTONIC);
     region->start_boottime_ns = mc_boottime_ns();
     region->births_from_ns = region->start_boottime_ns;
-    region->start_realtime_ns = realtime_ns();
+    region->start_realtime_ns = read_ns(CLOCK_REALTIME);
     region->heap_root = options->heap_root;
     region->library_start = (uint64_t)__ehdr_start;
     region->library_end = (uint64_t)_end;
@@ -88,6 +91,7 @@ static void describe(struct mc_region *region, const struct mc_region_options *o
 /* Nothing is shared any more, or ever was: a private page that says so. */
 static void go_private(void)
 {
+    if (!mc_call_allowed(MC_CALL_REPLACE)) return;
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
     long page = MC_SYSCALL_6(SYS_mmap, &mc_control, MC_PAGE, PROT_READ | PROT_WRITE, flags, -1, 0);
     if (mc_syscall_failed(page)) mc_store(&mc_own_region.armed, 0);
@@ -131,10 +135,11 @@ int mc_region_create(const struct mc_region_options *options, const char **faile
 void mc_region_remove(void)
 {
     if (!file_size || mc_os_forked()) return;
-    if (!mc_folder_is_ours()) return;
+    if (!mc_call_allowed(MC_CALL_PID) || !mc_folder_is_ours()) return;
     if (keep_at_exit)
         __atomic_store_n(&mc_own_region.exited, MC_EXITED_KEPT, __ATOMIC_RELEASE);
-    else if (mc_folder_remove()) /* no longer allowed to: whoever comes by may */
+    else if (!mc_call_allowed(MC_CALL_REMOVE_FILE) || mc_folder_remove())
+        /* No longer allowed to: whoever comes by may. */
         __atomic_store_n(&mc_own_region.exited, MC_EXITED, __ATOMIC_RELEASE);
 }
 
@@ -193,6 +198,7 @@ static uint64_t size_to_map(void)
 int mc_areas_make(void)
 {
     enum { LEAST = 256 << 10 };
+    if (!mc_call_begin(MC_CALL_SHARE)) return EPERM;
     uint64_t size = size_to_map();
     long mapped = -ENOMEM;
     while (size >= LEAST) {
@@ -200,6 +206,7 @@ int mc_areas_make(void)
         if (!mc_syscall_failed(mapped)) break;
         size = size / 2 & ~(uint64_t)(MC_PAGE - 1);
     }
+    mc_call_end();
     if (mc_syscall_failed(mapped)) return ENOMEM;
     struct mc_region_area areas[MC_AREA_COUNT];
     lay_out(areas, size);
@@ -227,18 +234,21 @@ int mc_areas_make(void)
 /* Kernels before 5.14 have no MADV_POPULATE_WRITE; there the file is opened again. */
 static int allocate_in_file(uint64_t offset, uint64_t size)
 {
+    if (!mc_call_begin(MC_CALL_GROW_FILE)) return 0;
     int file = mc_folder_open();
-    if (file < 0) return 0;
-    int good = !MC_SYSCALL_4(SYS_fallocate, file, 0, offset, size);
-    mc_folder_close(file);
+    int good = file >= 0 && !MC_SYSCALL_4(SYS_fallocate, file, 0, offset, size);
+    if (file >= 0) mc_folder_close(file);
+    mc_call_end();
     return good;
 }
 
 static int populate(uint64_t page, uint64_t count)
 {
     enum { POPULATE_WRITE = 23 }; /* MADV_POPULATE_WRITE */
+    if (!mc_call_begin(MC_CALL_POPULATE)) return 0;
     long result =
         MC_SYSCALL_3(SYS_madvise, mc_areas + page * MC_PAGE, count * MC_PAGE, POPULATE_WRITE);
+    mc_call_end();
     return !result || (result == -EINVAL && allocate_in_file(page * MC_PAGE, count * MC_PAGE));
 }
 

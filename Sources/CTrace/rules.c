@@ -25,6 +25,7 @@
 
 #include "cfi.h"
 #include "unwind.h"
+#include "unwind_machine.h"
 
 uint64_t mc_rule_table[MC_RULE_COUNT] __attribute__((aligned(64)));
 unsigned mc_rule_unloading;                 /* [shared] */
@@ -144,7 +145,7 @@ void mc_unwind_epoch_begin(void)
     own_unloading++; /* first: a handler in between then refuses guesses, for which it need not */
     __atomic_add_fetch(&mc_rule_unloading, 1, __ATOMIC_SEQ_CST);
     for (unsigned i = 0; i < WAITS && __atomic_load_n(&guessing, __ATOMIC_SEQ_CST) != 0; i++)
-        sched_yield();
+        if (!__atomic_load_n(&mc_machine_no_calls, __ATOMIC_RELAXED)) sched_yield();
 }
 
 static void forget_modules(void)

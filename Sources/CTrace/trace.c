@@ -10,6 +10,7 @@
 #include "sampling.h"
 #include "stacks.h"
 #include "unwind.h"
+#include "unwind_machine.h"
 
 /* Of the areas: made by the one thread that finds NONE. */
 enum { NONE, MAKING, READY, IMPOSSIBLE };
@@ -135,6 +136,21 @@ void mc_trace_recount(uint64_t tag, uint64_t usable, uint64_t requested, void *t
     uint32_t stack = mc_tag_stack(tag);
     if (mc_load_acquire(&state) == READY && stack < mc_own_region.areas[MC_AREA_STACKS].count)
         count_in(*(const unsigned *)thread, stack, requested_of(tag, usable, requested), usable);
+}
+
+void mc_trace_may_call(int may)
+{
+    mc_store(&mc_machine_no_calls, !may);
+}
+
+int mc_trace_can_read(const void *start, size_t size)
+{
+    uintptr_t at = (uintptr_t)start, end = at + size;
+    if (end < at) return 0;
+    for (; at < end; at = (at | (MC_PAGE - 1)) + 1) {
+        if (!mc_machine_readable(at & ~(uintptr_t)7)) return 0;
+    }
+    return 1;
 }
 
 void mc_trace_unload_begin(void)

@@ -8,6 +8,9 @@
 
 uintptr_t mc_machine_thread_pointer(void);
 
+/* 1: no system call may be made; nothing counts as readable then. */
+extern unsigned char mc_machine_no_calls; /* [shared] */
+
 /* Can the eight bytes at `address`, a multiple of 8, be read? Asks the kernel, changes nothing,
  * keeps errno. Anything but a clear yes is a no. */
 int mc_machine_readable(uintptr_t address);

@@ -45,11 +45,14 @@ static long probe(uintptr_t address)
     return result;
 }
 
+unsigned char mc_machine_no_calls;
+
 int mc_machine_readable(uintptr_t address)
 {
     /* Emulated kernels may look at `how` first and then say EINVAL to everything. One question
      * whose answer is known tells: 0 not asked yet, 1 trustworthy, 2 not. */
     static unsigned char trust;
+    if (unlikely(__atomic_load_n(&mc_machine_no_calls, __ATOMIC_RELAXED))) return 0;
     if (unlikely(!__atomic_load_n(&trust, __ATOMIC_RELAXED)))
         __atomic_store_n(&trust, probe(-(uintptr_t)4096) == -EFAULT ? 1 : 2, __ATOMIC_RELAXED);
     return __atomic_load_n(&trust, __ATOMIC_RELAXED) == 1 && probe(address) == -EINVAL;

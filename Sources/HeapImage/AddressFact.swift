@@ -21,7 +21,7 @@ package struct SlotFact: Equatable, Sendable {
         case live
         /// On its span's list: the owner hands it out again.
         case free
-        /// Freed by another thread than the owner, who has not looked yet.
+        /// Freed by another thread than the owner, who has not looked yet; or that thread keeps it.
         case remote
         /// Free, and its pages given back to the kernel.
         case purged

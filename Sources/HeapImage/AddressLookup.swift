@@ -32,7 +32,9 @@ package struct AddressLookup {
         }.sorted { spans[$0].base < spans[$1].base }
         tagArrays = order.filter {
             Int32(spans[$0].state) == Int32(MC_SPAN_CLASS) && spans[$0].tags != 0
-        }.map { (spans[$0].tags, UInt64(spans[$0].slot_count) * 8, $0) }.sorted { $0.start < $1.start }
+        }.map { (spans[$0].tags, UInt64(spans[$0].slot_count) * 8, $0) }.sorted {
+            $0.start < $1.start
+        }
     }
 
     package func fact(about address: UInt64) throws(HeapImageError) -> AddressFact {
@@ -93,7 +95,7 @@ package struct AddressLookup {
         return .slot(slot)
     }
 
-    /// Walks the span's lists. They may change meanwhile: a few readings are tried.
+    /// Walks the span's lists, which may change meanwhile: a few readings are tried.
     private func state(of index: UInt32, in number: Int) throws(HeapImageError) -> SlotFact.State {
         var span = heap.spans[number]
         for _ in 0..<8 {
@@ -110,9 +112,12 @@ package struct AddressLookup {
             let place = words.withUnsafeBytes { bytes in
                 SlotLists(span, SlotHeads(bytes, of: span), tags: []).place(of: index)
             }
-            if isSettled || place != .live { return place }
+            if place != .live { return place }
+            if isSettled { break }
         }
-        return .live
+        let slot = span.base + UInt64(index) * span.slot_size
+        let isCached = try heap.isCached(slot, class: Int(span.class_index), memory)
+        return isCached ? .remote : .live
     }
 
     private func describe(_ span: mc_span) -> SpanFact {

@@ -14,7 +14,7 @@ package struct FrameTree: Sendable {
     }
 
     /// Twice the deepest stack a process can be asked to keep.
-    static let depthLimit = 512
+    package static let depthLimit = 512
 
     private let records: [mc_region_frame]
     /// First record that says the same with the same way out; of a whole tree: itself.
@@ -49,11 +49,11 @@ package struct FrameTree: Sendable {
         return 0
     }
 
-    /// Frames from `index` outward; at most `depthLimit`.
-    package func path(from index: UInt32) -> [UInt32] {
+    /// Frames from `index` outward; at most `limit`.
+    package func path(from index: UInt32, atMost limit: Int = depthLimit) -> [UInt32] {
         var path: [UInt32] = []
         var index = index
-        while index != 0, Int(index) < records.count, path.count < Self.depthLimit {
+        while index != 0, Int(index) < records.count, path.count < limit {
             path.append(index)
             index = records[Int(index)].parent
         }

@@ -2,7 +2,7 @@
 import CRegion
 import Glibc
 
-/// Every structure of a heap, walked: do they say what the heap makes of them?
+/// Every structure of a heap, walked, and what of it is not as the heap makes it.
 ///
 /// The process may run on meanwhile, so a look at it finds things that were only on their way.
 /// What counts is what every one of several looks finds; a span that changes whenever it is looked
@@ -134,7 +134,9 @@ struct HeapLook {
     private mutating func checkArenas() {
         var end: UInt64 = 0
         for arena in heap.arenas {
-            if arena.base < end { note(.arena, .arena(arena.base), 2, "another one reaches into it") }
+            if arena.base < end {
+                note(.arena, .arena(arena.base), 2, "another one reaches into it")
+            }
             end = max(end, arena.base + arena.size)
             for word in 0..<arena.used.count {
                 // A run of 64 slices, which is one word, is committed at once.
@@ -149,7 +151,8 @@ struct HeapLook {
             }
         }
         if heap.root.thread_count < UInt64(heap.threads.count) {
-            note(.threads, .root, 2, "\(heap.threads.count) threads, \(heap.root.thread_count) made")
+            note(
+                .threads, .root, 2, "\(heap.threads.count) threads, \(heap.root.thread_count) made")
         }
     }
 }

@@ -93,7 +93,10 @@ extension HeapFinding: Hashable {
 extension HeapFinding: Comparable {
     package static func < (left: HeapFinding, right: HeapFinding) -> Bool {
         let order = { (finding: HeapFinding) in
-            (finding.place.order.rank, finding.place.order.number, finding.at, finding.kind.rawValue)
+            (
+                finding.place.order.rank, finding.place.order.number, finding.at,
+                finding.kind.rawValue
+            )
         }
         return order(left) < order(right)
     }

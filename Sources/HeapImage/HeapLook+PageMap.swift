@@ -33,7 +33,9 @@ extension HeapLook {
     }
 
     /// Takes away the entries that are right.
-    private mutating func expect(spansFrom first: Int, in entries: inout [UInt64], from start: UInt64) {
+    private mutating func expect(
+        spansFrom first: Int, in entries: inout [UInt64], from start: UInt64
+    ) {
         let slice = UInt64(MC_SLICE)
         let limit = start + UInt64(entries.count) * slice
         var position = first
@@ -61,7 +63,8 @@ extension HeapLook {
     private mutating func notePageMap(_ span: mc_span, _ address: UInt64, _ entry: UInt64) {
         note(
             .pageMap, .span(span.base), address,
-            "slice \(hex(address)) leads to \(entry == 0 ? "nothing" : hex(entry)), not to its span")
+            "slice \(hex(address)) leads to \(entry == 0 ? "nothing" : hex(entry)), not to its span"
+        )
     }
 
     /// What is left leads astray, except in a child of a process with threads: they may have been
@@ -70,7 +73,9 @@ extension HeapLook {
         for (index, entry) in entries.enumerated() where entry != 0 {
             let address = start + UInt64(index) * UInt64(MC_SLICE)
             guard let number = heap.span(at: entry), number < heap.spans.count else {
-                note(.pageMapStray, .root, address, "slice \(hex(address)) leads to \(hex(entry)), no span")
+                note(
+                    .pageMapStray, .root, address,
+                    "slice \(hex(address)) leads to \(hex(entry)), no span")
                 continue
             }
             let span = heap.spans[number]

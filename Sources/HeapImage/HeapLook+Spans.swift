@@ -81,7 +81,7 @@ extension HeapLook {
         }
         guard !isLost(span.owner) else { return }
         let flags = Int32(span.flags)
-        let known = MC_SPAN_TAGGED | MC_SPAN_FULL | MC_SPAN_KEPT | MC_SPAN_CURRENT
+        let known = MC_SPAN_TAGGED | MC_SPAN_FULL | MC_SPAN_KEPT | MC_SPAN_CURRENT | MC_SPAN_ZERO
         if flags & ~Int32(known) != 0 {
             note(.spanState, place, 2, "flags \(hex(UInt64(span.flags))), no such ones")
         }

@@ -11,6 +11,7 @@ extension HeapLook {
                 note(.threads, place, 0, "struct \(hex(thread.address)) has no such state")
                 continue
             }
+            try countCache(of: thread, memory)
             guard state != .lost else { continue }
             for index in 0..<Int(MC_CLASS_COUNT) {
                 checkCurrent(thread, index, &placed)
@@ -52,7 +53,8 @@ extension HeapLook {
         _ thread: ThreadRecord, _ index: Int, _ placed: inout Set<UInt64>
     ) {
         let address = thread.current[index]
-        guard address != heap.root.none_span,
+        // A list of the cache serves its thread like a span of its own.
+        guard address != heap.root.none_span, address != thread.cacheList(index),
             let span = checked(address, thread, index, "current span")
         else { return }
         placed.insert(address)

@@ -38,7 +38,9 @@ struct HeapStructures {
         try readArenas(memory)
         try readSpans(memory)
         try readThreads(memory)
-        let live = threads.indices.filter { threads[$0].state == .live || threads[$0].state == .busy }
+        let live = threads.indices.filter {
+            threads[$0].state == .live || threads[$0].state == .busy
+        }
         // Which of them it was that forked is not to be seen from here.
         if isChild, live.count > 1 { for index in live { threads[index].state = .lost } }
     }
@@ -60,9 +62,11 @@ struct HeapStructures {
             note(.root, .root, 1, "\(root.arena_count) arenas, of \(limit) at most")
         }
         var addresses = [UInt64](repeating: 0, count: Int(min(root.arena_count, limit)))
-        guard try memory.attempt({ () throws(HeapImageError) in
-            try memory.load(into: &addresses, from: root.arenas)
-        }) else { return note(.root, .root, 2, "the list of arenas is not in memory") }
+        guard
+            try memory.attempt({ () throws(HeapImageError) in
+                try memory.load(into: &addresses, from: root.arenas)
+            })
+        else { return note(.root, .root, 2, "the list of arenas is not in memory") }
         for address in addresses where address != 0 {
             try readArena(memory, at: address)
         }
@@ -73,9 +77,11 @@ struct HeapStructures {
         _ memory: some MemorySource, at address: UInt64
     ) throws(HeapImageError) {
         var raw = mc_arena()
-        guard try memory.attempt({ () throws(HeapImageError) in
-            raw = try memory.load(mc_arena.self, at: address, zero: raw)
-        }) else { return note(.arena, .arena(address), 0, "its struct is not in memory") }
+        guard
+            try memory.attempt({ () throws(HeapImageError) in
+                raw = try memory.load(mc_arena.self, at: address, zero: raw)
+            })
+        else { return note(.arena, .arena(address), 0, "its struct is not in memory") }
         // An arena that was unmade keeps its bitmaps, and has no slices.
         guard raw.slice_count > 0 else { return }
         guard raw.slice_count % 64 == 0, raw.slice_count / 64 <= raw.words,
@@ -122,9 +128,11 @@ struct HeapStructures {
             note(.root, .root, 3, "\(root.pool_count) span pools, of \(limit) at most")
         }
         pools = Array(repeating: mc_heap_pool(), count: Int(min(root.pool_count, limit)))
-        guard try memory.attempt({ () throws(HeapImageError) in
-            try memory.load(into: &pools, from: root.pools)
-        }) else { return note(.root, .root, 4, "the list of span pools is not in memory") }
+        guard
+            try memory.attempt({ () throws(HeapImageError) in
+                try memory.load(into: &pools, from: root.pools)
+            })
+        else { return note(.root, .root, 4, "the list of span pools is not in memory") }
         var left = min(root.span_count, Self.spanLimit)
         for index in pools.indices {
             let count = min(pools[index].count, left)
@@ -180,10 +188,13 @@ struct HeapStructures {
                 return note(.threads, .root, 0, "the list of threads does not end")
             }
             var thread: ThreadRecord?
-            guard try memory.attempt({ () throws(HeapImageError) in
-                thread = try ThreadRecord(memory, at: address)
-            }), let thread else {
-                return note(.threads, .root, 1, "a thread's struct, \(hex(address)), is not in memory")
+            guard
+                try memory.attempt({ () throws(HeapImageError) in
+                    thread = try ThreadRecord(memory, at: address)
+                }), let thread
+            else {
+                return note(
+                    .threads, .root, 1, "a thread's struct, \(hex(address)), is not in memory")
             }
             threadAt[address] = threads.count
             threads.append(thread)
@@ -211,6 +222,8 @@ struct ThreadRecord {
     var kept: [UInt64]
     /// Large spans that wait to be used again.
     var large: [UInt64]
+    /// Of its lists of slots of other threads' spans, one a class; 0: none.
+    var cache: UInt64
 
     init(_ memory: some MemorySource, at address: UInt64) throws(HeapImageError) {
         var raw = try memory.load(mc_thread.self, at: address, zero: mc_thread())
@@ -225,11 +238,20 @@ struct ThreadRecord {
         spans = Self.words(&raw.spans)
         kept = Self.words(&raw.kept)
         large = Self.words(&raw.large)
+        cache = raw.cache
     }
 
     /// A fixed C array of words.
     private static func words<Words>(_ array: inout Words) -> [UInt64] {
         withUnsafeBytes(of: &array) { Array($0.bindMemory(to: UInt64.self)) }
+    }
+}
+
+extension ThreadRecord {
+    /// Where its list of cached slots of a class is; nil: it has none.
+    func cacheList(_ index: Int) -> UInt64? {
+        guard cache != 0, index < Int(MC_CACHE_CLASSES) else { return nil }
+        return cache &+ UInt64(index) &* HeapStructures.spanSize
     }
 }
 

@@ -15,15 +15,19 @@ package struct HeapThread: Equatable, Sendable {
     package var isLive: Bool
     /// Ran in the parent of a forked child: nobody looks after its slots.
     package var isLost: Bool
+    /// Of its lists of slots of other threads' spans; 0: it has none.
+    package var cache: UInt64
 
     package init(
-        address: UInt64, number: UInt32, tid: UInt32, isLive: Bool = true, isLost: Bool = false
+        address: UInt64, number: UInt32, tid: UInt32, isLive: Bool = true, isLost: Bool = false,
+        cache: UInt64 = 0
     ) {
         self.address = address
         self.number = number
         self.tid = tid
         self.isLive = isLive
         self.isLost = isLost
+        self.cache = cache
     }
 
     static func all(
@@ -39,7 +43,7 @@ package struct HeapThread: Equatable, Sendable {
                 HeapThread(
                     address: address, number: thread.number, tid: thread.tid,
                     isLive: state != UInt32(MC_THREAD_FREE) && state != UInt32(MC_THREAD_LOST),
-                    isLost: state == UInt32(MC_THREAD_LOST)))
+                    isLost: state == UInt32(MC_THREAD_LOST), cache: thread.cache))
             address = thread.next
         }
         return threads

@@ -34,6 +34,16 @@ package struct HeapWalk: Sendable {
         /// Of a large or huge slot.
         package var tag: UInt64
         package var requested: UInt64
+
+        package init(
+            kind: Kind, base: UInt64, size: UInt64, slotSize: UInt64, slotCount: UInt32 = 1,
+            live: UInt32 = 1, owner: UInt64 = 0
+        ) {
+            (self.kind, self.base, self.size, self.owner) = (kind, base, size, owner)
+            (self.slotSize, self.slotCount, self.live) = (slotSize, slotCount, live)
+            (remote, fresh, mark, purged, classIndex) = (0, slotCount, 0, 0, 0)
+            (isKept, tags, tag, requested) = (false, 0, 0, 0)
+        }
     }
 
     package struct Arena: Equatable, Sendable {
@@ -44,11 +54,22 @@ package struct HeapWalk: Sendable {
         package var usedBytes: UInt64
         /// Free slices that may have memory behind them still.
         package var purgeableBytes: UInt64
+
+        package init(
+            base: UInt64, size: UInt64, usedBytes: UInt64 = 0, purgeableBytes: UInt64 = 0
+        ) {
+            self.base = base
+            self.size = size
+            self.usedBytes = usedBytes
+            self.purgeableBytes = purgeableBytes
+        }
     }
 
     package private(set) var spans: [Span] = []
     package private(set) var arenas: [Arena] = []
     package private(set) var unsettled = 0
+    /// By slot size: free slots that threads cache and their spans count as in use.
+    package private(set) var cachedSlots: [UInt64: UInt64] = [:]
     /// Large spans that are free, and kept by a thread for its next request.
     package private(set) var waiting: [Span] = []
     /// By the order they were made in, the newest first; those that ended are among them.
@@ -60,6 +81,29 @@ package struct HeapWalk: Sendable {
     package let hugeCount: UInt64
     package let hugeBytes: UInt64
     package let purgedBytes: UInt64
+    /// How often slices of an arena, and mappings for huge slots, were asked for.
+    package let slicesTaken: UInt64
+    package let slicesRefused: UInt64
+    package let mappingsTaken: UInt64
+    package let mappingsRefused: UInt64
+
+    /// A heap that is nowhere: for reports of what was recorded.
+    package init(
+        spans: [Span], waiting: [Span] = [], arenas: [Arena], threads: [HeapThread] = [],
+        metadata: [Range<UInt64>] = []
+    ) {
+        self.spans = spans
+        self.waiting = waiting
+        self.arenas = arenas
+        self.threads = threads
+        self.metadata = metadata
+        metadataBytes = metadata.reduce(0) { $0 + $1.upperBound - $1.lowerBound }
+        let huge = spans.filter { $0.kind == .huge }
+        hugeCount = UInt64(huge.count)
+        hugeBytes = huge.reduce(0) { $0 + $1.size }
+        (tagBytes, purgedBytes, slicesTaken, slicesRefused) = (0, 0, 0, 0)
+        (mappingsTaken, mappingsRefused) = (0, 0)
+    }
 
     package init(_ memory: some MemorySource, root address: UInt64) throws(HeapImageError) {
         let root = try memory.heapRoot(at: address)
@@ -68,10 +112,16 @@ package struct HeapWalk: Sendable {
         hugeCount = root.huge_count
         hugeBytes = root.huge_bytes
         purgedBytes = root.purged_bytes
+        (slicesTaken, slicesRefused) = (root.slices_taken, root.slices_refused)
+        (mappingsTaken, mappingsRefused) = (root.mappings_taken, root.mappings_refused)
         threads = try HeapThread.all(memory, root)
         try readMetadata(memory, root)
         try readArenas(memory, root)
         try readSpans(memory, root)
+        // After the spans: what moves from a span to a cache meanwhile is not counted as used.
+        for thread in threads where thread.cache != 0 {
+            try readCache(memory, at: thread.cache)
+        }
     }
 
     // MARK: Metadata
@@ -92,6 +142,20 @@ package struct HeapWalk: Sendable {
                 metadata.append(range.start..<range.start + range.size)
             }
             address = list.next
+        }
+    }
+
+    // MARK: Caches
+
+    /// The lists of a thread's cache; each says by its `used` how many slots it has.
+    private mutating func readCache(
+        _ memory: some MemorySource, at address: UInt64
+    ) throws(HeapImageError) {
+        var lists = [mc_span](repeating: mc_span(), count: Int(MC_CACHE_CLASSES))
+        try memory.load(into: &lists, from: address)
+        for (index, list) in lists.enumerated() {
+            let size = mc_class_slot_size(UInt32(index))
+            cachedSlots[size, default: 0] += UInt64(0 &- list.used) & 0xffff
         }
     }
 
@@ -261,8 +325,16 @@ extension HeapWalk.Span {
 
 extension HeapWalk {
     /// Bytes of all live slots: what the program has of the heap.
-    package var usedBytes: UInt64 { spans.reduce(UInt64(0)) { $0.plus($1.liveBytes) } }
-    package var usedCount: UInt64 { spans.reduce(UInt64(0)) { $0.plus(UInt64($1.live)) } }
+    package var usedBytes: UInt64 {
+        spans.reduce(UInt64(0)) { $0.plus($1.liveBytes) }.minus(cachedBytes)
+    }
+    package var usedCount: UInt64 {
+        spans.reduce(UInt64(0)) { $0.plus(UInt64($1.live)) }.minus(cachedSlots.values.reduce(0, +))
+    }
+    /// Of the free slots that threads cache.
+    package var cachedBytes: UInt64 {
+        cachedSlots.reduce(UInt64(0)) { $0.plus($1.key.times($1.value)) }
+    }
     /// Address space: arenas, and mappings of huge slots.
     package var reservedBytes: UInt64 {
         let huge = spans.reduce(UInt64(0)) { $0.plus($1.kind == .huge ? $1.size : 0) }

@@ -31,7 +31,9 @@ package struct ReferenceScan: Sendable {
     private let low: UInt64
     private let high: UInt64
 
-    /// Words in `skipping` refer to nothing. `progress` is called now and then with the bytes done.
+    /// Words in `skipping` refer to nothing.
+    ///
+    /// `progress` is called now and then with the bytes done.
     package init(
         _ memory: some MemorySource, in mappings: [Mapping], targets: [Range<UInt64>],
         skipping: [Range<UInt64>], registers: [ThreadRegisters.Register],

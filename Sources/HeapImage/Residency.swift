@@ -31,14 +31,6 @@ package struct Residency: Equatable, Sendable {
         case files
         /// Memory the program mapped itself.
         case mappings
-
-        /// Is it memory that malloc handed out or keeps?
-        package var isHeap: Bool {
-            switch self {
-            case .region, .stacks, .modules, .files, .mappings: false
-            default: true
-            }
-        }
     }
 
     /// What is not the heap's, by name.
@@ -129,7 +121,7 @@ package struct Residency: Equatable, Sendable {
     private mutating func add(
         _ mapping: Mapping, _ surroundings: Surroundings, _ populated: UInt64
     ) {
-        guard populated > 0, !mapping.isKernels else { return }
+        guard populated > 0 else { return }
         if mapping.isHugetlb {
             hugetlb = hugetlb.plus(populated)
             return
@@ -227,10 +219,13 @@ private struct TracedCharges {
 /// Numbers for the owners of pages: each span, each mapping, and one for each of the rest.
 private struct OwnerPlan {
     private let spans: Int
+    /// The kernel's own pages are nobody's.
+    private let isKernels: [Bool]
     let count: Int
 
     init(_ walk: HeapWalk, _ space: AddressSpace) {
         spans = walk.spans.count
+        isKernels = space.mappings.map(\.isKernels)
         count = 4 + spans + space.mappings.count
     }
 
@@ -241,7 +236,7 @@ private struct OwnerPlan {
         case .metadata: 2
         case .region: 3
         case .span(let index): 4 + index
-        case .other(let index): 4 + spans + index
+        case .other(let index): isKernels[index] ? nil : 4 + spans + index
         }
     }
 

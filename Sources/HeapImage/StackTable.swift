@@ -141,11 +141,12 @@ package struct StackTable: Sendable {
             depths.insert(path.count)
             parents[path, default: [:]][stacks[id].kindOfWhole] = row
         }
-        guard !parents.isEmpty else { return }
+        guard let most = depths.max() else { return }
+        let longestFirst = depths.sorted(by: >)
         for (id, row) in rowOfStack.enumerated()
         where row >= 0 && rows[Int(row)].parent == nil && stacks[id].has(MC_STACK_PART) {
-            let path = frames.path(from: rows[Int(row)].frame).map { frames[$0] }
-            let parent = depths.sorted(by: >).lazy.filter { $0 <= path.count }.compactMap {
+            let path = frames.path(from: rows[Int(row)].frame, atMost: most).map { frames[$0] }
+            let parent = longestFirst.lazy.filter { $0 <= path.count }.compactMap {
                 parents[Array(path[..<$0])]?[stacks[id].kindOfWhole]
             }.first
             if let parent, parent != row { rows[Int(row)].parent = parent }

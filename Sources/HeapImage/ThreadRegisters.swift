@@ -44,7 +44,8 @@ package struct ThreadRegisters: Sendable {
     #if arch(x86_64)
         private static let names = [
             "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx",
-            "rsi", "rdi", "orig_rax", "rip", "cs", "eflags", "rsp", "ss", "fs_base", "gs_base", "ds",
+            "rsi", "rdi", "orig_rax", "rip", "cs", "eflags", "rsp", "ss", "fs_base", "gs_base",
+            "ds",
             "es", "fs", "gs",
         ]
     #else

@@ -138,7 +138,8 @@ extension ExplainReport {
         case .notMalloc:
             let name = foremost.map { Layout.safe(Place.lastPart($0.group.name)) } ?? "?"
             let part = foremost.map { $0.group.part.name } ?? ""
-            let amount = before == nil
+            let amount =
+                before == nil
                 ? foremost.map { Layout.size($0.bytes) } ?? ""
                 : Self.signed(foremost?.growth ?? 0) + " more" + seconds
             return "not malloc: most of it is in \(part) (\(name): \(amount))."

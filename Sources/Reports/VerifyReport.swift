@@ -58,7 +58,8 @@ extension VerifyReport {
         writeFindings(findings, to: &output)
         if !uncertain.isEmpty {
             output.write(
-                line: "Not counted, as threads that are inside the heap just now may account for it:")
+                line:
+                    "Not counted, as threads that are inside the heap just now may account for it:")
             writeFindings(uncertain, to: &output)
         }
         if unsettled > 0 {
@@ -103,7 +104,8 @@ extension VerifyReport {
             }
         }
         if findings.count > Self.shown {
-            output.write(line: "and \(findings.count - Self.shown) more: --format json has them all")
+            output.write(
+                line: "and \(findings.count - Self.shown) more: --format json has them all")
         }
         if !findings.isEmpty { output.write("\n") }
     }

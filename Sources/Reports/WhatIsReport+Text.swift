@@ -90,7 +90,8 @@ extension WhatIsReport.Answer {
             lines.append("\(place): free, its pages given back, \(slot.size) bytes")
         case .fresh: lines.append("\(place): never handed out, \(slot.size) bytes")
         case .waiting:
-            lines.append("\(place): free, kept by a thread for its next request, \(slot.size) bytes")
+            lines.append(
+                "\(place): free, kept by a thread for its next request, \(slot.size) bytes")
         }
         lines.append(Self.line(slot.span))
         if let thread = slot.span.thread {

@@ -5,7 +5,8 @@ import Reports
 
 struct Explain: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Say where a process' resident memory is: leak, cache, fragmentation or not malloc.",
+        abstract:
+            "Say where a process' resident memory is: leak, cache, fragmentation or not malloc.",
         discussion: """
             With --for the process is looked at twice, and what grew in between is judged. It is \
             neither stopped nor written to.

@@ -80,7 +80,9 @@ struct AddressQuestion {
             process: ReportedProcess(entry), answers: answers, threadsMissing: missing)
     }
 
-    private func answer(_ address: UInt64, _ fact: AddressFact, _ names: Names) -> WhatIsReport.Answer {
+    private func answer(_ address: UInt64, _ fact: AddressFact, _ names: Names)
+        -> WhatIsReport.Answer
+    {
         var answer = WhatIsReport.Answer(address: address, fact: fact)
         guard case .slot(let slot) = fact, let tag = slot.tag else { return answer }
         answer.ageNanoseconds = tag.age(
@@ -106,9 +108,12 @@ struct AddressQuestion {
         to answers: inout [WhatIsReport.Answer], _ lookup: AddressLookup, _ names: Names
     ) throws -> Int {
         let registers = ThreadRegisters(of: threads.threads)
-        let library = entry.header.libraryStart..<max(
-            entry.header.libraryStart, entry.header.libraryEnd)
-        let total = Layout.size(mappings.reduce(0) { $0 + ($1.permissions.hasPrefix("rw") ? $1.size : 0) })
+        let library =
+            entry.header
+            .libraryStart..<max(
+                entry.header.libraryStart, entry.header.libraryEnd)
+        let total = Layout.size(
+            mappings.reduce(0) { $0 + ($1.permissions.hasPrefix("rw") ? $1.size : 0) })
         // Nor are the words of its region anybody's.
         let scanned = mappings.filter { $0.inode == 0 || $0.inode != entry.file.inode }
         let scan = try ReferenceScan(
@@ -159,7 +164,8 @@ struct AddressQuestion {
         case .mapping(let mapping, nil):
             // What follows the file's own pages of a module has no name in the kernel's list.
             if let module = modules.first(where: { $0.start <= address && address < $0.end }) {
-                let name = Layout.safe(module.path.split(separator: "/").last.map(String.init) ?? "")
+                let name = Layout.safe(
+                    module.path.split(separator: "/").last.map(String.init) ?? "")
                 return (.data, "\(name)+\(hex(address - module.bias)), data")
             }
             return (mapping.isFile ? .data : .mapping, fact.summary)

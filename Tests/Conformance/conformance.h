@@ -88,6 +88,8 @@ uint64_t random_next(uint64_t *state);
 /* Bytes of resident memory, and of address space, as the kernel counts them. */
 size_t resident_bytes(void);
 size_t address_space_bytes(void);
+/* Every way through the heap: sizes from a byte to 64 MiB, aligned, zeroed, reallocated, trimmed. */
+void use_all_sizes(void);
 /* Number of threads of this process, by /proc/self/task. */
 int thread_count(void);
 /* Seconds after which a child that hangs is ended; a slow machine has to get by with them. */

@@ -1,206 +1,40 @@
-/* sandbox.c: cases about processes that may do little: seccomp filters, chroot, dropped
- * privileges, no or odd /dev/shm, no descriptors. Whatever tracing needs and can't have there, the
+/* sandbox.c: cases about processes that may do little: chroot, dropped privileges, no or odd
+ * /dev/shm, no descriptors. Whatever tracing needs and can't have there, the
  * heap must not notice. */
 /* SPDX-License-Identifier: MIT */
 #include "conformance.h"
 
 #include <fcntl.h>
 #include <grp.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
-static void use_the_heap(void)
-{
-    for (size_t n = 1; n <= (size_t)64 << 20; n *= 2) {
-        char *p = malloc(n), *q = memalign(4096, n), *r = calloc(1, n);
-        REQUIRE(p && q && r && r[n - 1] == 0);
-        p[0] = q[n - 1] = r[0] = 1;
-        p = realloc(p, n * 2);
-        REQUIRE(p);
-        free(q);
-        free(p);
-        free(r);
-    }
-    for (int i = 0; i < 20000; i++)
-        free(malloc((size_t)i));
-    malloc_trim(0);
-}
-
-/* --- seccomp --------------------------------------------------------------------------------- */
-
-/* A filter that lets `allowed` pass and answers everything else with `otherwise`. */
-static void install_filter(const int *allowed, size_t count, unsigned otherwise)
-{
-    struct sock_filter program[64];
-    size_t at = 0;
-    program[at++] =
-        (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
-    for (size_t i = 0; i < count; i++) {
-        program[at++] =
-            (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)allowed[i], 0, 1);
-        program[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-    }
-    program[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, otherwise);
-    struct sock_fprog filter = {(unsigned short)at, program};
-    REQUIRE(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) != 0) SKIP("no seccomp filters here");
-}
-
-static const int needed_by_glibc[] = {SYS_read,     SYS_write,  SYS_exit,   SYS_exit_group,
-                                      SYS_mmap,     SYS_munmap, SYS_mremap, SYS_madvise,
-                                      SYS_mprotect, SYS_brk,    SYS_futex,  SYS_rt_sigreturn};
-#define COUNT_OF(ARRAY) (sizeof ARRAY / sizeof *ARRAY)
-
-static void use_under_a_filter(void *otherwise)
-{
-    install_filter(needed_by_glibc, COUNT_OF(needed_by_glibc), (unsigned)(uintptr_t)otherwise);
-    use_the_heap();
-}
-
-CASE(seccomp_kill_filter, "a filter of what glibc's malloc needs kills nobody, heap used before; "
-                          "seccomp(2)")
-{
-    use_the_heap();
-    require_child(use_under_a_filter, (void *)(uintptr_t)SECCOMP_RET_KILL_PROCESS);
-}
-
-/* glibc asks getrandom() for a key at the first call. */
-CASE_OURS(seccomp_kill_filter_before_first_use,
-          "the same when the filter comes before any malloc, in "
-          "the process itself and in a child")
-{
-    require_child(use_under_a_filter, (void *)(uintptr_t)SECCOMP_RET_KILL_PROCESS);
-    use_under_a_filter((void *)(uintptr_t)SECCOMP_RET_KILL_PROCESS);
-}
-
-CASE(seccomp_enosys_filter, "other system calls answered by ENOSYS are done without")
-{
-    require_child(use_under_a_filter, (void *)(uintptr_t)(SECCOMP_RET_ERRNO | ENOSYS));
-    require_child(use_under_a_filter, (void *)(uintptr_t)(SECCOMP_RET_ERRNO | EPERM));
-}
-
-static void use_without_madvise(void *unused)
-{
-    static const int fewer[] = {SYS_read, SYS_write,  SYS_exit,        SYS_exit_group,
-                                SYS_mmap, SYS_munmap, SYS_mremap,      SYS_mprotect,
-                                SYS_brk,  SYS_futex,  SYS_rt_sigreturn};
-    (void)unused;
-    install_filter(fewer, COUNT_OF(fewer), SECCOMP_RET_ERRNO | EPERM);
-    use_the_heap();
-    /* Pages that could not be dropped are dirty: calloc must know. */
-    for (size_t n = 64; n <= (size_t)4 << 20; n *= 2) {
-        char *p = malloc(n);
-        REQUIRE(p);
-        memset(p, 0xA5, n);
-        free(p);
-        malloc_trim(0);
-        p = calloc(1, n);
-        REQUIRE(p && all_zero(p, n));
-        memset(p, 0xA5, n);
-        free(p);
-    }
-}
-
-CASE(seccomp_refused_madvise, "calloc's memory is zero also where madvise is refused")
-{
-    require_child(use_without_madvise, NULL);
-}
+/* --- root, user and files -------------------------------------------------------------------- */
 
 static void *use_in_thread(void *unused)
 {
-    use_the_heap();
+    use_all_sizes();
     return unused;
-}
-
-static void use_in_threads_under_a_filter(void *unused)
-{
-    static const int threads_too[] = {SYS_read,
-                                      SYS_write,
-                                      SYS_exit,
-                                      SYS_exit_group,
-                                      SYS_mmap,
-                                      SYS_munmap,
-                                      SYS_mremap,
-                                      SYS_madvise,
-                                      SYS_mprotect,
-                                      SYS_brk,
-                                      SYS_futex,
-                                      SYS_rt_sigreturn,
-                                      SYS_clone,
-                                      SYS_clone3,
-                                      SYS_set_robust_list,
-                                      SYS_rseq,
-                                      SYS_rt_sigprocmask,
-                                      SYS_getrandom,
-                                      SYS_sched_getaffinity,
-                                      SYS_rt_sigaction};
-    (void)unused;
-    install_filter(threads_too, COUNT_OF(threads_too), SECCOMP_RET_KILL_PROCESS);
-    for (int i = 0; i < 5; i++)
-        run_thread(use_in_thread, NULL, 0);
-}
-
-/* glibc's heap opens /proc/sys/vm/overcommit_memory when a thread's arena shrinks. */
-CASE_OURS(seccomp_threads, "threads under a filter of what threads themselves need")
-{
-    require_child(use_in_threads_under_a_filter, NULL);
-}
-
-static void *write_a_byte(void *fd)
-{
-    free(malloc(100));
-    REQUIRE(write((int)(uintptr_t)fd, "x", 1) == 1);
-    return NULL;
-}
-
-static void live_in_strict_mode(void *fd)
-{
-    /* mode 1 allows read, write, exit and sigreturn: a heap that has memory can serve. */
-    void *p[100];
-    for (int i = 0; i < 1000; i++)
-        free(malloc(200));
-    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT) != 0) _exit(STATUS_SKIPPED);
-    for (int i = 0; i < 100; i++)
-        p[i] = malloc(20);
-    for (int i = 0; i < 100; i++)
-        free(p[i]);
-    write_a_byte(fd);
-    syscall(SYS_exit, 0);
-}
-
-CASE(seccomp_strict_mode,
-     "small blocks from memory at hand need no system call but write; seccomp(2)")
-{
-    int fd = open("/dev/null", O_WRONLY);
-    REQUIRE(fd >= 0);
-    require_child(live_in_strict_mode, (void *)(uintptr_t)fd);
 }
 
 static void use_in_child(void *unused)
 {
     (void)unused;
-    use_the_heap();
+    use_all_sizes();
 }
-
-/* --- root, user and files -------------------------------------------------------------------- */
 
 static void live_in_chroot(void *directory)
 {
     if (chroot(directory) != 0 || chdir("/") != 0) SKIP("chroot is not permitted");
-    use_the_heap();
+    use_all_sizes();
     run_thread(use_in_thread, NULL, 0);
     if (setgroups(0, NULL) != 0 || setgid(65534) != 0 || setuid(65534) != 0) SKIP("setuid fails");
-    use_the_heap();
+    use_all_sizes();
     run_thread(use_in_thread, NULL, 0);
     require_child(use_in_child, NULL);
 }
@@ -219,12 +53,12 @@ static void drop_and_regain(void *unused)
 {
     (void)unused;
     if (seteuid(65534) != 0) SKIP("seteuid is not permitted");
-    use_the_heap();
+    use_all_sizes();
     require_child(use_in_child, NULL);
     REQUIRE(seteuid(0) == 0);
-    use_the_heap();
+    use_all_sizes();
     if (setresuid(65534, 65534, 65534) != 0) SKIP("setresuid is not permitted");
-    use_the_heap();
+    use_all_sizes();
     require_helper("helper_allocate", "5", NULL, 0);
 }
 
@@ -323,7 +157,7 @@ CASE(proc_missing, "no /proc: the heap needs none")
         _exit(127);
     }
     REQUIRE(waitpid(child, &status, 0) == child && status == 0);
-    use_the_heap();
+    use_all_sizes();
 }
 
 CASE(pid_namespace, "process 1 of a pid namespace; pid_namespaces(7)")
@@ -353,12 +187,12 @@ CASE(no_descriptors_later, "RLIMIT_NOFILE of 3 and all closed: the heap goes on"
 {
     struct rlimit limit = {3, 3};
     REQUIRE(setrlimit(RLIMIT_NOFILE, &limit) == 0);
-    use_the_heap();
+    use_all_sizes();
     run_thread(use_in_thread, NULL, 0);
     require_child(use_in_child, NULL);
     close(0);
     close(1);
-    use_the_heap();
+    use_all_sizes();
     run_thread(use_in_thread, NULL, 0);
 }
 
@@ -381,7 +215,7 @@ CASE(file_size_limit, "RLIMIT_FSIZE of 0: no SIGXFSZ; setrlimit(2)")
 {
     struct rlimit limit = {0, 0};
     REQUIRE(setrlimit(RLIMIT_FSIZE, &limit) == 0);
-    use_the_heap();
+    use_all_sizes();
     run_thread(use_in_thread, NULL, 0);
     require_helper("helper_allocate", "5", NULL, 0);
     require_child(use_in_child, NULL);
@@ -392,5 +226,5 @@ CASE(process_limit, "RLIMIT_NPROC of 0: the heap needs no thread; setrlimit(2)")
     if (seteuid(65534) != 0) SKIP("root is not limited");
     struct rlimit limit = {0, 0};
     REQUIRE(setrlimit(RLIMIT_NPROC, &limit) == 0);
-    use_the_heap();
+    use_all_sizes();
 }

@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -243,6 +244,23 @@ void require_helper(const char *name, const char *argument, char *output, size_t
     else if (WEXITSTATUS(status) != 0)
         report("%s ended with %d\n", name, WEXITSTATUS(status));
     REQUIRE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+void use_all_sizes(void)
+{
+    for (size_t n = 1; n <= (size_t)64 << 20; n *= 2) {
+        char *p = malloc(n), *q = memalign(4096, n), *r = calloc(1, n);
+        REQUIRE(p && q && r && r[n - 1] == 0);
+        p[0] = q[n - 1] = r[0] = 1;
+        p = realloc(p, n * 2);
+        REQUIRE(p);
+        free(q);
+        free(p);
+        free(r);
+    }
+    for (int i = 0; i < 20000; i++)
+        free(malloc((size_t)i));
+    malloc_trim(0);
 }
 
 void *run_thread(void *(*body)(void *), void *argument, size_t stack)

@@ -126,6 +126,52 @@ static void double_frees(void)
     }
 }
 
+/* Threads with a cache of their own, which the slot is in after the first free. */
+static void *free_twice(void *place)
+{
+    mc_free(mc_alloc(10));
+    mc_free(place);
+    mc_free(place);
+    return 0;
+}
+
+static void call_free_twice(void *place)
+{
+    pthread_t thread;
+    pthread_create(&thread, 0, free_twice, place);
+    pthread_join(thread, 0);
+}
+
+static pthread_barrier_t cached;
+
+static void *free_and_wait(void *place)
+{
+    mc_free(mc_alloc(10));
+    mc_free(place);
+    pthread_barrier_wait(&cached); /* it is in the cache */
+    pthread_barrier_wait(&cached); /* that was looked at */
+    return 0;
+}
+
+static void double_free_cached(void)
+{
+    pthread_t thread;
+    struct mc_heap_totals before, after;
+    void *place = mc_alloc(100), *other = mc_alloc(100);
+    dies_saying(call_free_twice, place, "free()", "double free");
+    mc_heap_totals(&before);
+    REQUIRE(!pthread_barrier_init(&cached, 0, 2));
+    REQUIRE(!pthread_create(&thread, 0, free_and_wait, place));
+    pthread_barrier_wait(&cached);
+    mc_heap_check();
+    mc_heap_totals(&after);
+    REQUIRE_EQUAL(after.used_slots, before.used_slots - 1);
+    dies(place, "double free");
+    pthread_barrier_wait(&cached);
+    pthread_join(thread, 0);
+    mc_free(other);
+}
+
 /* The first free was another thread's, and waits for the owner. */
 static void double_free_remote(void)
 {
@@ -192,6 +238,7 @@ static const struct test_case cases[] = {
     {"misuse_never_allocated", never_allocated, 0},
     {"misuse_double_frees", double_frees, 0},
     {"misuse_double_free_remote", double_free_remote, 0},
+    {"misuse_double_free_cached", double_free_cached, 0},
     {"misuse_looks_free", looks_free, 0},
     {"misuse_double_free_large", double_free_large, 0},
     {"misuse_free_after_trim", free_after_trim, 0},

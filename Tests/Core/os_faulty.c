@@ -19,7 +19,7 @@
 
 #include <errno.h>
 
-int mc_os_reserve(size_t size, void **out);
+int mc_os_reserve(size_t size, void **out, int *usable);
 int mc_os_map(size_t size, void **out);
 int mc_os_commit(void *start, size_t size);
 int mc_os_purge(void *start, size_t size);
@@ -57,8 +57,9 @@ static int map_counted(size_t size, int protection, void **out)
     return 0;
 }
 
-int mc_os_reserve(size_t size, void **out)
+int mc_os_reserve(size_t size, void **out, int *usable)
 {
+    *usable = 0;
     return fails(OS_RESERVE) ? ENOMEM : map_counted(size, PROT_NONE, out);
 }
 

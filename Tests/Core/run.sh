@@ -10,6 +10,7 @@
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 sources=$(cd "$here/../../Sources" && pwd)
+preload=$(cd "$here/../../preload" && pwd)
 out=${OUT:-$(mktemp -d "${TMPDIR:-/tmp}/core.XXXXXX")}
 mkdir -p "$out"
 # Regions lie in memory, as in life.
@@ -61,8 +62,10 @@ compile_all() {
     compile base "$sources"/CBase/*.c
     compile heap "$sources"/CHeap/*.c
     compile trace "$sources"/CTrace/*.c
+    compile preload "$preload"/filter.c "$preload"/own_calls.c
     heap=("$objects"/harness-*.o "$objects"/hooks-*.o "$objects"/base-*.o "$objects"/heap-*.o)
     trace=("$objects"/harness-*.o "$objects"/base-*.o "$objects"/trace-*.o)
+    filter=("${trace[@]}" "$objects"/preload-*.o)
     # The same heap on a kernel that a test can make fail.
     faulty=("$objects"/faulty-*.o)
     local object
@@ -74,7 +77,7 @@ compile_all() {
 build() {
     local program=$out/$1-$variant source=$here/$1_test.c
     shift
-    "${compiler[@]}" "${flags[@]}" -iquote "$sources/CHeap" -iquote "$sources/CTrace" "$source" "$@" \
+    "${compiler[@]}" "${flags[@]}" -iquote "$sources/CHeap" -iquote "$sources/CTrace" -iquote "$preload" "$source" "$@" \
         "${link[@]}" -lpthread -o "$program" 2>"$program.err" && return 0
     echo "not ok core/build ${program##*/}: $(grep -m 1 -E 'error|undefined|No such' "$program.err")"
     failed=1
@@ -96,6 +99,8 @@ usual() {
     build misuse "${heap[@]}" && run misuse
     build threads "${heap[@]}" && run threads
     build faults "${faulty[@]}" && run faults
+    build calls "${heap[@]}" && run calls
+    build filter "${filter[@]}" && run filter
     build region "${trace[@]}" && run region
     build sampling "${trace[@]}" && run sampling
     build mappings "${trace[@]}" && run mappings
@@ -107,6 +112,7 @@ concurrent() {
     compile_all
     build parts "${faulty[@]}" && run parts bitmap_threads pool_threads page_map_threads arena_threads
     build threads "${faulty[@]}" && run threads exchanges handed_over linked_nodes adoption only_frees
+    build calls "${faulty[@]}" && run calls calls_settle
     build region "${trace[@]}" && run region index_threads stack_threads counter_threads
     build mappings "${trace[@]}" && run mappings mappings_threads
 }

@@ -81,7 +81,9 @@ import Testing
         let tag = TagFact(stack: 2, requested: 1, birth: TaggedSlot.birthLimit - 4)
         let quarter = TaggedSlot.birthNanoseconds
         #expect(tag.age(now: 1000 + 4 * quarter, since: 1000) == 8 * quarter)
-        #expect(TagFact(stack: 2, requested: 1, birth: 3).age(now: 7 * quarter, since: 0) == 4 * quarter)
+        #expect(
+            TagFact(stack: 2, requested: 1, birth: 3).age(now: 7 * quarter, since: 0) == 4 * quarter
+        )
     }
 
     @Test func wordsThatPointThereAreFound() throws {

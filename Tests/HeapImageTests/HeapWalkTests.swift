@@ -37,6 +37,8 @@ struct SampleHeap {
     var spans: [mc_span]
     /// Of each bitmap.
     var words = 1
+    /// Of the thread; none by default.
+    var cache: [mc_span] = []
 
     init() {
         var small = mc_span()
@@ -85,6 +87,8 @@ struct SampleHeap {
         memory.put(tags, at: 0x9000)
         var thread = mc_thread()
         thread.state = UInt32(MC_THREAD_LIVE)
+        thread.cache = cache.isEmpty ? 0 : 0xa000
+        if !cache.isEmpty { memory.put(cache, at: 0xa000) }
         memory.put(thread, at: 0x4000)
         return memory
     }
@@ -107,6 +111,18 @@ struct SampleHeap {
         #expect(walk.unsettled == 0)
     }
 
+    /// Slots that a thread caches count in their span's `used`, but are free.
+    @Test func cachedSlotsAreNotUsed() throws {
+        var sample = SampleHeap()
+        sample.cache = [mc_span](repeating: mc_span(), count: Int(MC_CACHE_CLASSES))
+        sample.cache[3].used = 0 &- 2
+        let walk = try HeapWalk(sample.build(), root: 0x1000)
+        #expect(walk.cachedSlots[64] == 2)
+        #expect(walk.cachedBytes == 128)
+        #expect(walk.usedCount == 7)
+        #expect(walk.usedBytes == 5 * 64 + 102400 + 64 << 20)
+    }
+
     /// The arena says how long they are.
     @Test func bitmapsLieAsFarApartAsTheyAreLong() throws {
         var sample = SampleHeap()
@@ -126,16 +142,23 @@ struct SampleHeap {
         var sample = SampleHeap()
         let memory = sample.build()
         var slots: [TaggedSlot] = []
-        try HeapWalk(memory, root: 0x1000).forEachTagged(memory) {
-            slots.append($0)
+        try HeapWalk(memory, root: 0x1000).forEachTagged(memory) { slot in
+            slots.append(slot)
+            slots[slots.count - 1].owner = 0
+            slots[slots.count - 1].pinned = 0
             return true
         }
         #expect(
             slots == [
                 TaggedSlot(
-                    address: 0x20000, stack: 3, usable: 102400, requested: 100_000, birth: 40),
-                TaggedSlot(address: 0x10100, stack: 2, usable: 64, requested: 50, birth: 7),
-                TaggedSlot(address: 0x10240, stack: 2, usable: 64, requested: 64, birth: 8),
+                    address: 0x20000, stack: 3, usable: 102400, requested: 100_000, birth: 40,
+                    owner: 0, pinned: 0),
+                TaggedSlot(
+                    address: 0x10100, stack: 2, usable: 64, requested: 50, birth: 7, owner: 0,
+                    pinned: 0),
+                TaggedSlot(
+                    address: 0x10240, stack: 2, usable: 64, requested: 64, birth: 8, owner: 0,
+                    pinned: 0),
             ])
     }
 

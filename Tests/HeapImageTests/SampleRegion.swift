@@ -18,7 +18,8 @@ struct SampleRegion {
     static let stacksOffset = 4544
     static let countersOffset = 4672
     static let capacity = 8
-    static let size = countersOffset + Int(MC_REGION_SHARDS) * capacity * 64
+    static let samplesOffset = countersOffset + Int(MC_REGION_SHARDS) * capacity * 64
+    static let size = samplesOffset + capacity * 64
 
     init() {
         bytes = [UInt8](repeating: 0, count: Self.size)
@@ -100,11 +101,27 @@ struct SampleRegion {
         put(counters, at: Self.countersOffset + (shard * Self.capacity + stack) * 64)
     }
 
+    mutating func samples(_ stack: Int, _ samples: mc_region_samples) {
+        put(samples, at: Self.samplesOffset + stack * 64)
+    }
+
+    mutating func stack(_ id: Int, frame: UInt32, depth: UInt16, flags: Int) {
+        put(
+            mc_region_stack(hash: 0, frame: frame, depth: depth, flags: UInt16(flags)),
+            at: Self.stacksOffset + id * 16)
+    }
+
+    mutating func frame(_ index: Int, pc: UInt64, parent: UInt32) {
+        put(
+            mc_region_frame(pc: pc, parent: parent, epoch: 0), at: Self.framesOffset + index * 16)
+    }
+
     private mutating func putAreas() {
         let areas: [(Int, Int, Int, Int)] = [
             (Self.modulesOffset, 80, 3, 2), (Self.stringsOffset, 1, 64, 31),
             (Self.framesOffset, 16, 8, 8), (Self.stacksOffset, 16, Self.capacity, 6),
             (Self.countersOffset, 64, Self.capacity, 6),
+            (Self.samplesOffset, 64, Self.capacity, 0),
         ]
         withUnsafeMutableBytes(of: &header.areas) { bytes in
             let table = bytes.bindMemory(to: mc_region_area.self)

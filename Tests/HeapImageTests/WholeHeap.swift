@@ -20,7 +20,7 @@ struct WholeHeap {
 
     var heapRoot = mc_heap_root()
     var arena = mc_arena()
-    /// used, committed, dirty, aging
+    /// In the order used, committed, dirty, aging.
     var bitmaps: [UInt64] = [0x7ff, 1, 0x7ff, 0]
     var slots = mc_span()
     var large = mc_span()

@@ -23,6 +23,13 @@ import Testing
         ["forget"], ["forget", "1", "--all"], ["leak-check"], ["leak-check", "--for", "0"],
         ["leak-check", "--for", "10s", "--", "ls"], ["leak-check", "-p", "1", "--", "ls"],
         ["leak-check", "--for", "1s", "--format", "vpp-json"], ["list", "extra"],
+        ["trace", "on", "--sample", "3"], ["trace", "on", "--sample", "2G"],
+        ["trace", "off", "--sample"], ["trace", "deepen"], ["trace", "deepen", "x"],
+        ["trace", "deepen", "3", "--leakers"], ["trace", "deepen", "3", "--depth", "0"],
+        ["trace", "undeepen"], ["trace", "undeepen", "3", "--all"],
+        ["show", "trace", "--columns", "all"], ["show", "trace", "--older-than", "x"],
+        ["show", "trace", "--older-than", "1s", "--cumulative"],
+        ["show", "trace", "--columns", "waste", "--cumulative"],
     ])
     func wrongUsageIs64(arguments: [String]) {
         do {
@@ -72,6 +79,29 @@ import Testing
         #expect(all.view.format == .vppJSON)
         #expect(all.target.process == "nginx")
         #expect(all.cumulative)
+    }
+
+    @Test(arguments: [
+        (["--sample"], 19), (["--sample", "512K"], 19), (["--sample=1M"], 20),
+        (["--sample", "500K"], 19), (["--sample", "700k"], 19), (["--sample", "800K"], 20),
+        (["--sample", "64"], 6), (["--sample", "1G"], 30), ([], nil),
+    ] as [([String], UInt32?)])
+    func aSampleIsAPowerOfTwo(options: [String], exponent: UInt32?) throws {
+        let command = try #require(
+            try Memctl.parseAsRoot(["trace", "on", "-p", "3"] + options) as? TraceOn)
+        #expect(command.tracing.settings.interval?.exponent == exponent)
+        #expect(command.target.process == "3")
+    }
+
+    @Test func aProgramIsTracedAsAsked() throws {
+        let command = try parse(Run.self, "run", "--sample=4K", "--mmap", "--depth", "9", "ls")
+        #expect(command.command == ["ls"])
+        let program = Program(
+            command.command, library: "/l.so", trace: command.tracing.asksForTrace, keep: false,
+            settings: command.tracing.settings)
+        #expect(program.variables["MEMCTL_TRACE"] == "sampled:4096")
+        #expect(program.variables["MEMCTL_TRACE_MMAP"] == "1")
+        #expect(program.variables["MEMCTL_DEPTH"] == "9")
     }
 
     @Test func aProgramsOptionsAreItsOwn() throws {

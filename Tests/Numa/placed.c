@@ -55,6 +55,7 @@ static void *fill(void *node)
     pthread_barrier_wait(&ready);
     for (;;)
         pause();
+    return 0;
 }
 
 int main(int count, char **words)

@@ -66,7 +66,8 @@ import Testing
                 """)
         #expect(
             report.json.contains(
-                #""corrupt":2,"findings":[{"kind":"list_mark","place":"span 0x7f00","at":"0x7f40","#))
+                #""corrupt":2,"findings":[{"kind":"list_mark","place":"span 0x7f00","at":"0x7f40","#
+            ))
     }
 }
 
@@ -111,7 +112,8 @@ import Testing
 
                 """)
         #expect(report.json.contains(#""slot":{"address":"0x7f00000040","offset":3,"usable":64,"#))
-        #expect(report.json.contains(#""requested":50,"state":"live","traced":true,"age_ms":67000,"#))
+        #expect(
+            report.json.contains(#""requested":50,"state":"live","traced":true,"age_ms":67000,"#))
     }
 
     @Test(arguments: [
@@ -132,7 +134,8 @@ import Testing
     /// What a process calls its files and threads can't write to the terminal.
     @Test func namesAreMadeSafe() {
         let mapping = Mapping(
-            range: 0x1000..<0x3000, permissions: "rw-p", offset: 4096, inode: 3, name: "/a\u{1b}[2J")
+            range: 0x1000..<0x3000, permissions: "rw-p", offset: 4096, inode: 3, name: "/a\u{1b}[2J"
+        )
         let thread = ProcessThreads.Thread(
             tid: 9, innerTid: 9, name: "x\u{7}", stackPointer: 0x2000, programCounter: 0)
         let report = WhatIsReport(

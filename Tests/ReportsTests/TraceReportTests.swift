@@ -170,6 +170,120 @@ import Testing
                 """)
     }
 
+    // MARK: Kinds of rows
+
+    @Test func estimatesAreMarked() {
+        var report = Sample.trace
+        report.rows[0].estimate = Estimate(
+            taken: 90, freed: 40, countVariance: 100, bytesVariance: 250_000)
+        report.sampled = TraceReport.Sampled(
+            counts: Sample.counts(1000, 400, each: 100),
+            estimate: Estimate(taken: 90, freed: 40, countVariance: 100, bytesVariance: 250_000))
+        report.total = Sample.counts(3, 0, each: 5000)
+        let text = report.text()
+        #expect(
+            text.contains(
+                "   ~60000     ~67200       ~600  0x7f12a4010010  ± 500 bytes, ± 10\n"))
+        #expect(text.contains("    15000      15036          3  -\n"))
+        #expect(
+            text.contains(
+                """
+                traced live    15000 bytes requested, 15036 usable, 3 allocations
+                sampled live   ~60000 bytes requested, ~67200 usable, ~600 allocations
+                    ± 500 bytes, ± 10 allocations (standard error); 50 samples
+                used           90000 bytes usable, 700 allocations
+
+                """))
+        #expect(!text.contains("untraced"))
+        #expect(report.untraced == nil)
+        #expect(
+            report.json.contains(
+                #""estimate":{"samples":50,"samples_taken":90,"stderr_bytes":500,"stderr_count":10}"#
+            ))
+    }
+
+    @Test func mappingsHaveATableOfTheirOwn() {
+        var report = Sample.trace
+        report.rows[1].isMapped = true
+        report.mapped = Sample.counts(3, 0, each: 4096)
+        let text = report.text()
+        #expect(
+            text.contains("\nmappings\n\n    Bytes     Usable      Count  Sample  Traceback\n"))
+        #expect(
+            text.contains(
+                "mapped live    12288 bytes, 3 mappings (address space, beside the heap)\n"))
+        #expect(report.json.contains(#""kind":"mmap""#))
+    }
+
+    @Test func partsFollowTheirRow() {
+        var report = Sample.trace
+        report.rows[0].isDeepened = true
+        report.rows[1].partOf = 2
+        report.rowCount = 1
+        let text = report.text(.init(showsIDs: true))
+        #expect(text.contains("   ID      Bytes     Usable      Count  Sample          Traceback\n"))
+        #expect(text.contains("    2      60000      67200        600  0x7f12a4010010  deepened\n"))
+        #expect(text.contains("    3      15000      15036          3  -               part of 2\n"))
+        #expect(text.contains("\n1 stack\n"))
+    }
+
+    @Test func lifetimesAndWasteFitTheTerminal() {
+        var report = Sample.trace
+        report.rows[0].counts.lifetimes = 1000
+        report.rows[0].counts.temporary = 390
+        report.rows[0].pinned = 12345
+        let lifetimes = report.text(.init(columns: .lifetimes, frameLimit: 1))
+        #expect(
+            lifetimes.contains(
+                """
+                    Bytes      Alloc       Free   Lifetime  Temporary  Share  Traceback
+                    60000       1000        400    0.62 s        390    39%
+                """.replacing("0.62 s", with: " 0.62 s")))
+        let waste = report.text(.init(columns: .waste, frameLimit: 1))
+        #expect(
+            waste.contains(
+                """
+                    Bytes     Usable      Waste  Share     Pinned      Count  Traceback
+                    60000      67200       7200    11%      12345        600
+                    #0   grow pool.h:9 (inlined)
+                """))
+        #expect(waste.contains("    15000      15036         36     1%          -          3\n"))
+        for text in [lifetimes, waste] {
+            #expect(text.split(separator: "\n").allSatisfy { $0.count <= 80 })
+        }
+    }
+
+    @Test func aFilterIsNamed() {
+        var report = Sample.trace
+        report.filter = "older than 60 s"
+        let text = report.text()
+        #expect(text.contains("live, older than 60 s: 75000 bytes requested, 82236 usable, 603 "))
+        #expect(!text.contains("untraced"))
+    }
+
+    @Test func ordersAreByWhatTheySay() {
+        let counts = StackCounts(
+            allocs: 9, frees: 4, bytesIn: 100, bytesOut: 40, usableIn: 130, usableOut: 50,
+            lifetimes: 8, temporary: 3)
+        let keys = TraceReport.Order.allCases.map { order in
+            let key = order.keys(counts)
+            return [key.first, key.second]
+        }
+        #expect(keys == [[60, 5], [5, 60], [9, 60], [3, 60], [20, 60]])
+    }
+
+    @Test(arguments: [
+        (60, nil, 0, 40), (nil, 60, 40, UInt64.max), (0, 100, 0, 280), (100, 100, 0, 0),
+    ] as [(UInt64?, UInt64?, UInt64, UInt64)])
+    func agesBecomeBirths(older: UInt64?, younger: UInt64?, first: UInt64, end: UInt64) {
+        // Births count from 30 s after boot; it is 100 s after boot: tick 280.
+        let filter = SlotFilter(
+            olderThan: older.map { $0 * 1_000_000_000 },
+            youngerThan: younger.map { $0 * 1_000_000_000 }, thread: nil,
+            birthsFrom: 30_000_000_000, now: 100_000_000_000)
+        #expect(filter.births == first..<end)
+    }
+
     @Test func vppJSON() {
         var report = Sample.trace
         report.rows.removeLast()

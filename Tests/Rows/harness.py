@@ -246,6 +246,8 @@ class Region:
               "sample": (32, "<I"), "deepen": (36, "<I"), "commands_seen": (136, "<Q"), "epoch": (144, "<Q"), "overflow_stacks": (152, "<Q"),
               "traced_since_ns": (192, "<Q")}
 
+    AREAS, COUNTERS = 216, 4
+
     def __init__(self, path):
         self.path = Path(path)
 
@@ -253,6 +255,16 @@ class Region:
         offset, form = self.FIELDS[name]
         with open(self.path, "rb") as file:
             return struct.unpack(form, os.pread(file.fileno(), struct.calcsize(form), offset))[0]
+
+
+    def shard_allocs(self, shard):
+        """Allocations of a shard, over its first thousand stacks."""
+        with open(self.path, "rb") as file:
+            offset, size, capacity, _ = struct.unpack(
+                "<4Q", os.pread(file.fileno(), 32, self.AREAS + 32 * self.COUNTERS))
+            rows = os.pread(file.fileno(), 1000 * size, offset + shard * capacity * size) \
+                if offset else b""
+        return sum(struct.unpack_from("<Q", rows, at)[0] for at in range(0, len(rows), size or 1))
 
 
 class Test:

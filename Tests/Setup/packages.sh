@@ -3,7 +3,7 @@
 #
 # Installs the Debian packages a part of the project needs.
 #
-#     packages.sh SET...           install what is missing of build, demo, test, bench, lint
+#     packages.sh SET...           install what is missing of build, demo, test, numa, bench, lint
 #     packages.sh --list SET...    print the names, one per line, and do nothing
 #
 # When nothing is missing it asks dpkg once and returns: no network, no root. Otherwise it calls
@@ -23,6 +23,7 @@ set_test=(python3 libpython3.11-testsuite redis-server redis-tools nginx-light w
     sqlite3 ruby perl git ffmpeg gdb openssl xz-utils nodejs valgrind)
 set_bench=(python3 perl ruby lua5.4 sqlite3 redis-server redis-tools valgrind
     libjemalloc2 libmimalloc2.0 libtcmalloc-minimal4 heaptrack zstd)
+set_numa=(python3 gcc libc6-dev qemu-system-x86 busybox-static cpio gzip binutils)
 set_lint=(clang-format-14 shellcheck git)
 
 # names_of SET: the packages of a set, one per line; the sets contain each other where they must.
@@ -31,13 +32,14 @@ names_of() {
     build) printf '%s\n' "${set_build[@]}" ;;
     demo) printf '%s\n' "${set_build[@]}" "${set_demo[@]}" ;;
     bench) printf '%s\n' "${set_build[@]}" "${set_bench[@]}" ;;
+    numa) printf '%s\n' "${set_build[@]}" "${set_numa[@]}" ;;
     lint) printf '%s\n' "${set_lint[@]}" ;;
     test)
         printf '%s\n' "${set_build[@]}" "${set_demo[@]}" "${set_test[@]}"
         local programs="$here/../Programs/packages.txt"
         [[ ! -f $programs ]] || sed -e 's/#.*//' -e 's/[[:space:]]//g' -e '/^$/d' "$programs"
         ;;
-    *) fail "no package set named '$1'" "the sets are: build demo test bench lint" ;;
+    *) fail "no package set named '$1'" "the sets are: build demo test numa bench lint" ;;
     esac
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* clock_gettime(3) that no program can have replaced; no system call for the usual clocks. */
+/* clock_gettime(3) that no program can have replaced; no system call for the usual clocks, and for
+ * none where it is not allowed (calls.h): time goes in steps of a few milliseconds then. */
 #ifndef MC_VDSO_H
 #define MC_VDSO_H
 

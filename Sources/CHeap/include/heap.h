@@ -38,10 +38,10 @@ struct mc_span *mc_span_of(const void *address);
 void *mc_alloc_medium(size_t size); /* from a current span if that has a slot; else as slow */
 void *mc_alloc_slow(size_t size, int zero);
 void *mc_alloc_aligned(size_t size, size_t align);
+void *mc_alloc_owned(size_t size, size_t align, int zero); /* one that mc_tag_settable() */
+void *mc_alloc_growing(size_t size); /* for a copy of an object that outgrew its place; owned too */
 void *mc_realloc_in_place(void *object, size_t size); /* the object, or NULL if it has to move */
 void mc_free_slow(void *object);
-void mc_free_moved(
-    void *object); /* after a copy to a larger place: leaves room to grow around it */
 
 /* Bytes the program may use at `object`. A pointer that is no live object's start is a panic that
  * names `caller`, as "free()"; so it is for mc_free and mc_realloc_in_place. */
@@ -76,6 +76,9 @@ void mc_tag_put_back(const void *object, uint64_t tag);
 void mc_tags_visit(void (*visit)(uint64_t tag, uint64_t usable, uint64_t requested, void *context),
                    void *context);
 
+/* Makes all reserved memory usable, while mprotect(2) may still be called. */
+void mc_heap_commit(void);
+
 /* Gives free pages back now. Returns 1 if any went. */
 int mc_heap_trim(void);
 
@@ -105,7 +108,8 @@ void mc_heap_on_fork(void);
 /* Asserts every invariant of every structure. Only while no other thread allocates. */
 void mc_heap_check(void);
 
-static inline void *mc_alloc(size_t size)
+/* NULL if there is no slot at hand. */
+static inline void *mc_alloc_direct(size_t size)
 {
     if (likely(size <= MC_DIRECT_MAX)) {
         struct mc_span *span =
@@ -113,12 +117,18 @@ static inline void *mc_alloc(size_t size)
         struct mc_slot *slot = (struct mc_slot *)span->free;
         if (likely(slot)) {
             mc_store(&span->free, (uint64_t)slot->next);
-            mc_store(&span->used, span->used + 1);
+            mc_step(&span->used, 1);
             slot->mark = 0;
             return slot;
         }
     }
-    return mc_alloc_medium(size);
+    return 0;
+}
+
+static inline void *mc_alloc(size_t size)
+{
+    void *object = mc_alloc_direct(size);
+    return likely(object != 0) ? object : mc_alloc_medium(size);
 }
 
 extern uint64_t *mc_page_map[];
@@ -131,12 +141,12 @@ static inline int mc_looks_free(const struct mc_slot *slot, const struct mc_span
            slot->mark == span->mark;
 }
 
-static inline void mc_free(void *object)
+static inline __attribute__((always_inline)) void mc_free_here(void *object)
 {
     uint64_t address = (uint64_t)object;
-    uint64_t root = address >> 30; /* MC_LEAF_SHIFT, which pagemap.c checks */
-    if (unlikely(root >= 1u << 17)) return mc_free_slow(object);
-    const uint64_t *leaf = mc_load_acquire(&mc_page_map[root]);
+    /* MC_LEAF_SHIFT and MC_ROOT_COUNT, which pagemap.c checks. An address beyond them is taken for
+     * another here, but lies too far from the span's base to be a slot of it. */
+    const uint64_t *leaf = mc_load_acquire(&mc_page_map[address >> 30 & 0x1ffff]);
     if (unlikely(!leaf)) return mc_free_slow(object);
     struct mc_span *span = (struct mc_span *)mc_load(&leaf[address >> MC_SLICE_SHIFT & 0xffff]);
     if (unlikely(!span) || unlikely(mc_load(&span->local) != (uint64_t)mc_self))
@@ -152,8 +162,12 @@ static inline void mc_free(void *object)
     slot->next = (struct mc_slot *)span->free;
     slot->mark = span->mark;
     mc_store(&span->free, address);
-    mc_store(&span->used, span->used - 1);
-    if (unlikely(!span->used)) mc_span_emptied(span);
+    if (unlikely(mc_step(&span->used, -1u) == 0)) mc_span_emptied(span);
+}
+
+static inline void mc_free(void *object)
+{
+    mc_free_here(object);
 }
 
 #endif

@@ -9,9 +9,11 @@
  *          -> threads       list of all thread structs ever made
  *
  * Everything an outside reader needs follows from the spans:
- *     live slots  = used - remote count - (1 if CURRENT)
+ *     live slots  = used - remote count - (1 if CURRENT) - slots of it in threads' caches
  *     used bytes  = sum over live spans of live slots * slot_size
  *     free slots  = slot_count - live slots     (those beyond `fresh` were never touched)
+ * A cache is known by class, not by span: mc_thread.cache leads to a list a class, whose `used` is
+ * minus the number of its slots.
  * Pointers are kept as uint64_t, atomics as plain fields: Swift imports neither pointers it may
  * not follow nor _Atomic. [const] written before the struct is published, [owner] by the owning
  * thread, [shared] by any thread, atomically. */
@@ -29,10 +31,11 @@ enum {
     MC_QUANTUM = 16,     /* smallest slot and alignment of every one: max_align_t */
     MC_SLICE_SHIFT = 14, /* a slice is 16 KiB: the unit an arena is cut in */
     MC_SLICE = 1 << MC_SLICE_SHIFT,
-    MC_LINEAR_MAX = 256,  /* classes are one quantum apart up to here ... */
-    MC_STEPS = 8,         /* ... and above every doubling is cut in so many: slack <= 1/9 */
-    MC_SMALL_MAX = 32768, /* largest slot; larger requests are whole slices or mappings */
-    MC_CLASS_COUNT = 16 + 7 * MC_STEPS,
+    MC_LINEAR_MAX = 256,      /* classes are one quantum apart up to here ... */
+    MC_STEPS = 8,             /* ... and above every doubling is cut in so many: slack <= 1/9 */
+    MC_SMALL_MAX = 128 << 10, /* largest slot of a class; more is whole slices or a mapping */
+    MC_CLASS_COUNT = 16 + 9 * MC_STEPS,
+    MC_CACHE_CLASSES = 16 + 4 * MC_STEPS, /* those whose remote slots are cached: up to 4 KiB */
 
     MC_ARENAS_MAX = 1024,
     MC_SPAN_POOLS_MAX = 4096,
@@ -43,8 +46,9 @@ enum {
     MC_SPAN_CLASS,
     MC_SPAN_LARGE,
     MC_SPAN_HUGE,
-    MC_SPAN_WAITING
-}; /* a large one that is free and kept by a thread; see mc_thread.large */
+    MC_SPAN_WAITING, /* a large one that is free and kept by a thread; see mc_thread.large */
+    MC_SPAN_CACHE,   /* no span: a list of mc_thread.cache */
+};
 
 /* Bits of mc_span.flags. [owner] for class spans; of large and huge ones whoever holds the slot. */
 enum {
@@ -52,13 +56,14 @@ enum {
     MC_SPAN_FULL = 2,    /* no slot is free, and it is on no list of its owner */
     MC_SPAN_KEPT = 4,    /* empty, kept by its owner for the next request until the next tick */
     MC_SPAN_CURRENT = 8, /* serves its owner's requests; counts one more in `used` */
+    MC_SPAN_ZERO = 16,   /* slots beyond `fresh` read as zero */
 };
 
 /* A span: slices of one slot size, or one large or huge slot.
  * Invariants, asserted by mc_heap_check():
  *   1. used + |free| + |slots that start in purged parts| == fresh + (1 if CURRENT), and
  *      fresh <= slot_count; so a span whose `used` falls to 0 is not anybody's current one
- *   2. every slot on `remote` is still counted in `used`
+ *   2. every slot on `remote` or in a thread's cache is still counted in `used`
  *   3. local == owner, if neither TAGGED nor FULL and nothing is purged; else 0
  *   4. a free slot's second word is `mark`; a slot handed out never starts with it there
  *   5. the tag of a free slot is 0 */
@@ -75,7 +80,7 @@ struct mc_span {
     uint8_t state;          /* [shared] MC_SPAN_, stored last when made and first when unmade */
     uint8_t flags;          /* see above */
     uint8_t class_index;    /* [const] of class spans */
-    uint8_t untagged_frees; /* [owner] frees without a tag while TAGGED */
+    uint8_t untagged_frees; /* [owner] frees without a tag while TAGGED; else see trim.c */
 
     uint64_t remote;      /* [shared] slots freed by other threads: address | count << 48 */
     uint64_t notify_next; /* [shared] next span on the owner's `notified` list */
@@ -114,8 +119,9 @@ struct mc_arena {
     uint64_t hint;        /* [shared] advisory: word to start looking at */
     uint64_t bitmaps;     /* [const] address of the first bitmap */
     uint64_t words;       /* [const] 64-bit words of each bitmap */
-    uint64_t start;       /* [const] of the mapping, at most a slice before base */
-    uint64_t unmade;      /* [shared] 1: the struct may serve another arena */
+    uint64_t start;       /* [const] of the mapping, somewhat before base */
+    uint32_t unmade;      /* [shared] 1: the struct may serve another arena */
+    uint32_t huge;        /* [shared] 1: huge pages may back it */
 };
 _Static_assert(sizeof(struct mc_arena) == 64, "heap layout is an ABI");
 
@@ -144,10 +150,11 @@ struct mc_thread {
     uint32_t tid;                     /* [owner] kernel's id */
     uint64_t notified;                /* [shared] spans that other threads freed into */
     uint32_t state;                   /* [shared] MC_THREAD_ */
-    uint32_t refills;                 /* [owner] counts, to look at the clock now and then */
+    uint32_t until_look;              /* [owner] bytes until it looks at the clock again */
     uint64_t generation;              /* [owner] of forks, see thread.c */
     uint64_t large[MC_LARGE_KEPT];    /* [shared] large spans that wait to be used again, or 0 */
     uint64_t large_next;              /* [owner] which to replace next */
+    uint64_t cache;                   /* [owner] address of MC_CACHE_CLASSES mc_span, or 0 */
 };
 
 struct mc_heap_pool {
@@ -200,8 +207,8 @@ struct mc_heap_root {
 };
 
 /* Slot size of a class. Requires index < MC_CLASS_COUNT.
- *     class   0   1 ..  15 |  16   17 ..   23 |  24   25 ..   31 | ..   71
- *     slot   16  32 .. 256 | 288  320 ..  512 | 576  640 .. 1024 | .. 32768 */
+ *     class   0   1 ..  15 |  16   17 ..   23 |  24   25 ..   31 | ..   87
+ *     slot   16  32 .. 256 | 288  320 ..  512 | 576  640 .. 1024 | .. 131072 */
 static inline uint64_t mc_class_slot_size(unsigned index)
 {
     unsigned linear = MC_LINEAR_MAX / MC_QUANTUM;

@@ -125,6 +125,13 @@ int mc_trace_has_rows(void);
 void mc_trace_unload_begin(void);
 void mc_trace_unload_end(void);
 
+/* Whether the unwinder may make system calls: rt_sigprocmask(2), to ask if memory can be read, and
+ * sched_yield(2). Where not, walks end at the first frame that is on no stack known. */
+void mc_trace_may_call(int may);
+
+/* Whether memory can be read. Asks the kernel, a word a page; no means that it is not certain. */
+int mc_trace_can_read(const void *start, size_t size);
+
 /* Memory of the tracing outside the region that the heap reports: see mc_region.own_bytes. */
 void mc_trace_own_bytes(int64_t change);
 

@@ -20,12 +20,15 @@
  *     handle SET COUNT SIZE    allocates in a signal handler
  *     system COMMAND           by system(3), without blanks
  *     secret                   becomes a process that others may not look into
+ *     seccomp KIND             is killed for other calls than the least, or than the usual
  *     mallinfo                 what mallinfo2(3) says is in use, in all
  *     sparse | chroot DIR | setuid UID | exec PATH | spin | exit STATUS | abort */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
@@ -36,6 +39,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -349,6 +353,27 @@ static void obey_set(char *words[4])
     say("done");
 }
 
+static int restrict_calls(const char *kind)
+{
+    static const int allowed[] = {
+        SYS_read, SYS_write, SYS_exit, SYS_exit_group, SYS_mmap, SYS_munmap, SYS_futex,
+        /* The usual ones begin here. */
+        SYS_mprotect, SYS_madvise, SYS_mremap, SYS_rt_sigprocmask, SYS_openat, SYS_close,
+        SYS_unlinkat, SYS_getpid, SYS_prlimit64, SYS_clock_gettime, SYS_sched_yield};
+    struct sock_filter code[64];
+    unsigned count = 0, number = strcmp(kind, "least") ? sizeof(allowed) / sizeof(*allowed) : 7;
+    code[count++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0);
+    for (unsigned i = 0; i < number; i++) {
+        code[count++] =
+            (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)allowed[i], 0, 1);
+        code[count++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    }
+    code[count++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
+    struct sock_fprog filter = {(unsigned short)count, code};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) return errno;
+    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) ? errno : 0;
+}
+
 static int become(unsigned user)
 {
     return setgid(user) || setuid(user) ? errno : 0;
@@ -369,6 +394,8 @@ static int obey_process(char *words[4])
         say_number("result", system(words[1]));
     else if (!strcmp(what, "secret"))
         say_number("result", prctl(PR_SET_DUMPABLE, 0) ? errno : 0);
+    else if (!strcmp(what, "seccomp"))
+        say_number("result", restrict_calls(words[1]));
     else if (!strcmp(what, "sparse"))
         say_number("result", close_range(2, ~0u, 0) ? errno : 0);
     else if (!strcmp(what, "exec"))

@@ -214,6 +214,36 @@ def two_at_one_address(t):
     t.equal(len(starts), 1, "addresses the libraries were loaded at")
 
 
+@row("V8_epochs_in_a_loop")
+def epochs_in_a_loop(t):
+    """Two libraries take turns at one address, while other threads allocate and walk through them."""
+    names = ("left_site", "right_site")
+    libraries = [plugin(t, name, f"-DNAME={name}") for name in names]
+    program = t.puppet()
+    t.on(program)
+    program.ask("churn 2")
+    starts = [set(), set()]
+    turns = 120 if t.long else 40
+    for turn in range(turns):
+        which = turn % 2
+        t.equal(program.ask(f"open {libraries[which]}"), "done", "dlopen")
+        starts[which].update(re.findall(
+            rf"^([0-9a-f]+)-.* 00000000 .*{re.escape(str(libraries[which]))}$",
+            open(f"/proc/{program.pid}/maps").read(), re.M))
+        program.ask(f"call {'ab'[which]} {3 + which} {50 + which}")
+        t.equal(program.ask("close"), "result 0", "dlclose")
+    t.check(starts[0] & starts[1], f"the libraries never were at one address: {starts}")
+    program.ask("calm")
+    table = t.trace(program)
+    for which, name in enumerate(names):
+        count = turns // 2 * (3 + which)
+        t.equal(table.sums(name), (count, count * (50 + which)), name)
+        for each in table.all_at(name):
+            t.equal(each.frames[0]["module"], str(libraries[which]), f"module of {name}")
+            t.equal([other for other in names if other in each.functions], [name], "names of a row")
+    t.adds_up(table)
+
+
 @row("V8_perf_map")
 def perf_map(t):
     """Code that no file holds, by frame pointer and through /tmp/perf-PID.map."""
@@ -257,6 +287,6 @@ def replaced_file(t):
     other = t.build.c("puppet_padded", "-Wl,--build-id=sha1", "-O0", source="puppet.c")
     os.replace(shutil.copy(other, t.folder / "new"), target)
     found = next(each for each in t.trace(program).rows if each.bytes == 400)
-    right = {"site_a", "allocate", "obey_set", "obey", "main", None}
+    right = {"site_a", "allocate", "obey_set", "obey", "obey_all", "main", None}
     ours = {frame["function"] for frame in found.frames if frame["module"] == str(target)}
     t.check(ours <= right | {"_start"}, f"names of another build: {ours}")

@@ -274,6 +274,25 @@ def on_within_50_ms(t):
     t.check(least < 0.25, f"{least * 1e3:.0f} ms of processor, not below 250")
 
 
+@row("V1_on_in_every_thread", alone=True)
+def on_in_every_thread(t):
+    """One command reaches every running thread: each counts in a shard of its own."""
+    best = None
+    for _ in range(3):
+        program = t.puppet()
+        program.ask("churn 6")  # threads 2 to 7, with the shards of these numbers
+        typed = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        t.on(program)
+        region = t.region(program)
+        t.until(lambda: all(region.shard_allocs(number) for number in range(2, 8)),
+                "every thread counts an allocation")
+        passed = (time.clock_gettime_ns(time.CLOCK_BOOTTIME) - typed) / 1e6
+        best = min(best or passed, passed)
+        t.equal(region.shard_allocs(1), 0, "allocations of the thread that rests")
+        program.kill()
+    t.remark(f"an allocation in each of six threads {best:.1f} ms after the command was started")
+
+
 @row("V2_100000_stacks", alone=True)
 def a_hundred_thousand_stacks(t):
     program = t.puppet()

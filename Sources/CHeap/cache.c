@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: MIT */
+/* See cache.h. */
+#include "cache.h"
+
+#include "check.h"
+#include "limits.h"
+#include "meta.h"
+#include "pagemap.h"
+#include "span.h"
+#include "thread.h"
+
+_Static_assert(MC_CACHE_BYTES / 2 >= 4096, "lists of the largest slots can be halved");
+
+static struct mc_span *lists_of(const struct mc_thread *thread)
+{
+    return (struct mc_span *)mc_load_acquire(&thread->cache); /* pairs with make() */
+}
+
+static uint32_t limit_of(uint64_t slot_size)
+{
+    uint64_t slots = MC_CACHE_BYTES / slot_size;
+    return slots < MC_CACHE_SLOTS ? (uint32_t)slots : MC_CACHE_SLOTS;
+}
+
+static struct mc_span *make(struct mc_thread *self)
+{
+    struct mc_span *lists = mc_meta_alloc(MC_CACHE_CLASSES * sizeof(*lists));
+    if (!lists) return 0;
+    for (unsigned i = 0; i < MC_CACHE_CLASSES; i++) {
+        lists[i].state = MC_SPAN_CACHE;
+        lists[i].class_index = (uint8_t)i;
+        lists[i].slot_size = mc_class_slot_size(i);
+        lists[i].slot_count = limit_of(lists[i].slot_size);
+    }
+    mc_store_release(&self->cache, (uint64_t)lists);
+    return lists;
+}
+
+/* Slots of one span, on their way to its owner. */
+struct group {
+    struct mc_span *span;
+    struct mc_slot *first, *last;
+    uint32_t count;
+};
+
+static void send(struct group *group)
+{
+    if (group->span) mc_span_push_remotes(group->span, group->first, group->last, group->count);
+    group->span = 0;
+}
+
+static void add(struct group *group, struct mc_span *span, struct mc_slot *slot)
+{
+    if (group->span != span) {
+        send(group);
+        *group = (struct group){span, slot, slot, 0};
+    }
+    mc_store(&slot->next, slot == group->first ? 0 : group->first);
+    group->first = slot;
+    group->count++;
+}
+
+/* Hands back all slots but the `keep` that were put in last. */
+static void shrink(struct mc_span *list, uint32_t keep)
+{
+    enum { GROUPS = 8 };
+    struct group groups[GROUPS] = {{0, 0, 0, 0}};
+    uint64_t *link = &list->free;
+    for (; keep && *link; keep--)
+        link = (uint64_t *)&((struct mc_slot *)*link)->next;
+    struct mc_slot *slot = (struct mc_slot *)*link;
+    uint32_t gone = 0;
+    mc_store(link, 0);
+    for (struct mc_slot *next; slot; slot = next, gone++) {
+        struct mc_span *span = mc_page_map_find(slot);
+        next = slot->next;
+        add(&groups[(uint64_t)span / sizeof(*span) % GROUPS], span, slot);
+    }
+    for (unsigned i = 0; i < GROUPS; i++)
+        send(&groups[i]);
+    mc_store(&list->used, list->used + gone);
+}
+
+int mc_cache_push(struct mc_thread *self, const struct mc_span *span, struct mc_slot *slot)
+{
+    if (span->class_index >= MC_CACHE_CLASSES || self == &mc_thread_none) return 0;
+    struct mc_span *lists = (struct mc_span *)self->cache;
+    if (unlikely(!lists)) lists = make(self);
+    if (unlikely(!lists)) return 0;
+    struct mc_span *list = &lists[span->class_index];
+    if (mc_cache_count(list) >= list->slot_count) shrink(list, list->slot_count / 2);
+    mc_cache_add(list, slot, span->mark);
+    return 1;
+}
+
+struct mc_span *mc_cache_ready(struct mc_thread *self, unsigned class_index)
+{
+    struct mc_span *lists = (struct mc_span *)self->cache;
+    if (likely(!lists) || class_index >= MC_CACHE_CLASSES) return 0;
+    struct mc_span *list = &lists[class_index];
+    uint32_t count = mc_cache_count(list);
+    if (count < MC_CACHE_SERVES) return 0;
+    shrink(list, count / 2);
+    return list;
+}
+
+void mc_cache_flush_class(struct mc_thread *thread, unsigned class_index)
+{
+    if (thread->cache && class_index < MC_CACHE_CLASSES)
+        shrink((struct mc_span *)thread->cache + class_index, 0);
+}
+
+void mc_cache_flush(struct mc_thread *thread)
+{
+    if (likely(!thread->cache)) return;
+    for (unsigned i = 0; i < MC_CACHE_CLASSES; i++)
+        mc_cache_flush_class(thread, i);
+}
+
+/* A list that changes underfoot may lead anywhere: only slots of the class are followed. */
+static int list_has(const struct mc_span *list, const void *wanted)
+{
+    uint64_t at = mc_load(&list->free);
+    for (unsigned steps = 0; at && steps <= MC_CACHE_SLOTS; steps++) {
+        const struct mc_span *span = mc_page_map_find((void *)at);
+        if (at == (uint64_t)wanted) return 1;
+        if (at % MC_QUANTUM || !span || mc_load_acquire(&span->state) != MC_SPAN_CLASS) return 0;
+        at = (uint64_t)mc_load(&((struct mc_slot *)at)->next);
+    }
+    return 0;
+}
+
+int mc_cache_has(const struct mc_span *span, const void *slot)
+{
+    if (span->class_index >= MC_CACHE_CLASSES) return 0;
+    struct mc_thread *thread = mc_thread_first();
+    for (; thread; thread = mc_thread_next(thread)) {
+        const struct mc_span *lists = lists_of(thread);
+        if (lists && list_has(&lists[span->class_index], slot)) return 1;
+    }
+    return 0;
+}
+
+void mc_cache_check(const struct mc_thread *thread)
+{
+    const struct mc_span *lists = lists_of(thread);
+    for (unsigned i = 0; lists && i < MC_CACHE_CLASSES; i++) {
+        uint32_t count = 0;
+        for (uint64_t at = lists[i].free; at; at = (uint64_t)((struct mc_slot *)at)->next) {
+            const struct mc_span *span = mc_page_map_find((void *)at);
+            mc_assert(span && span->state == MC_SPAN_CLASS && span->class_index == i);
+            mc_assert(((struct mc_slot *)at)->mark == span->mark && span->used);
+            count++;
+        }
+        mc_assert(lists[i].state == MC_SPAN_CACHE && count == mc_cache_count(&lists[i]));
+    }
+}

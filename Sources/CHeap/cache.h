@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+/* Cache: slots of other threads' spans that a thread has freed and not handed back yet.
+ *
+ * A thread that frees what others allocated puts the slots on lists of its own, one a class, and
+ * serves its own requests from them: two threads that exchange objects then share no word of the
+ * heap at all. What exceeds MC_CACHE_BYTES goes to the owners, half of a list at a time, one exchange
+ * for all slots of a span. A list is a struct mc_span without memory of its own, so that it can be a
+ * thread's current span like any other: the paths of malloc know no difference.
+ *
+ * Only the thread itself touches its cache, or whoever seized its struct. The lists are given back
+ * when the thread wins a tick, at malloc_trim(3) and when it has ended; what a thread that does
+ * nothing can withhold is MC_CACHE_BYTES a class.
+ *
+ * Invariants, asserted by mc_cache_check():
+ *   1. a cached slot is free (mark, no tag), and counted in the `used` of the span it lies in
+ *   2. a list's `used` is minus the number of its slots, modulo 2^32 */
+#ifndef MC_CACHE_H
+#define MC_CACHE_H
+
+#include "heap.h"
+
+/* Puts a live slot of another's span in the cache, if all is plain: the start of one, without a tag, of
+ * a class that is cached, and room for it. Else 0, and nothing was done. The short path of remote
+ * frees: what it does not like is for mc_cache_push() and its caller to tell. */
+static inline int mc_cache_push_plain(struct mc_thread *self, const struct mc_span *span,
+                                      struct mc_slot *slot);
+
+/* Puts a slot of another's span in the cache; 0 if it is none that is cached. `self` may be the none
+ * thread. */
+int mc_cache_push(struct mc_thread *self, const struct mc_span *span, struct mc_slot *slot);
+
+/* The list of the class, if it has slots enough to serve; else NULL. Half of them go to their owners
+ * first. */
+struct mc_span *mc_cache_ready(struct mc_thread *self, unsigned class_index);
+
+/* Hands all slots back to their owners: of all classes, or of one. */
+void mc_cache_flush(struct mc_thread *thread);
+void mc_cache_flush_class(struct mc_thread *thread, unsigned class_index);
+
+/* 1 if any thread's cache has the slot, which lies in `span`. Any thread. */
+int mc_cache_has(const struct mc_span *span, const void *slot);
+
+/* Slots in a thread's cache of one class. */
+static inline uint32_t mc_cache_count(const struct mc_span *list)
+{
+    return 0 - mc_load(&list->used);
+}
+
+void mc_cache_check(const struct mc_thread *thread);
+
+/* `slot_count` of a list is the number of slots it may have. */
+static inline void mc_cache_add(struct mc_span *list, struct mc_slot *slot, uint64_t mark)
+{
+    mc_store(&slot->next, (struct mc_slot *)list->free);
+    mc_store_release(&slot->mark, mark);
+    mc_store(&list->free, (uint64_t)slot);
+    mc_store(&list->used, list->used - 1);
+}
+
+static inline int mc_cache_push_plain(struct mc_thread *self, const struct mc_span *span,
+                                      struct mc_slot *slot)
+{
+    struct mc_span *lists = (struct mc_span *)self->cache;
+    if (!lists || mc_load(&span->state) != MC_SPAN_CLASS ||
+        mc_load(&span->flags) & MC_SPAN_TAGGED || span->class_index >= MC_CACHE_CLASSES ||
+        mc_load(&span->owner) == (uint64_t)self || mc_load(&span->purged))
+        return 0;
+    struct mc_span *list = &lists[span->class_index];
+    unsigned __int128 product = (unsigned __int128)((uint64_t)slot - span->base) * span->reciprocal;
+    if (mc_cache_count(list) >= list->slot_count || (uint64_t)product >= span->reciprocal ||
+        (uint64_t)(product >> 64) >= mc_load(&span->fresh) || mc_looks_free(slot, span))
+        return 0;
+    mc_cache_add(list, slot, span->mark);
+    return 1;
+}
+
+#endif
