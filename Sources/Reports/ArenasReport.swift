@@ -81,8 +81,10 @@ package struct ArenasReport: Equatable, Sendable {
             row.total = row.total.plus(span.size)
             bySize[span.slotSize] = row
         }
-        for (size, count) in walk.cachedSlots where bySize[size] != nil {
-            bySize[size]?.inUse = (bySize[size]?.inUse ?? 0).minus(count.times(size))
+        for (size, count) in walk.cachedSlots {
+            guard var row = bySize[size] else { continue }
+            row.inUse = row.inUse.minus(count.times(size))
+            bySize[size] = row
         }
         return bySize.sorted { $0.key < $1.key }.map(\.value) + (large.total > 0 ? [large] : [])
     }

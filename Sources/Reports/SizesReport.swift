@@ -55,9 +55,11 @@ package struct SizesReport: Equatable, Sendable {
             bySize[size] = row
         }
         // Spans count slots in threads' caches as live.
-        for (size, count) in walk.cachedSlots where bySize[size] != nil {
-            bySize[size]?.live = (bySize[size]?.live ?? 0).minus(count)
-            bySize[size]?.liveBytes = (bySize[size]?.liveBytes ?? 0).minus(count.times(size))
+        for (size, count) in walk.cachedSlots {
+            guard var row = bySize[size] else { continue }
+            row.live = row.live.minus(count)
+            row.liveBytes = row.liveBytes.minus(count.times(size))
+            bySize[size] = row
         }
         let wholes = Set(walk.spans.lazy.filter { $0.kind != .slots }.map(\.base))
         try walk.forEachTagged(memory) { slot in
@@ -89,22 +91,26 @@ package struct SizesReport: Equatable, Sendable {
     package func writeText(to output: inout Output) {
         output.write(line: "process \(process.title)\n")
         let largest = rows.map(\.live).max() ?? 0
-        let header = ["Slot size", "Live", "Traced", "Requests", "Mean", "Slack %", "Share of live"]
-        func cells(_ row: Row, _ label: String, _ bar: String) -> [String] {
-            let requests = row.traced == 0 ? "-" : "\(row.smallest)..\(row.largest)"
-            return [
-                label, "\(row.live)", "\(row.traced)", requests, row.mean.map { "\($0)" } ?? "-",
-                row.slackShare.percent, bar,
-            ]
+        let header = [
+            "Slot size", "Live", "Traced", "Requests", "Mean", "Slack %", "Share of live",
+        ]
+        let lines = Layout.fitting(header, rightAligned: Set(0...5)) { size in
+            func cells(_ row: Row, _ label: String, _ bar: String) -> [String] {
+                let requests =
+                    row.traced == 0 ? "-" : "\(size(row.smallest))..\(size(row.largest))"
+                return [
+                    label, "\(row.live)", "\(row.traced)", requests, row.mean.map(size) ?? "-",
+                    row.slackShare.percent, bar,
+                ]
+            }
+            let body = rows.map { row in
+                let length =
+                    largest == 0 ? 0 : (row.live.times(Self.barWidth) + largest - 1) / largest
+                return cells(row, row.label, String(repeating: "@", count: Int(length)))
+            }
+            return body + [cells(total, "all", "")]
         }
-        let body = rows.map { row in
-            let length = largest == 0 ? 0 : (row.live.times(Self.barWidth) + largest - 1) / largest
-            return cells(row, row.label, String(repeating: "@", count: Int(length)))
-        }
-        let all = cells(total, "all", "")
-        for line in Layout.table(header, body + [all], rightAligned: Set(0...5)) {
-            output.write(line: line)
-        }
+        for line in lines { output.write(line: line) }
         if total.traced < total.live {
             output.write(
                 line: "\nrequests are known of traced slots only: "
