@@ -41,16 +41,15 @@ static int tracing(size_t size)
 /* Accounts the object to the stack that asked for it. */
 static void trace(void *object, size_t requested, const struct mc_caller *caller)
 {
-    if (!mc_tag_settable(object)) {
+    struct mc_tagged tagged;
+    if (unlikely(!mc_tag_prepare(object, &tagged))) {
         mc_trace_untraced();
         return;
     }
     mc_accounting = 1;
-    unsigned thread = mc_thread_number();
-    size_t usable = mc_usable_size(object, "malloc()");
-    int large = mc_span_of(object)->state != MC_SPAN_CLASS;
-    uint64_t tag = mc_trace_count_in(thread, caller, usable, requested, large);
-    if (!mc_tag_set(object, requested, tag)) mc_trace_count_undo(thread, tag, usable, requested);
+    uint64_t tag =
+        mc_trace_count_in(mc_thread_number(), caller, tagged.usable, requested, tagged.large);
+    mc_tag_finish(&tagged, requested, tag);
     mc_accounting = 0;
 }
 

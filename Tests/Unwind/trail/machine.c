@@ -116,8 +116,7 @@ static NOINLINE void twice(unsigned depth, unsigned place)
 }
 
 static void (*const shapes[SHAPES])(unsigned, unsigned) = {
-    one,      two,    three,      small,   large,   busy,
-    variable, framed, framed_too, jump_on, twice, aligned,
+    one, two, three, small, large, busy, variable, framed, framed_too, jump_on, twice, aligned,
 };
 
 static void jump(struct machine *m, unsigned depth)
@@ -218,8 +217,8 @@ static NOINLINE void go(unsigned depth)
 void machine_run(uint64_t seed, unsigned steps, unsigned depth, unsigned what, void (*hook)(void))
 {
     static _Thread_local struct machine machine;
-    machine = (struct machine){.seed = seed * 2 + 1, .steps = steps, .depth_max = depth,
-                               .what = what, .hook = hook};
+    machine = (struct machine){
+        .seed = seed * 2 + 1, .steps = steps, .depth_max = depth, .what = what, .hook = hook};
     self = &machine;
     while (machine.steps)
         go(0), sink += 1;

@@ -103,7 +103,8 @@ MC_CALLER_ENTRY_2(trail_hook, trail_hook_for);
 static unsigned scale = 1;
 
 /* Returns the counts; *wrong walks are a failure wherever they are. */
-static struct tried try(uint64_t seed, unsigned steps, unsigned depth, unsigned what, uint32_t limit)
+static struct tried try(uint64_t seed, unsigned steps, unsigned depth, unsigned what,
+                        uint32_t limit)
 {
     mine = tried_new(limit);
     machine_run(seed, steps * scale, depth, what, trail_hook);
@@ -198,7 +199,8 @@ static void forgets_an_epoch(void)
         if (i == 2) {
             CHECK(mine->trail.end - mine->trail.start > 1);
             mc_unwind_epoch_begin();
-            CHECK(mc_trail_walk(&mine->trail, &(struct mc_caller){0}, &path[2])); /* not meanwhile */
+            CHECK(
+                mc_trail_walk(&mine->trail, &(struct mc_caller){0}, &path[2])); /* not meanwhile */
             mc_unwind_epoch_end();
         }
         walk_here(&path[i]);
