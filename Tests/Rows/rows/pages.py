@@ -39,7 +39,8 @@ def heap_map(t):
     text = picture.read_text()
     t.check("href" not in text and "<script" not in text, "the picture needs something else")
     titles = [each.text for each in root.iter("{http://www.w3.org/2000/svg}title")]
-    for wanted in (r"slots of \d+ bytes, 50 % live", "huge slot, not populated", "no memory"):
+    for wanted in (r"slots of \d+ bytes, 50 % live", "huge slot, populated",
+                   "huge slot, not populated"):
         t.check(any(re.fullmatch(wanted, title) for title in titles), f"no cell says {wanted!r}")
     _, errors = t.memctl("show", "memory", "map", "--svg", "/nowhere/x.svg", "-p", program.pid,
                          status=1)
@@ -161,7 +162,7 @@ def huge_pages(t):
 def no_permission(t):
     """Somebody else's process, and one that may not be looked into: said, with what to do."""
     t.need(os.geteuid() == 0 and shutil.which("setpriv"), "another user takes root and setpriv")
-    path = t.build_outside("puppet")
+    path = Path(t.build_outside("puppet"))
     library = shutil.copy2(t.lib, path.parent)
     memctl = shutil.copy2(t.memctl_path, path.parent)
     path.parent.chmod(0o755)
