@@ -29,7 +29,8 @@ DAMAGE = [
     ("thread", "threads", "thread"), ("current", "thread_span", "thread"),
     ("unlinked", "thread_span", "thread"), ("lost", "span_lost", "span"),
     ("kept", "thread_span", "thread"), ("direct", "thread_span", "thread"),
-    ("waiting", "thread_span", "thread"),
+    ("waiting", "thread_span", "thread"), ("cached", "list_mark", "thread"),
+    ("cache", "list_link", "thread"), ("caches", "thread_span", "thread"),
 ]
 
 
