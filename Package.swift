@@ -2,7 +2,7 @@
 // The targets and who may use whom; docs/layers.md tells it in words.
 //
 //     C:      CRegion <- CBase <- {CHeap, CTrace} <- preload
-//     Swift:  CRegion <- HeapImage; {HeapImage, Symbols} <- Reports <- memctl
+//     Swift:  CRegion <- HeapImage; {HeapImage, Symbols} <- Reports <- Exports <- memctl
 //
 // libmemctl.so is not a product: a library that SwiftPM links needs the Swift runtime, and a
 // preload must need libc alone. The plugin in preload/plugin runs the C compiler instead.
@@ -39,16 +39,18 @@ let package = Package(
         .target(name: "CDemangle", linkerSettings: [.linkedLibrary("stdc++")]),
         .target(name: "Symbols", dependencies: ["CDw", "CDemangle"]),
         .target(name: "Reports", dependencies: ["HeapImage", "Symbols"]),
+        .target(name: "Exports", dependencies: ["HeapImage", "Reports"]),
         .executableTarget(
             name: "memctl",
             dependencies: [
-                "HeapImage", "Symbols", "Reports",
+                "HeapImage", "Symbols", "Reports", "Exports",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
 
         .testTarget(name: "HeapImageTests", dependencies: ["HeapImage", "CRegion"]),
         .testTarget(name: "SymbolsTests", dependencies: ["Symbols"]),
         .testTarget(name: "ReportsTests", dependencies: ["Reports", "HeapImage", "Symbols"]),
+        .testTarget(name: "ExportsTests", dependencies: ["Exports", "Reports", "HeapImage"]),
         .testTarget(
             name: "MemctlTests",
             dependencies: [

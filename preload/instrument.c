@@ -41,16 +41,15 @@ static int tracing(size_t size)
 /* Accounts the object to the stack that asked for it. */
 static void trace(void *object, size_t requested, const struct mc_caller *caller)
 {
-    if (!mc_tag_settable(object)) {
+    struct mc_tagged tagged;
+    if (unlikely(!mc_tag_prepare(object, &tagged))) {
         mc_trace_untraced();
         return;
     }
     mc_accounting = 1;
-    unsigned thread = mc_thread_number();
-    size_t usable = mc_usable_size(object, "malloc()");
-    int large = mc_span_of(object)->state != MC_SPAN_CLASS;
-    uint64_t tag = mc_trace_count_in(thread, caller, usable, requested, large);
-    if (!mc_tag_set(object, requested, tag)) mc_trace_count_undo(thread, tag, usable, requested);
+    uint64_t tag =
+        mc_trace_count_in(mc_thread_number(), caller, tagged.usable, requested, tagged.large);
+    mc_tag_finish(&tagged, requested, tag);
     mc_accounting = 0;
 }
 
@@ -59,9 +58,6 @@ static void *out_of_memory(void)
     errno = ENOMEM;
     return 0;
 }
-
-MC_CALLER_ENTRY_3(mc_instrumented_alloc, mc_instrumented_alloc_for);
-MC_CALLER_ENTRY_2(mc_instrumented_realloc, mc_instrumented_realloc_for);
 
 /* What malloc.c does when nothing is armed. */
 static inline void *plain_alloc(size_t size, size_t align, int zero)
@@ -72,10 +68,13 @@ static inline void *plain_alloc(size_t size, size_t align, int zero)
     return object && zero ? memset(object, 0, size) : object;
 }
 
+MC_CALLER_ENTRY_3(mc_instrumented_alloc, mc_instrumented_alloc_for);
+MC_CALLER_ENTRY_2(mc_instrumented_realloc, mc_instrumented_realloc_for);
+
 __attribute__((used)) void *mc_instrumented_alloc_for(size_t size, size_t align, int zero,
                                                       struct mc_caller caller)
 {
-    int traced = !mc_sampling_passes(size) && tracing(size);
+    int traced = tracing(size);
     void *object =
         unlikely(traced) ? mc_alloc_owned(size, align, zero) : plain_alloc(size, align, zero);
     if (unlikely(!object)) return out_of_memory();

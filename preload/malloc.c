@@ -2,8 +2,8 @@
 /* libc's names for the heap: malloc(3), posix_memalign(3), malloc_usable_size(3). glibc's
  * contracts live here and nowhere else: errno, zero sizes, overflow, what a bad alignment does.
  *
- * Every allocation is one test of the armed word, then the heap. When instrumentation is on, the
- * same happens out of line, in instrument.c. */
+ * Every allocation is one test of the armed word, then the heap. When instrumentation is on, and
+ * sampling does not pass this one over, the same happens out of line, in instrument.c. */
 #include <errno.h>
 #include <malloc.h>
 #include <stdlib.h>
@@ -28,7 +28,8 @@ static inline void *allocate(size_t size)
 
 EXPORT void *malloc(size_t size)
 {
-    if (unlikely(mc_armed())) return mc_instrumented_alloc(size, MC_QUANTUM, 0);
+    if (unlikely(mc_armed()) && !mc_sampling_passes(size))
+        return mc_instrumented_alloc(size, MC_QUANTUM, 0);
     return allocate(size);
 }
 
@@ -44,7 +45,8 @@ EXPORT void *calloc(size_t count, size_t size)
         errno = ENOMEM;
         return 0;
     }
-    if (unlikely(mc_armed())) return mc_instrumented_alloc(total, MC_QUANTUM, 1);
+    if (unlikely(mc_armed()) && !mc_sampling_passes(total))
+        return mc_instrumented_alloc(total, MC_QUANTUM, 1);
     if (unlikely(total > MC_DIRECT_MAX)) {
         void *object = mc_alloc_slow(total, 1);
         if (unlikely(!object)) errno = ENOMEM;
@@ -94,8 +96,9 @@ EXPORT void *reallocarray(void *object, size_t count, size_t size)
 
 static void *allocate_aligned(size_t size, size_t align)
 {
-    void *object =
-        mc_armed() ? mc_instrumented_alloc(size, align, 0) : mc_alloc_aligned(size, align);
+    void *object = unlikely(mc_armed()) && !mc_sampling_passes(size)
+                       ? mc_instrumented_alloc(size, align, 0)
+                       : mc_alloc_aligned(size, align);
     if (unlikely(!object)) errno = ENOMEM;
     return object;
 }

@@ -129,12 +129,9 @@ static void run_fresh(struct maker *maker)
     }
 }
 
-static const struct pattern patterns[] = {{"one", run_one},
-                                          {"loop", run_loop},
-                                          {"burst", run_burst},
-                                          {"near", run_near},
-                                          {"random", run_random},
-                                          {"fresh", run_fresh}};
+static const struct pattern patterns[] = {{"one", run_one},       {"loop", run_loop},
+                                          {"burst", run_burst},   {"near", run_near},
+                                          {"random", run_random}, {"fresh", run_fresh}};
 
 static uint64_t cpu_now(void)
 {
@@ -168,10 +165,11 @@ static const struct pattern *find(const char *name)
 
 static int usage(void)
 {
-    fprintf(stderr,
-            "usage: trace_bench one|loop|burst|near|random|fresh [depth %d..%d] [threads 1..%d] [pairs]"
-            " [same|distinct]\n",
-            INNER + 1, MC_CHAIN_DEPTH_MAX, THREADS_MAX);
+    fprintf(
+        stderr,
+        "usage: trace_bench one|loop|burst|near|random|fresh [depth %d..%d] [threads 1..%d] [pairs]"
+        " [same|distinct]\n",
+        INNER + 1, MC_CHAIN_DEPTH_MAX, THREADS_MAX);
     return 64;
 }
 

@@ -70,7 +70,7 @@ static struct mc_arena *take_unmade(uint64_t words)
  * reserved. */
 static uint64_t alignment_of(uint64_t size)
 {
-    return size >= MC_HUGE_ARENA ? MC_HUGE_PAGE : MC_SLICE;
+    return size >= MC_HUGE_ARENA && size % MC_HUGE_PAGE == 0 ? MC_HUGE_PAGE : MC_SLICE;
 }
 
 /* `usable`: it is committed as a whole. */
@@ -79,7 +79,7 @@ static int fill(struct mc_arena *arena, void *start, uint64_t slices, int fresh,
     uint64_t size = slices * MC_SLICE;
     arena->start = (uint64_t)start;
     mc_store(&arena->base, mc_round_up((uint64_t)start, alignment_of(size)));
-    mc_store(&arena->huge, size >= MC_HUGE_ARENA);
+    mc_store(&arena->huge, alignment_of(size) == MC_HUGE_PAGE);
     mc_store(&arena->free_slices, slices);
     mc_store(&arena->hint, 0);
     if (fresh) {
@@ -115,6 +115,7 @@ static int make(uint64_t bytes)
     if (size < MC_ARENA_SIZE) size = MC_ARENA_SIZE;
     if (size > MC_ARENA_SIZE_MAX) size = MC_ARENA_SIZE_MAX;
     if (size < least) size = least;
+    if (size >= MC_HUGE_ARENA) size = mc_round_up(size, MC_HUGE_PAGE);
     void *start;
     int usable;
     while (mc_os_reserve(size + alignment_of(size), &start, &usable)) {
@@ -368,6 +369,8 @@ void mc_arena_check(void)
         struct mc_arena *arena = arena_at(i);
         const uint64_t *committed = bitmap(arena, MC_ARENA_COMMITTED);
         mc_assert(arena->slice_count % 64 == 0 && arena->base % MC_SLICE == 0);
+        mc_assert(!arena->huge || (arena->slice_count * MC_SLICE % MC_HUGE_PAGE == 0 &&
+                                   arena->base % MC_HUGE_PAGE == 0));
         for (uint64_t slice = 0; slice < arena->slice_count; slice++) {
             uint64_t bit = 1ull << slice % 64;
             uint64_t used = bitmap(arena, MC_ARENA_USED)[slice / 64] & bit;

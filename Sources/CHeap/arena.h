@@ -12,7 +12,8 @@
  *
  * Invariants, asserted by mc_arena_check():
  *   1. slices that are neither used nor dirty read as zero
- *   2. used and dirty bits are only ever set in committed runs */
+ *   2. used and dirty bits are only ever set in committed runs
+ *   3. an arena that huge pages may back consists of whole ones */
 #ifndef MC_ARENA_H
 #define MC_ARENA_H
 

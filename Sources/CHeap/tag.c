@@ -43,25 +43,49 @@ int mc_tag_settable(const void *slot)
 
 /* Only the owner hands out slots, so only the owner makes the array; others see it through the
  * slot they were handed. */
-int mc_tag_set(void *slot, size_t requested, uint64_t tag)
+static int make_array(struct mc_span *span)
+{
+    void *array = mc_pool_take(&arrays[span->class_index]);
+    if (!array) array = mc_meta_alloc(array_bytes(span));
+    if (!array) return 0;
+    mc_add(&mc_root()->tag_bytes, array_bytes(span));
+    mc_store_release(&span->tags, (uint64_t)array);
+    return 1;
+}
+
+int mc_tag_prepare(void *slot, struct mc_tagged *tagged)
 {
     struct mc_span *span = mc_page_map_find(slot);
-    uint64_t *place = tag_of(span, slot);
-    if (!place) {
-        void *array = mc_pool_take(&arrays[span->class_index]);
-        if (!array) array = mc_meta_alloc(array_bytes(span));
-        if (!array) return 0;
-        mc_add(&mc_root()->tag_bytes, array_bytes(span));
-        mc_store_release(&span->tags, (uint64_t)array);
-        place = tag_of(span, slot);
+    tagged->span = span;
+    tagged->usable = span->slot_size;
+    tagged->large = span->state != MC_SPAN_CLASS;
+    if (likely(!tagged->large)) {
+        if (unlikely(mc_load(&span->owner) != (uint64_t)mc_self)) return 0;
+        if (unlikely(!span->tags) && !make_array(span)) return 0;
     }
-    if (span->state != MC_SPAN_CLASS) span->requested = requested;
-    if (!(span->flags & MC_SPAN_TAGGED)) {
+    tagged->place = tag_of(span, slot);
+    return 1;
+}
+
+/* The flag is set here, not before: a signal handler that frees may have found no tags and cleared
+ * it. */
+void mc_tag_finish(const struct mc_tagged *tagged, size_t requested, uint64_t tag)
+{
+    struct mc_span *span = tagged->span;
+    if (unlikely(tagged->large)) span->requested = requested;
+    if (unlikely(!(span->flags & MC_SPAN_TAGGED))) {
         mc_span_set_flag(span, MC_SPAN_TAGGED);
-        if (span->state == MC_SPAN_CLASS) mc_span_set_local(span);
+        if (!tagged->large) mc_span_set_local(span);
     }
     span->untagged_frees = 0;
-    mc_store_release(place, tag);
+    mc_store_release(tagged->place, tag);
+}
+
+int mc_tag_set(void *slot, size_t requested, uint64_t tag)
+{
+    struct mc_tagged tagged;
+    if (!mc_tag_prepare(slot, &tagged)) return 0;
+    mc_tag_finish(&tagged, requested, tag);
     return 1;
 }
 

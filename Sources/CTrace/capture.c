@@ -12,7 +12,7 @@ enum { OWN_FRAMES = 8 };
 
 /* Not inlined, so that its frame is there only while it is needed: a thread may have 16 KiB of stack
  * in all. */
-__attribute__((noinline)) uint32_t mc_capture_from_here(uint32_t wanted, uint32_t flags)
+__attribute__((noinline)) static uint32_t capture_from_here(uint32_t wanted, uint32_t flags)
 {
     struct mc_unwind_start here;
     struct mc_frame_site frames[wanted + OWN_FRAMES];
@@ -42,28 +42,25 @@ __attribute__((noinline)) static uint32_t intern(const struct mc_trail_path *pat
     return mc_stacks_intern(pcs, path->depth, flags);
 }
 
-/* The trail remembers the id of its frames' stack, unless that was reset since, or another row of
- * theirs is asked for. */
+/* The trail remembers the id of its frames' stack, unless that was reset since. */
 static int remembers(const struct mc_trail *trail, const struct mc_trail_path *path, uint32_t flags)
 {
-    return path->same && trail->stack && trail->stack_flags == flags &&
+    return path->same && trail->stack >= MC_STACK_FIRST && trail->stack_flags == flags &&
            trail->stack >= mc_load(&mc_own_region.floor);
 }
 
 uint32_t mc_capture(unsigned thread, const struct mc_caller *caller, uint32_t depth, uint32_t flags)
 {
-    if (unlikely(!caller)) return mc_capture_from_here(depth, flags);
-
     struct mc_trail_path path;
-    struct mc_trail *trail = mc_trail_take(thread, depth);
+    struct mc_trail *trail = caller ? mc_trail_take(thread, depth) : 0;
     if (unlikely(!trail) || unlikely(mc_trail_walk(trail, caller, &path)) ||
         unlikely(mc_region_is_own(path.first[0].pc - 1)))
-        return mc_capture_from_here(depth, flags);
-    if (likely(remembers(trail, &path, flags))) return trail->stack;
-    trail->stack_flags = flags;
+        return capture_from_here(depth, flags);
     if (path.flags & MC_UNWIND_CUT) flags |= MC_STACK_CUT;
+    if (likely(remembers(trail, &path, flags))) return trail->stack;
     uint32_t stack = mc_stacks_find(path.hash, path.depth, flags);
     if (unlikely(!stack)) stack = intern(&path, flags);
-    trail->stack = stack == MC_STACK_OVERFLOW ? 0 : stack;
+    trail->stack = stack;
+    trail->stack_flags = flags;
     return stack;
 }

@@ -7,15 +7,11 @@
 
 #include "caller.h"
 
-/* The id of the caller's stack, of at most `depth` frames (1 to MC_TRAIL_DEPTH_MAX);
- * MC_STACK_OVERFLOW if the table has no room. `thread`: the calling thread's number, or 0. `flags`:
- * MC_STACK_ ones to tell it by from other rows of the same frames. Not to be called by a signal
- * handler that interrupted a call of the same thread. */
+/* The id of the caller's stack, of at most `depth` frames (1 to MC_TRAIL_DEPTH_MAX), marked with
+ * `flags` (MC_STACK_); MC_STACK_OVERFLOW if the table has no room. Without a caller, and without
+ * `thread`, the calling thread's number: slower, from here, our own frames left out. Not to be called by
+ * a signal handler that interrupted a call of the same thread. */
 uint32_t mc_capture(unsigned thread, const struct mc_caller *caller, uint32_t depth,
                     uint32_t flags);
-
-/* The same of the function that called into the library, without a trail: for captures that are rare,
- * or have another depth than the rest. */
-uint32_t mc_capture_from_here(uint32_t depth, uint32_t flags);
 
 #endif

@@ -75,7 +75,7 @@ static uint64_t path_hash(const uint64_t *pcs, uint32_t depth)
 
 static struct stack_key key_of(uint64_t hash, uint32_t depth, uint32_t flags, uint32_t epoch)
 {
-    uint64_t rest = (uint64_t)epoch << 32 | flags << 16 | depth;
+    uint64_t rest = (uint64_t)epoch << 32 | (uint64_t)flags << 12 | depth; /* of 9 bits */
     return (struct stack_key){mc_hash_mix(mc_hash_mix(hash, rest), hash), depth};
 }
 

@@ -61,11 +61,11 @@ static uint32_t checked_depth(uint32_t depth)
 /* The stack to charge: taken again, deeper, if memctl wants to know who calls that one. */
 static uint32_t stack_of(unsigned thread, const struct mc_caller *caller, uint32_t flags)
 {
-    uint32_t depth = checked_depth(mc_load(&mc_own_region.depth));
-    uint32_t stack = mc_capture(thread, caller, depth, flags);
+    uint32_t stack =
+        mc_capture(thread, caller, checked_depth(mc_load(&mc_own_region.depth)), flags);
     uint32_t deeper = mc_load(&mc_own_region.deepen);
     if (likely(!deeper) || !(mc_stacks_flags(stack) & MC_STACK_DEEPEN)) return stack;
-    return mc_capture_from_here(checked_depth(deeper), flags | MC_STACK_PART);
+    return mc_capture(thread, 0, checked_depth(deeper), flags | MC_STACK_PART);
 }
 
 /* What the program asked for: large objects keep it, others have their slack in the tag. */
@@ -106,8 +106,7 @@ uint64_t mc_trace_count_in(unsigned thread, const struct mc_caller *caller, size
 {
     uint32_t n = mc_sampling.interval;
     uint32_t sampled = MC_STACK_SAMPLED | n << MC_STACK_INTERVAL_SHIFT;
-    uint32_t stack = stack_of(thread, caller, n ? sampled : 0);
-    stack = count_in(thread, stack, requested, usable);
+    uint32_t stack = count_in(thread, stack_of(thread, caller, n ? sampled : 0), requested, usable);
     uint64_t commands = mc_load(&mc_own_region.commands);
     if (unlikely(mc_load(&mc_own_region.commands_seen) != commands))
         mc_store(&mc_own_region.commands_seen, commands);

@@ -62,15 +62,14 @@ struct mc_trail {
     struct mc_trail_frame *frames, *fresh; /* 2 * room each: the trail, and the walk going on */
     struct mc_trail_check *checks;         /* room of them */
     uint32_t start, settled, end;
-    uint32_t room;        /* the depth it was made for */
-    uint32_t depth;       /* of walks: at most so many frames */
-    uint32_t complete;    /* the last frame is the outermost: walks may land */
-    uint32_t unlucky;     /* walks in a row that did not land */
-    uint32_t pause;       /* walks to go before landing is tried again */
-    uint32_t rare;        /* walks in a row that were not for it */
-    uint32_t leave;       /* walks to go before it is tried again */
-    uint32_t stack;       /* id of the stack the frames are, or 0: for mc_capture() */
-    uint32_t stack_flags; /* that were asked for with it */
+    uint32_t room;               /* the depth it was made for */
+    uint32_t depth;              /* of walks: at most so many frames */
+    uint32_t complete;           /* the last frame is the outermost: walks may land */
+    uint32_t unlucky;            /* walks in a row that did not land */
+    uint32_t pause;              /* walks to go before landing is tried again */
+    uint32_t rare;               /* walks in a row that were not for it */
+    uint32_t leave;              /* walks to go before it is tried again */
+    uint32_t stack, stack_flags; /* what the frames are: for mc_capture() */
 };
 
 /* The walk's result: frames [first, first + depth) of the trail, MC_UNWIND_ flags, the hash of all

@@ -18,7 +18,8 @@
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
 enum {
-    GIVE_UP = 3,     /* failed landings before a walk goes by rules alone */
+    GIVE_UP = 2,     /* failed landings before a walk goes by rules alone */
+    PAYS = 8,        /* frames */
     UNLUCKY = 4,     /* walks without landing before pauses begin */
     LONGEST = 5,     /* 2^LONGEST walks are the longest pause */
     RARE_PAUSE = 31, /* walks left to mc_unwind after as many RAREs as would have been UNLUCKY */
@@ -66,7 +67,8 @@ static uintptr_t find_bp(struct walk *w)
     while (i > w->bp_of) {
         uintptr_t saved = mc_rule_bp(w->fresh[--i].rule);
         if (saved) {
-            w->bp = word_at(above - saved);
+            /* Below its frame, which only an interrupted epilogue has: nothing that could be used. */
+            w->bp = above - saved < w->fresh[i].sp ? 0 : word_at(above - saved);
             break;
         }
         above = w->fresh[i].sp;
@@ -82,6 +84,16 @@ static inline uintptr_t needed_bp(const struct mc_trail *trail, uint32_t user)
     return frame[1].sp - (uintptr_t)mc_rule_cfa(frame->rule);
 }
 
+/* That the bp which `frame` saved is what a frame further out needs. One outside the frame is no
+ * saved bp: then the check is one that fails. */
+static struct mc_trail_check check_of(const struct mc_trail *trail,
+                                      const struct mc_trail_frame *frame, uintptr_t saved)
+{
+    uintptr_t place = frame[1].sp - saved;
+    if (place < frame->sp) return (struct mc_trail_check){frame[1].sp - 8, 0};
+    return (struct mc_trail_check){place, needed_bp(trail, frame[1].user)};
+}
+
 /* Makes frames from `first` on settled. */
 static void settle(struct mc_trail *trail, uint32_t first)
 {
@@ -95,8 +107,7 @@ static void settle(struct mc_trail *trail, uint32_t first)
         frame->user = saved ? MC_TRAIL_NO_USER : outer->user;
         if (mc_rule_kind(frame->rule) == MC_RULE_BP) frame->user = (uint16_t)i;
         if (saved && outer->user != MC_TRAIL_NO_USER)
-            trail->checks[frame->checks++] =
-                (struct mc_trail_check){outer->sp - saved, needed_bp(trail, outer->user)};
+            trail->checks[frame->checks++] = check_of(trail, frame, saved);
     }
     trail->settled = first;
 }
@@ -177,7 +188,7 @@ static inline enum progress land(struct walk *w)
 }
 
 /* Aligned. Goes as far as guesses are right. */
-static inline void follow(struct walk *w)
+static inline enum progress follow(struct walk *w)
 {
     struct mc_trail *trail = w->trail;
     const struct mc_trail_frame *old = &trail->frames[w->at];
@@ -185,17 +196,21 @@ static inline void follow(struct walk *w)
     const uint64_t *power = &mc_path_powers[w->count];
     uint32_t room = trail->end - 1 - w->at, left = trail->depth - w->count;
     if (room > left) room = left;
-    uintptr_t sp = w->sp;
+    uintptr_t sp = w->sp, keys = 0;
     uint64_t sum = w->sum;
     for (const struct mc_trail_frame *last = old + room; old != last; old++) {
         uintptr_t pc = word_at(sp - 8), guess = old[1].sp;
         uint64_t rule = mc_rule_at(mc_rule_place(pc), pc);
-        if (unlikely(pc >> MC_RULE_KEY_BITS) ||
-            unlikely(sp - MC_RULE_SP + mc_rule_without_bp(rule) != guess))
-            break;
+        keys |= pc;
         fresh->sp = sp;
         fresh->pc = pc;
         fresh->rule = (uint32_t)rule;
+        if (unlikely(sp - MC_RULE_SP + mc_rule_without_bp(rule) != guess)) {
+            if (!mc_rule_is_data(rule) || mc_rule_kind(rule) != MC_RULE_BP) break;
+            w->sp = sp, w->count = (uint32_t)(fresh - w->fresh);
+            if (find_bp(w) + (uintptr_t)mc_rule_cfa(rule) != guess || guess - mc_rule_bp(rule) < sp)
+                break;
+        }
         sum += pc * *power++;
         fresh++;
         __asm__("" : "+r"(guess));
@@ -205,6 +220,7 @@ static inline void follow(struct walk *w)
     w->sum = sum;
     w->count = (uint32_t)(fresh - w->fresh);
     w->at = (uint32_t)(old - trail->frames);
+    return unlikely(keys >> MC_RULE_KEY_BITS) ? RARE : ON; /* then no rule was theirs */
 }
 
 /* One frame by its rule, and the trail's frame at or above the place where that leads. */
@@ -250,7 +266,7 @@ static enum progress go(struct walk *w)
             if (w->land_from < trail->end) {
                 if (land(w) == LANDED) return LANDED;
             } else {
-                follow(w);
+                if (follow(w) == RARE) return RARE;
             }
             if (unlikely(w->count == trail->depth)) return end_at_depth(w);
         }
@@ -288,10 +304,12 @@ void mc_trail_forget(struct mc_trail *trail)
     trail->complete = 0;
 }
 
-/* Walks that don't land are not tried to, for a while, the longer the more of them there were. */
-static void note_luck(struct mc_trail *trail, int landed)
+/* Walks whose landing does not pay are not tried to, for a while, the longer the more of them there
+ * were. A place to land is where a branch goes as was not predicted, and so is one that turns out to
+ * be none; a frame that need not be walked is worth an eighth of that. */
+static void note_luck(struct mc_trail *trail, uint32_t kept, uint32_t failed)
 {
-    if (landed) {
+    if (kept >= PAYS * (1 + failed)) {
         trail->unlucky = 0;
     } else if (trail->pause) {
         trail->pause--;
@@ -310,7 +328,7 @@ static int finish(struct walk *w, enum progress progress, struct mc_trail_path *
     path->depth = w->count + outer;
     path->same = landed && !w->count && w->at == trail->start;
     path->flags = progress == CUT ? MC_UNWIND_CUT : MC_UNWIND_COMPLETE;
-    note_luck(trail, landed);
+    note_luck(trail, outer, w->failed);
     trail->rare = 0;
     if (unlikely(path->depth > trail->depth)) {
         mc_trail_forget(trail);

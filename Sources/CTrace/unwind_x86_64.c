@@ -138,8 +138,6 @@ static uint64_t rule_of_row(const struct mc_cfi_entry *entry, const struct mc_cf
     else if (row->how[MC_REG_BP] != MC_CFI_SAME)
         return bare(MC_RULE_EXACT);
     if (!mc_rule_fits(row->cfa_value, bp)) return bare(MC_RULE_EXACT);
-    if (row->cfa_register == MC_REG_SP && (row->cfa_value < 8 || bp > row->cfa_value))
-        return bare(MC_RULE_EXACT); /* so that of SP frames the saved bp is in the frame */
     return mc_rule_make(row->cfa_register == MC_REG_SP ? MC_RULE_SP : MC_RULE_BP, row->cfa_value,
                         bp);
 }

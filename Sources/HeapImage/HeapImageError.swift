@@ -33,7 +33,8 @@ extension HeapImageError: CustomStringConvertible {
         case .notPermitted(let pid, let scope):
             "not allowed to read the memory of process \(pid)" + Self.hint(scope)
         case .gone(let pid):
-            "process \(pid) has ended — `memctl list` shows what it left"
+            "process \(pid) has ended, and its heap with it"
+                + " — `memctl list` shows what it left, `memctl show trace` its trace"
         case .unreadable(let address):
             "no memory at \(hex(address)) — the process may have just ended; try again"
         case .cannotOpen(let path, let code):

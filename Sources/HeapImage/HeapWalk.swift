@@ -34,6 +34,16 @@ package struct HeapWalk: Sendable {
         /// Of a large or huge slot.
         package var tag: UInt64
         package var requested: UInt64
+
+        package init(
+            kind: Kind, base: UInt64, size: UInt64, slotSize: UInt64, slotCount: UInt32 = 1,
+            live: UInt32 = 1, owner: UInt64 = 0
+        ) {
+            (self.kind, self.base, self.size, self.owner) = (kind, base, size, owner)
+            (self.slotSize, self.slotCount, self.live) = (slotSize, slotCount, live)
+            (remote, fresh, mark, purged, classIndex) = (0, slotCount, 0, 0, 0)
+            (isKept, tags, tag, requested) = (false, 0, 0, 0)
+        }
     }
 
     package struct Arena: Equatable, Sendable {
@@ -44,6 +54,15 @@ package struct HeapWalk: Sendable {
         package var usedBytes: UInt64
         /// Free slices that may have memory behind them still.
         package var purgeableBytes: UInt64
+
+        package init(
+            base: UInt64, size: UInt64, usedBytes: UInt64 = 0, purgeableBytes: UInt64 = 0
+        ) {
+            self.base = base
+            self.size = size
+            self.usedBytes = usedBytes
+            self.purgeableBytes = purgeableBytes
+        }
     }
 
     package private(set) var spans: [Span] = []
@@ -62,6 +81,29 @@ package struct HeapWalk: Sendable {
     package let hugeCount: UInt64
     package let hugeBytes: UInt64
     package let purgedBytes: UInt64
+    /// How often slices of an arena, and mappings for huge slots, were asked for.
+    package let slicesTaken: UInt64
+    package let slicesRefused: UInt64
+    package let mappingsTaken: UInt64
+    package let mappingsRefused: UInt64
+
+    /// A heap that is nowhere: for reports of what was recorded.
+    package init(
+        spans: [Span], waiting: [Span] = [], arenas: [Arena], threads: [HeapThread] = [],
+        metadata: [Range<UInt64>] = []
+    ) {
+        self.spans = spans
+        self.waiting = waiting
+        self.arenas = arenas
+        self.threads = threads
+        self.metadata = metadata
+        metadataBytes = metadata.reduce(0) { $0 + $1.upperBound - $1.lowerBound }
+        let huge = spans.filter { $0.kind == .huge }
+        hugeCount = UInt64(huge.count)
+        hugeBytes = huge.reduce(0) { $0 + $1.size }
+        (tagBytes, purgedBytes, slicesTaken, slicesRefused) = (0, 0, 0, 0)
+        (mappingsTaken, mappingsRefused) = (0, 0)
+    }
 
     package init(_ memory: some MemorySource, root address: UInt64) throws(HeapImageError) {
         let root = try memory.heapRoot(at: address)
@@ -70,6 +112,8 @@ package struct HeapWalk: Sendable {
         hugeCount = root.huge_count
         hugeBytes = root.huge_bytes
         purgedBytes = root.purged_bytes
+        (slicesTaken, slicesRefused) = (root.slices_taken, root.slices_refused)
+        (mappingsTaken, mappingsRefused) = (root.mappings_taken, root.mappings_refused)
         threads = try HeapThread.all(memory, root)
         try readMetadata(memory, root)
         try readArenas(memory, root)

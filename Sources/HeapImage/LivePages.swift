@@ -15,6 +15,7 @@ package final class LivePages: PageSource {
     package let pid: Int32
     package let pageSize: UInt64
     private let pagemap: Descriptor?
+    private let maps: Descriptor?
     private let denial: String?
     private let flags: FrameFlags?
     private var way: Way
@@ -27,6 +28,7 @@ package final class LivePages: PageSource {
         pageSize = UInt64(max(4096, sysconf(Int32(_SC_PAGESIZE))))
         let path = "/proc/\(pid)/pagemap"
         pagemap = try? Descriptor(opening: path, following: true)
+        maps = try? Descriptor(opening: "/proc/\(pid)/maps", following: true)
         denial = pagemap == nil ? "\(LiveProcess.denial(pid: pid))" : nil
         way = first
         flags = FrameFlags()
@@ -155,6 +157,17 @@ package final class LivePages: PageSource {
         let code = errno
         return code == ENOSYS && pagemap != nil
             ? .nodes(pages.map { _ in 0 }) : .refused(code: code)
+    }
+}
+
+extension LivePages {
+    /// Asked of the kernel (Linux 6.11); else those of hugetlbfs without a name are known by it.
+    package func pageSize(of mapping: Mapping) -> UInt64 {
+        if let maps {
+            let size = mc_mapping_page_size(maps.number, mapping.range.lowerBound)
+            if size > 0 { return UInt64(size) }
+        }
+        return mapping.isHugetlb ? 2 << 20 : pageSize
     }
 }
 

@@ -57,4 +57,11 @@ package protocol PageSource {
 
     /// Nodes of present pages, by their addresses.
     func nodes(of pages: [UInt64]) -> PageNodes
+
+    /// Bytes of a page of a mapping: more than `pageSize` for one of a hugetlbfs.
+    func pageSize(of mapping: Mapping) -> UInt64
+}
+
+extension PageSource {
+    package func pageSize(of mapping: Mapping) -> UInt64 { pageSize }
 }

@@ -7,11 +7,22 @@ package struct ProcessThreads: Sendable {
         package var tid: Int32
         /// Its number in the innermost pid namespace.
         package var innerTid: Int32
+        /// The processor it ran on last.
+        package var processor: Int?
         /// At most 15 bytes, as the kernel keeps it.
         package var name: String
         /// 0 while it runs.
         package var stackPointer: UInt64
         package var programCounter: UInt64
+
+        package init(
+            tid: Int32, innerTid: Int32, processor: Int? = nil, name: String,
+            stackPointer: UInt64 = 0, programCounter: UInt64 = 0
+        ) {
+            (self.tid, self.innerTid, self.processor) = (tid, innerTid, processor)
+            self.name = name
+            (self.stackPointer, self.programCounter) = (stackPointer, programCounter)
+        }
     }
 
     package private(set) var threads: [Thread] = []
@@ -32,7 +43,8 @@ package struct ProcessThreads: Sendable {
             let place = Self.place(Descriptor.contents(of: folder + "/syscall") ?? [])
             threads.append(
                 Thread(
-                    tid: tid, innerTid: Self.innerTid(status) ?? tid, name: title ?? "",
+                    tid: tid, innerTid: Self.innerTid(status) ?? tid,
+                    processor: Self.processor(of: folder), name: title ?? "",
                     stackPointer: place.stack, programCounter: place.program))
         }
         threads.sort { $0.tid < $1.tid }
@@ -41,6 +53,15 @@ package struct ProcessThreads: Sendable {
     /// Of the form 0x1f.
     private static func number(_ text: ArraySlice<UInt8>) -> UInt64? {
         UInt64(String(decoding: text.dropFirst(2), as: UTF8.self), radix: 16)
+    }
+
+    /// Field 39 of its stat, counted from 3 behind the name, which may hold spaces and brackets.
+    private static func processor(of folder: String) -> Int? {
+        guard let stat = Descriptor.contents(of: folder + "/stat"),
+            let close = stat.lastIndex(of: UInt8(ascii: ")"))
+        else { return nil }
+        let fields = stat[(close + 1)...].split(separator: UInt8(ascii: " "))
+        return fields.count > 36 ? Int(String(decoding: fields[36], as: UTF8.self)) : nil
     }
 
     private static func innerTid(_ status: [UInt8]) -> Int32? {

@@ -66,6 +66,17 @@ package struct JSONWriter: ~Copyable {
         output.write(value.map { String($0) } ?? "null")
     }
 
+    /// Tenths, as a number with one decimal.
+    package mutating func field(_ key: String, decimal tenths: UInt64?) {
+        begin(key)
+        output.write(tenths.map { "\($0 / 10).\($0 % 10)" } ?? "null")
+    }
+
+    package mutating func field(_ key: String, signed value: Int64?) {
+        begin(key)
+        output.write(value.map { String($0) } ?? "null")
+    }
+
     package mutating func field(_ key: String, _ value: Bool) {
         begin(key)
         output.write(value ? "true" : "false")

@@ -50,6 +50,13 @@ package enum Layout {
             "\(isRound ? "\((tenths + 5) / 10)" : "\(tenths / 10).\(tenths % 10)") \(units[unit])"
     }
 
+    /// The same in at most five characters: "1.5M".
+    package static func brief(_ bytes: UInt64) -> String {
+        let text = size(bytes)
+        let parts = text.split(separator: " ")
+        return parts.count == 2 && parts[1] != "B" ? "\(parts[0])\(parts[1].prefix(1))" : "\(bytes)"
+    }
+
     /// Seconds as "3d 04h", "2h 05m", "1m 07s", "9s".
     package static func duration(_ nanoseconds: UInt64) -> String {
         let seconds = nanoseconds / 1_000_000_000

@@ -7,22 +7,12 @@ extension MemoryReport {
 
     package func writeText(to output: inout Output) {
         output.write(line: "process \(process.title)\n")
-        for line in Layout.table(["Bytes", "", ""], amounts, rightAligned: [0]) {
+        let header = ["", "Bytes", "Populated", ""]
+        for line in Layout.table(header, amounts, rightAligned: [1, 2]) {
             output.write(line: line)
         }
         output.write("\n")
-        for line in pages.lines { output.write(line: line) }
-        output.write("\n")
-        let cells = classes.map { row in
-            [
-                row.label, "\(row.liveSlots)", "\(row.totalSlots)", "\(row.spans)", "\(row.bytes)",
-                "\(row.liveBytes)",
-            ]
-        }
-        let header = ["Slot size", "Live", "Total", "Spans", "Bytes", "Live bytes"]
-        for line in Layout.table(header, cells, rightAligned: Set(0...5)) {
-            output.write(line: line)
-        }
+        for line in equation + [""] + pages.lines { output.write(line: line) }
         if unsettled > 0 {
             output.write(
                 line: "\(unsettled) spans changed all the while: they are shown as last read")
@@ -30,54 +20,83 @@ extension MemoryReport {
     }
 
     private var amounts: [[String]] {
+        let isKnown = pages.populatedBytes != nil
+        func row(_ name: String, _ amount: Amount, _ note: String) -> [String] {
+            [name, "\(amount.bytes)", isKnown ? "\(amount.populated)" : "-", note]
+        }
+        func part(_ name: String, _ bytes: UInt64?, _ note: String) -> [String] {
+            ["  " + name, bytes.map { "\($0)" } ?? "-", "", note]
+        }
         let slack =
-            tracedSlack.map { "\($0)" } ?? "-"
-        let slackNote =
             tracedSlack == nil
             ? "not known: nothing is traced"
-            : untraced > 0 ? "of traced slots; not known of \(untraced) untraced bytes" : ""
-        return [
-            [
-                "\(reserved)", "reserved",
-                "address space for slots, \(Layout.count(UInt64(arenas), "arena", "arenas"))",
-            ],
-            [
-                "\(pages.populatedBytes.map { "\($0)" } ?? "-")", "populated",
-                "pages with memory behind them",
-            ],
-            ["\(used)", "used", Layout.count(usedCount, "live slot", "live slots")],
-            [slack, "slack", slackNote],
-            [
-                "\(cached)", "cached",
-                "free slots in the spans of \(Layout.count(UInt64(threads), "thread", "threads"))",
-            ],
-            ["\(kept)", "kept", "of these in empty spans"],
-            ["\(free)", "free", "slices of no span"],
-            ["\(purgeable)", "purgeable", "of these not yet given back"],
-            ["\(purged)", "purged", "given back so far"],
-            ["\(metadata)", "metadata", "the heap's own, \(tags) of them tags"],
-            ["\(tracing.plus(region))", "tracing", "index and region file"],
+            : untraced > 0 ? "of traced slots; \(untraced) untraced" : "slots minus requests"
+        var rows = [
+            row(
+                "reserved", reserved,
+                "for slots, \(Layout.count(UInt64(arenas), "arena", "arenas"))"),
+            row("used", used, Layout.count(usedCount, "live slot", "live slots")),
+            part("slack", tracedSlack, slack),
+            row(
+                "cached", cached,
+                "in spans of \(Layout.count(UInt64(threads), "thread", "threads")), not live"),
+            part("kept", kept, "in empty spans"),
+            row("free", free, "slices of no span"),
+            part("purgeable", purgeable, "not yet given back"),
+            part("purged", purged, "given back so far"),
+            row("metadata", metadata, "the heap's own, \(Layout.size(tags)) of it tags"),
+            row("region", region, "file of the tracing; its index: \(Layout.size(tracing))"),
+            row("not malloc", notMalloc, ""),
         ]
+        for other in Other.allCases {
+            guard let amount = others[other] else { continue }
+            rows.append(row("  " + other.rawValue, amount, other.note))
+        }
+        if let size {
+            rows.append(["RSS", "", "\(size.resident)", "what the kernel counts"])
+            rows.append(["  peak", "", "\(size.peak)", "of the process (VmHWM)"])
+            if size.swapped > 0 {
+                rows.append(["  swap", "", "\(size.swapped)", "beside it (VmSwap)"])
+            }
+        }
+        if hugetlb > 0 { rows.append(["hugetlb", "", "\(hugetlb)", "no part of RSS"]) }
+        return rows
     }
+
+    /// That the rows are all there is.
+    private var equation: [String] {
+        guard pages.populatedBytes != nil else {
+            return ["sum of the populated: not known"]
+        }
+        let slack = min(tracedSlack ?? 0, used.populated)
+        let numbers = [
+            used.populated - slack, slack, cached.populated, free.populated, metadata.populated,
+            region.populated, notMalloc.populated,
+        ]
+        var lines = ["used + slack + cached + free + metadata + region + not malloc = RSS:"]
+        lines += Layout.folded(
+            "   ", numbers.map { "\($0)" } + ["= \(populatedSum)"], separator: " +",
+            indent: "   "
+        ).map { $0.replacing(" + =", with: " =") }
+        guard let size, let remainder else { return lines + ["    RSS is not known"] }
+        lines.append("    RSS \(size.resident), remainder \(remainder)")
+        if !pages.tellsKinds {
+            lines.append("    pages that only read as zero may be among the populated")
+        }
+        return lines
+    }
+
+    // MARK: JSON
 
     package func writeJSON(to output: inout Output) {
         JSONWriter.write(to: &output) { json in
             json.object { json in
                 process.write(to: &json)
                 writeAmounts(to: &json)
+                writePopulated(to: &json)
                 pages.write(to: &json)
                 json.array("classes") { json in
-                    for row in classes {
-                        json.object { json in
-                            json.field("class", row.kind == .slots ? "slots" : row.label)
-                            json.field("slot_size", row.kind == .slots ? row.slotSize : nil)
-                            json.field("live", row.liveSlots)
-                            json.field("total", row.totalSlots)
-                            json.field("spans", row.spans)
-                            json.field("bytes", row.bytes)
-                            json.field("live_bytes", row.liveBytes)
-                        }
-                    }
+                    for row in classes { row.write(to: &json) }
                 }
                 json.field("unsettled", unsettled)
             }
@@ -85,22 +104,42 @@ extension MemoryReport {
     }
 
     private func writeAmounts(to json: inout JSONWriter) {
-        json.field("reserved", reserved)
+        json.field("reserved", reserved.bytes)
         json.field("populated", pages.populatedBytes)
-        json.field("used", used)
+        json.field("used", used.bytes)
         json.field("used_count", usedCount)
         json.field("traced_slack", tracedSlack)
         json.field("untraced", untraced)
-        json.field("cached", cached)
+        json.field("cached", cached.bytes)
         json.field("kept", kept)
-        json.field("free", free)
+        json.field("free", free.bytes)
         json.field("purgeable", purgeable)
         json.field("purged", purged)
-        json.field("metadata", metadata)
+        json.field("metadata", metadata.bytes)
         json.field("tags", tags)
         json.field("tracing", tracing)
-        json.field("region", region)
+        json.field("region", region.bytes)
         json.field("arenas", arenas)
         json.field("threads", threads)
+    }
+
+    private func writePopulated(to json: inout JSONWriter) {
+        json.object("resident") { json in
+            json.field("used", used.populated)
+            json.field("cached", cached.populated)
+            json.field("free", free.populated)
+            json.field("metadata", metadata.populated)
+            json.field("region", region.populated)
+            json.field("not_malloc", notMalloc.populated)
+            for other in Other.allCases {
+                json.field(other.rawValue, others[other]?.populated ?? 0)
+            }
+            json.field("sum", populatedSum)
+            json.field("rss", size?.resident)
+            json.field("remainder", signed: remainder)
+            json.field("peak", size?.peak)
+            json.field("swap", size?.swapped)
+            json.field("hugetlb", hugetlb)
+        }
     }
 }

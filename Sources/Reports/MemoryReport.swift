@@ -1,163 +1,177 @@
 // SPDX-License-Identifier: MIT
 import HeapImage
 
-/// Where the memory of a heap is: by use, by class, by page and by node.
+/// Where the memory of a process is: what of it is the heap's and in which state, what is not, and
+/// that the sum of it is the resident size.
 package struct MemoryReport: Equatable, Sendable {
-    package struct ClassRow: Equatable, Sendable {
-        /// Bytes of a slot; 0 for large and huge ones, whose sizes differ.
-        package var slotSize: UInt64
-        package var kind: HeapWalk.Span.Kind
-        package var liveSlots: UInt64 = 0
-        package var totalSlots: UInt64 = 0
-        package var spans: UInt64 = 0
-        /// Of the spans.
-        package var bytes: UInt64 = 0
-        package var liveBytes: UInt64 = 0
+    /// Bytes of address space, and how many of them have memory behind them.
+    package struct Amount: Equatable, Sendable {
+        package var bytes: UInt64
+        package var populated: UInt64
 
-        package init(
-            slotSize: UInt64, kind: HeapWalk.Span.Kind, liveSlots: UInt64 = 0,
-            totalSlots: UInt64 = 0, spans: UInt64 = 0, bytes: UInt64 = 0, liveBytes: UInt64 = 0
-        ) {
-            self.slotSize = slotSize
-            self.kind = kind
-            self.liveSlots = liveSlots
-            self.totalSlots = totalSlots
-            self.spans = spans
+        package init(_ bytes: UInt64 = 0, populated: UInt64 = 0) {
             self.bytes = bytes
-            self.liveBytes = liveBytes
+            self.populated = populated
+        }
+
+        mutating func add(_ bytes: UInt64, _ populated: UInt64) {
+            self.bytes = self.bytes.plus(bytes)
+            self.populated = self.populated.plus(populated)
         }
     }
 
+    /// What is not the heap's.
+    package enum Other: String, CaseIterable, Sendable {
+        case files, shared, stack, anonymous
+    }
+
     package var process: ReportedProcess
-    /// Address space held for slots.
-    package var reserved: UInt64
+    /// Address space held for slots: used + cached + free.
+    package var reserved = Amount()
     /// Live slots, in full.
-    package var used: UInt64
-    package var usedCount: UInt64
+    package var used = Amount()
+    package var usedCount: UInt64 = 0
     /// Of traced slots: what is behind the bytes asked for.
     ///
     /// nil when nothing is traced.
     package var tracedSlack: UInt64?
     /// Used bytes whose slack is not known, since they are not traced.
-    package var untraced: UInt64
-    /// In spans: slots that can be handed out without asking the kernel.
-    package var cached: UInt64
+    package var untraced: UInt64 = 0
+    /// In spans, and not in live slots.
+    package var cached = Amount()
     /// Of `cached`: in spans that are empty, kept by their thread for a moment.
-    package var kept: UInt64
+    package var kept: UInt64 = 0
     /// In arenas: slices that belong to no span.
-    package var free: UInt64
+    package var free = Amount()
     /// Of `free`: may still have memory behind it, and goes back to the kernel soon.
-    package var purgeable: UInt64
-    package var purged: UInt64
+    package var purgeable: UInt64 = 0
+    package var purged: UInt64 = 0
     /// The heap's own structures.
-    package var metadata: UInt64
-    package var tags: UInt64
-    /// Index and so on of the tracing, and the region file.
-    package var tracing: UInt64
-    package var region: UInt64
-    package var arenas: Int
-    package var threads: Int
-    package var classes: [ClassRow]
-    package var pages: PageStats
+    package var metadata = Amount()
+    package var tags: UInt64 = 0
+    /// The region file; its `bytes` are what the file occupies.
+    package var region = Amount()
+    /// The index and so on of the tracing, in anonymous memory.
+    package var tracing: UInt64 = 0
+    /// Not the heap's, by Other.
+    package var others: [Other: Amount] = [:]
+    /// Pages of a hugetlbfs: no part of the resident size.
+    package var hugetlb: UInt64 = 0
+    /// What the kernel says of the process.
+    package var size: ResidentSize?
+    package var arenas = 0
+    package var threads = 0
+    package var classes: [ClassesReport.Row] = []
+    /// Of the reserved space.
+    package var pages = PageStats()
     /// Spans that kept changing while they were read.
-    package var unsettled: Int
+    package var unsettled = 0
 
-    package init(
-        process: ReportedProcess, reserved: UInt64, used: UInt64, usedCount: UInt64,
-        tracedSlack: UInt64?, untraced: UInt64, cached: UInt64, kept: UInt64, free: UInt64,
-        purgeable: UInt64, purged: UInt64, metadata: UInt64, tags: UInt64, tracing: UInt64,
-        region: UInt64, arenas: Int, threads: Int, classes: [ClassRow], pages: PageStats,
-        unsettled: Int = 0
-    ) {
+    package init(process: ReportedProcess) {
         self.process = process
-        self.reserved = reserved
-        self.used = used
-        self.usedCount = usedCount
-        self.tracedSlack = tracedSlack
-        self.untraced = untraced
-        self.cached = cached
-        self.kept = kept
-        self.free = free
-        self.purgeable = purgeable
-        self.purged = purged
-        self.metadata = metadata
-        self.tags = tags
-        self.tracing = tracing
-        self.region = region
-        self.arenas = arenas
-        self.threads = threads
-        self.classes = classes
-        self.pages = pages
-        self.unsettled = unsettled
+    }
+
+    package var notMalloc: Amount {
+        others.values.reduce(into: Amount()) { $0.add($1.bytes, $1.populated) }
+    }
+
+    /// All that was found to have memory.
+    package var populatedSum: UInt64 {
+        [used, cached, free, metadata, region, notMalloc].reduce(UInt64(0)) {
+            $0.plus($1.populated)
+        }
+    }
+
+    /// What the kernel counts and no row has; less than 0: the other way round.
+    package var remainder: Int64? {
+        size.map { Int64(clamping: $0.resident) - Int64(clamping: populatedSum) }
     }
 }
 
 extension MemoryReport {
-    package init(_ entry: RegionEntry, _ walk: HeapWalk, _ traced: StackCounts, _ pages: PageStats)
-    {
-        let slots = walk.spans.filter { $0.kind == .slots }
-        func sum(_ spans: [HeapWalk.Span], _ value: (HeapWalk.Span) -> UInt64) -> UInt64 {
-            spans.reduce(0) { $0.plus(value($1)) }
-        }
-        let usedSlices = walk.arenas.reduce(UInt64(0)) { $0.plus($1.usedBytes) }
-        let arenaBytes = walk.arenas.reduce(UInt64(0)) { $0.plus($1.size) }
-        let used = walk.usedBytes
-        let isTraced = traced.allocs > 0
-        self.init(
-            process: ReportedProcess(entry), reserved: walk.reservedBytes, used: used,
-            usedCount: walk.usedCount,
-            tracedSlack: isTraced ? traced.liveUsable.minus(traced.liveBytes) : nil,
-            untraced: used.minus(traced.liveUsable),
-            cached: sum(slots) { UInt64($0.slotCount - $0.live).times($0.slotSize) }
-                .plus(walk.waitingBytes).plus(walk.cachedBytes),
-            kept: sum(slots.filter(\.isKept)) { $0.size }.plus(walk.waitingBytes),
-            free: arenaBytes.minus(usedSlices),
-            purgeable: walk.arenas.reduce(0) { $0.plus($1.purgeableBytes) },
-            purged: walk.purgedBytes, metadata: walk.metadataBytes, tags: walk.tagBytes,
-            tracing: entry.header.ownBytes,
-            region: entry.isShared ? 0 : (try? entry.file.extent().allocated) ?? 0,
-            arenas: walk.arenas.count, threads: walk.liveThreads,
-            classes: Self.classes(walk), pages: pages, unsettled: walk.unsettled)
+    package init(_ entry: RegionEntry, _ reading: MemoryReading, _ traced: StackCounts) {
+        self.init(ReportedProcess(entry), reading, traced)
+        tracing = entry.header.ownBytes
+        if !entry.isShared { region.bytes = (try? entry.file.extent().allocated) ?? 0 }
     }
 
-    private static func classes(_ walk: HeapWalk) -> [ClassRow] {
-        var bySize: [UInt64: ClassRow] = [:]
-        var large = ClassRow(slotSize: 0, kind: .large)
-        var huge = ClassRow(slotSize: 0, kind: .huge)
-        for span in walk.spans {
-            switch span.kind {
-            case .slots:
-                bySize[span.slotSize, default: ClassRow(slotSize: span.slotSize, kind: .slots)]
-                    .add(span)
-            case .large: large.add(span)
-            case .huge: huge.add(span)
+    package init(_ process: ReportedProcess, _ reading: MemoryReading, _ traced: StackCounts) {
+        self.init(process: process)
+        let walk = reading.walk
+        usedCount = walk.usedCount
+        tracedSlack = traced.allocs > 0 ? traced.liveUsable.minus(traced.liveBytes) : nil
+        kept = walk.spans.filter(\.isKept).reduce(walk.waitingBytes) { $0.plus($1.size) }
+        purgeable = walk.arenas.reduce(0) { $0.plus($1.purgeableBytes) }
+        purged = walk.purgedBytes
+        tags = walk.tagBytes
+        arenas = walk.arenas.count
+        threads = walk.liveThreads
+        unsettled = walk.unsettled
+        size = reading.size
+        for (index, piece) in reading.space.pieces.enumerated() { add(index, piece, reading) }
+        metadata.bytes = walk.metadataBytes
+        // Spans count slots in threads' caches as live; they were written to when they were freed.
+        let inCaches = min(walk.cachedBytes, used.populated)
+        used = Amount(used.bytes.minus(walk.cachedBytes), populated: used.populated - inCaches)
+        cached.add(walk.cachedBytes, inCaches)
+        untraced = used.bytes.minus(traced.liveUsable)
+        for amount in [used, cached, free] { reserved.add(amount.bytes, amount.populated) }
+        pages = PageStats(reading.sums) { owner in
+            switch reading.space.pieces[owner].use {
+            case .span, .waiting, .free: true
+            default: false
             }
         }
-        for (size, count) in walk.cachedSlots {
-            guard var row = bySize[size] else { continue }
-            row.liveSlots = row.liveSlots.minus(count)
-            row.liveBytes = row.liveBytes.minus(count.times(size))
-            bySize[size] = row
+        classes = ClassesReport(process, reading).rows
+    }
+
+    private mutating func add(
+        _ index: Int, _ piece: AddressSpace.Piece, _ reading: MemoryReading
+    ) {
+        let size = piece.range.upperBound - piece.range.lowerBound
+        let populated = reading.populated(index)
+        switch piece.use {
+        case .span(let number):
+            let live = reading.populatedLive(index)
+            let bytes = min(reading.walk.spans[number].liveBytes, size)
+            used.add(bytes, live)
+            cached.add(size - bytes, populated.minus(live))
+        case .waiting: cached.add(size, populated)
+        case .free: free.add(size, populated)
+        case .metadata: metadata.add(size, populated)
+        case .region: region.populated = region.populated.plus(populated)
+        case .other(let number):
+            if reading.isHugetlb(mapping: number) {
+                hugetlb = hugetlb.plus(populated)
+            } else {
+                others[Other(reading.space.mappings[number]), default: Amount()].add(
+                    size, populated)
+            }
         }
-        return bySize.values.sorted { $0.slotSize < $1.slotSize }
-            + [large, huge].filter { $0.spans > 0 }
     }
 }
 
-extension MemoryReport.ClassRow {
-    fileprivate mutating func add(_ span: HeapWalk.Span) {
-        liveSlots += UInt64(span.live)
-        totalSlots += UInt64(span.slotCount)
-        spans += 1
-        bytes = bytes.plus(span.size)
-        liveBytes = liveBytes.plus(span.liveBytes)
+extension MemoryReport.Other {
+    package init(_ mapping: Mapping) {
+        let isMemory = ["/dev/shm/", "/memfd:", "/SYSV", "/dev/zero"].contains {
+            mapping.name.hasPrefix($0)
+        }
+        if mapping.isShared && isMemory || mapping.name.hasPrefix("[anon_shmem") {
+            self = .shared
+        } else if mapping.isFile || mapping.name == "[vdso]" {
+            self = .files
+        } else {
+            self = mapping.name == "[stack]" ? .stack : .anonymous
+        }
     }
 
-    var label: String {
-        switch kind {
-        case .slots: "\(slotSize)"
-        case .large: "large"
-        case .huge: "huge"
+    /// What its row says.
+    var note: String {
+        switch self {
+        case .files: "program, libraries and other mapped files"
+        case .shared: "shared memory"
+        case .stack: "of the first thread"
+        case .anonymous: "stacks of threads, and what the program mapped itself"
         }
     }
 }

@@ -64,6 +64,9 @@ package struct Output: ~Copyable {
         bytes.removeAll(keepingCapacity: true)
     }
 
+    /// All that was written so far.
+    package consuming func takeBytes() -> [UInt8] { bytes }
+
     /// What a renderer makes, as one string.
     package static func text(_ render: (inout Output) -> Void) -> String {
         var output = Output()

@@ -217,7 +217,7 @@ check tls-small tls_is_small
 check exports-documented exports_are_documented
 check documented-exported documented_are_exported
 check_sources
-for folder in HeapImage Symbols Reports; do
+for folder in HeapImage Symbols Reports Exports; do
     check "no-foundation/$folder" imports_nothing_above "Sources/$folder" "Foundation[A-Za-z]*|ArgumentParser"
 done
 check incremental builds_nothing_twice

@@ -197,8 +197,10 @@ static void live_under(void *argument)
         uint32_t calls;
         uint32_t number;
     } table[] = {
-        {MC_CALL_COMMIT, SYS_mprotect},   {MC_CALL_RELEASE, SYS_munmap},
-        {MC_CALL_PURGE, SYS_madvise},     {MC_CALL_RESIZE, SYS_mremap},
+        {MC_CALL_COMMIT, SYS_mprotect},
+        {MC_CALL_RELEASE, SYS_munmap},
+        {MC_CALL_PURGE | MC_CALL_HUGE_PAGES, SYS_madvise},
+        {MC_CALL_RESIZE, SYS_mremap},
         {MC_CALL_YIELD, SYS_sched_yield},
     };
     uint32_t without = (uint32_t)(uint64_t)argument;

@@ -492,6 +492,33 @@ static void realloc_small(void)
     }
 }
 
+/* A copy made for growth grows where it is, as far as its room reaches, and is never more than asked. */
+static void realloc_growing(void)
+{
+    mc_free(mc_alloc_growing(10));
+    for (size_t size = MC_GROW_MIN; size <= 1 << 20; size *= 2) {
+        struct mc_heap_totals before, after;
+        mc_heap_totals(&before);
+        unsigned char *place = mc_alloc_growing(size);
+        REQUIRE(place);
+        place[0] = place[size - 1] = 7;
+        size_t room = (MC_GROW_TIMES - 1) * size < MC_GROW_ROOM_MAX ? (MC_GROW_TIMES - 1) * size
+                                                                    : MC_GROW_ROOM_MAX;
+        for (size_t more = 4096; more <= room; more += room / 8) {
+            REQUIRE(mc_realloc_in_place(place, size + more) == place);
+            mc_heap_totals(&after);
+            REQUIRE_EQUAL(after.used - before.used, mc_usable_size(place, ""));
+            REQUIRE(mc_usable_size(place, "") - (size + more) < 4096);
+            place[size + more - 1] = 7;
+        }
+        REQUIRE(place[0] == 7 && place[size - 1] == 7);
+        REQUIRE(mc_realloc_in_place(place, size) == place);
+        REQUIRE(!mc_realloc_in_place(place, MC_GROW_MIN - 1));
+        mc_free(place);
+        mc_heap_check();
+    }
+}
+
 /* The walk over all spans leaves none out, even when structs were taken that never became spans:
  * as when two threads run out of memory at once. */
 static void walk_is_whole(void)
@@ -517,6 +544,7 @@ static const struct test_case cases[] = {
     {"huge_moves", huge_moves, 0},
     {"impossible_sizes", impossible_sizes, 0},
     {"realloc_small", realloc_small, 0},
+    {"realloc_growing", realloc_growing, 0},
     {"walk_is_whole", walk_is_whole, 0},
 };
 TEST_MAIN(cases)

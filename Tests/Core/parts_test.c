@@ -436,6 +436,28 @@ static int is_mapped(uint64_t address)
 }
 
 /* Address space goes back when a whole arena is free, and what comes after works. */
+/* Of any size, also where huge pages may back it, an arena can be used to its end. */
+static void arena_sizes(void)
+{
+    enum { COUNT = 6 };
+    static const unsigned mebibytes[COUNT] = {31, 32, 33, 34, 65, 66};
+    struct mc_run runs[COUNT];
+    for (unsigned i = 0; i < COUNT; i++) {
+        uint64_t size = (uint64_t)mebibytes[i] << 20;
+        REQUIRE(!mc_arena_take(size / MC_SLICE, MC_SLICE, &runs[i]));
+        unsigned char *first = (unsigned char *)runs[i].base, *last = first + size - 1;
+        REQUIRE(*first == 0 && *last == 0);
+        *first = *last = 1;
+        mc_arena_check();
+    }
+    for (unsigned i = 0; i < COUNT; i++)
+        mc_arena_give(runs[i].base, runs[i].slices);
+    mc_arena_purge(1);
+    mc_arena_check();
+    mc_arena_release_idle();
+    mc_arena_check();
+}
+
 static void arena_release(void)
 {
     struct mc_run run, other;
@@ -521,6 +543,7 @@ static const struct test_case cases[] = {
     {"page_map", page_map, 0},
     {"page_map_threads", page_map_threads, 0},
     {"arenas", arenas, 0},
+    {"arena_sizes", arena_sizes, 0},
     {"arena_release", arena_release, 0},
     {"arena_cycles", arena_cycles, 0},
     {"arena_threads", arena_threads, 0},

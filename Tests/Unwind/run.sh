@@ -20,8 +20,8 @@ kept=${OUT:+yes}
 out=${OUT:-$(mktemp -d "${TMPDIR:-/tmp}/unwind.XXXXXX")}
 mkdir -p "$out"
 failed=0
-warnings=(-std=gnu17 -g -O2 -Wall -Wextra)
-sources=("$trace"/unwind*.c "$trace"/cfi*.c "$trace"/rules.c)
+warnings=(-std=gnu17 -g -O2 -Wall -Wextra -I "$trace/include")
+sources=("$trace"/unwind*.c "$trace"/cfi*.c "$trace"/rules.c "$trace"/trail_walk.c)
 unwinder=() # their objects
 
 # build NAME ARGUMENT...: $cc makes $out/NAME; failing is a failed test.
@@ -35,11 +35,13 @@ build() {
     fi
 }
 
-# unit NAME: a program that speaks the protocol; dying without a word is a failure too.
+# unit NAME ARGUMENT...: a program that speaks the protocol; dying without a word is a failure too.
 unit() {
-    "$out/$1" || failed=1
-    local status=${PIPESTATUS[0]}
-    if ((status > 1)); then echo "not ok $1: exit status $status"; fi
+    local name=$1 status=0
+    shift
+    "$out/$name" "$@" || status=$?
+    if ((status)); then failed=1; fi
+    if ((status > 1)); then echo "not ok $name: exit status $status"; fi
 }
 
 wanted() {
@@ -87,6 +89,9 @@ units() {
     build cfi_test "$here/cfi_test.c" "${unwinder[@]}" && unit cfi_test
     build unwind_test -fno-optimize-sibling-calls "$here/unwind_test.c" "${unwinder[@]}" \
         -lpthread && unit unwind_test
+    # gcc: its attributes make the machine's frames.
+    cc=gcc build trail_test -I "$here/trail" "$here"/trail/*.c "${unwinder[@]}" -lpthread &&
+        unit trail_test "$scale"
     build fallback_test -fno-optimize-sibling-calls -fno-omit-frame-pointer \
         -D_dl_find_object=mc_no_such_symbol "$here/fallback_test.c" "${sources[@]}" &&
         unit fallback_test

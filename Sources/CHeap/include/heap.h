@@ -58,6 +58,17 @@ int mc_tag_settable(const void *object);
 int mc_tag_set(void *object, size_t requested, uint64_t tag);
 uint64_t mc_tag_take(const void *object, size_t *usable, size_t *requested);
 
+/* The same in two steps, with one look at the heap: where the tag of an object just handed out will
+ * be, if it can have one (1, else 0), and setting it, after which frees take it off. */
+struct mc_tagged {
+    struct mc_span *span;
+    uint64_t *place;
+    size_t usable;
+    int large; /* keeps the size requested */
+};
+int mc_tag_prepare(void *object, struct mc_tagged *tagged);
+void mc_tag_finish(const struct mc_tagged *tagged, size_t requested, uint64_t tag);
+
 /* Puts back a tag that was just taken, on the same object. */
 void mc_tag_put_back(const void *object, uint64_t tag);
 

@@ -76,8 +76,8 @@ static inline int mc_sampling_passes(size_t size)
 int mc_sampling_takes(size_t size);
 
 /* Accounts an object to the stack of the caller, our own frames left out, and returns its tag. The
- * caller is above the frames of this thread that lead here; NULL: whoever called into the library. `thread` tells threads apart (its
- * counters' shard). `large`: the object keeps its requested size itself. Needs 2 KiB of stack at the usual depth. */
+ * caller is above the frames of this thread that lead here. `thread` tells threads apart (its counters' shard). `large`: the object keeps its
+ * requested size itself. Needs 2 KiB of stack at the usual depth. */
 uint64_t mc_trace_count_in(unsigned thread, const struct mc_caller *caller, size_t usable,
                            size_t requested, int large);
 /* As `requested` of an object that does not: then it follows from the tag. */

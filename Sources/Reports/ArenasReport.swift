@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT
+import HeapImage
+
+/// Where the heap gets its memory from, as ::vmem and ::umastat of libumem show theirs: in use, total,
+/// and how often it was asked for.
+package struct ArenasReport: Equatable, Sendable {
+    package struct Row: Equatable, Sendable {
+        package var name: String
+        /// Its parts are the rows behind it with this number more of blanks.
+        package var depth: Int
+        package var inUse: UInt64
+        package var total: UInt64
+        /// Requests that were met, and that were not; nil where nobody counts.
+        package var succeeded: UInt64?
+        package var failed: UInt64?
+
+        package init(
+            _ name: String, depth: Int = 0, inUse: UInt64, total: UInt64,
+            succeeded: UInt64? = nil, failed: UInt64? = nil
+        ) {
+            self.name = name
+            self.depth = depth
+            self.inUse = inUse
+            self.total = total
+            self.succeeded = succeeded
+            self.failed = failed
+        }
+    }
+
+    package var process: ReportedProcess
+    package var rows: [Row]
+
+    package init(process: ReportedProcess, rows: [Row]) {
+        self.process = process
+        self.rows = rows
+    }
+
+    /// Spans are in use as far as their slots are live; slices as far as spans have them.
+    package init(_ process: ReportedProcess, _ walk: HeapWalk) {
+        let arenas = walk.arenas.sorted { $0.base < $1.base }
+        var held = [UInt64](repeating: 0, count: arenas.count)
+        let all = (walk.spans + walk.waiting).sorted { $0.base < $1.base }
+        var next = 0
+        for span in all where span.kind != .huge {
+            while next < arenas.count, arenas[next].range.upperBound <= span.base { next += 1 }
+            if next < arenas.count, arenas[next].range.contains(span.base) {
+                held[next] = held[next].plus(span.size)
+            }
+        }
+        var rows = [
+            Row(
+                "slices", inUse: held.reduce(0, +), total: arenas.reduce(0) { $0.plus($1.size) },
+                succeeded: walk.slicesTaken, failed: walk.slicesRefused)
+        ]
+        for (arena, bytes) in zip(arenas, held) {
+            rows.append(Row("arena \(hex(arena.base))", depth: 1, inUse: bytes, total: arena.size))
+        }
+        let huge = walk.spans.filter { $0.kind == .huge }
+        let hugeBytes = huge.reduce(UInt64(0)) { $0.plus($1.size) }
+        rows.append(
+            Row(
+                "huge", inUse: huge.reduce(0) { $0.plus($1.liveBytes) }, total: hugeBytes,
+                succeeded: walk.mappingsTaken, failed: walk.mappingsRefused))
+        rows.append(Row("metadata", inUse: walk.metadataBytes, total: walk.metadataBytes))
+        rows += Self.classes(walk)
+        self.init(process: process, rows: rows)
+    }
+
+    private static func classes(_ walk: HeapWalk) -> [Row] {
+        var bySize: [UInt64: Row] = [:]
+        var large = Row("class large", inUse: 0, total: 0)
+        for span in walk.spans + walk.waiting where span.kind != .huge {
+            if span.kind == .large {
+                large.inUse = large.inUse.plus(span.liveBytes)
+                large.total = large.total.plus(span.size)
+                continue
+            }
+            var row =
+                bySize[span.slotSize] ?? Row("class \(span.slotSize)", inUse: 0, total: 0)
+            row.inUse = row.inUse.plus(span.liveBytes)
+            row.total = row.total.plus(span.size)
+            bySize[span.slotSize] = row
+        }
+        for (size, count) in walk.cachedSlots {
+            guard var row = bySize[size] else { continue }
+            row.inUse = row.inUse.minus(count.times(size))
+            bySize[size] = row
+        }
+        return bySize.sorted { $0.key < $1.key }.map(\.value) + (large.total > 0 ? [large] : [])
+    }
+
+    package func writeText(to output: inout Output) {
+        output.write(line: "process \(process.title)\n")
+        let header = ["Name", "In use", "Total", "Succeed", "Fail"]
+        let cells = rows.map { row in
+            [
+                String(repeating: "  ", count: row.depth) + row.name, "\(row.inUse)",
+                "\(row.total)", row.succeeded.map { "\($0)" } ?? "-",
+                row.failed.map { "\($0)" } ?? "-",
+            ]
+        }
+        for line in Layout.table(header, cells, rightAligned: Set(1...4)) {
+            output.write(line: line)
+        }
+        output.write(
+            line: "\nsucceed, fail: requests for slices and mappings; of slots nobody counts them")
+    }
+
+    package func writeJSON(to output: inout Output) {
+        JSONWriter.write(to: &output) { json in
+            json.object { json in
+                process.write(to: &json)
+                json.array("arenas") { json in
+                    for row in rows {
+                        json.object { json in
+                            json.field("name", row.name)
+                            json.field("depth", row.depth)
+                            json.field("in_use", row.inUse)
+                            json.field("total", row.total)
+                            json.field("succeeded", row.succeeded)
+                            json.field("failed", row.failed)
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

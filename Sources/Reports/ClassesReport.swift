@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: MIT
+import HeapImage
+
+/// The heap by size of slot.
+package struct ClassesReport: Equatable, Sendable {
+    package struct Row: Equatable, Sendable {
+        /// Bytes of a slot; 0 for large and huge ones, whose sizes differ.
+        package var slotSize: UInt64
+        package var kind: HeapWalk.Span.Kind
+        package var liveSlots: UInt64 = 0
+        package var totalSlots: UInt64 = 0
+        package var spans: UInt64 = 0
+        /// Of the spans.
+        package var bytes: UInt64 = 0
+        package var liveBytes: UInt64 = 0
+        /// Of the spans: with memory behind it.
+        package var populated: UInt64 = 0
+        /// Of that: in live slots.
+        package var populatedLive: UInt64 = 0
+        /// The most free slots beside each other in one span; nil when nobody looked.
+        package var largestFreeRun: UInt64?
+
+        package init(slotSize: UInt64, kind: HeapWalk.Span.Kind) {
+            self.slotSize = slotSize
+            self.kind = kind
+        }
+
+        /// Memory that holds no live slot.
+        package var fragmentation: Share {
+            Share(populated.minus(populatedLive), of: populated)
+        }
+
+        /// As it is named: its slot size, "large" or "huge".
+        package var label: String {
+            switch kind {
+            case .slots: "\(slotSize)"
+            case .large: "large"
+            case .huge: "huge"
+            }
+        }
+
+        mutating func add(_ span: HeapWalk.Span, _ populated: UInt64, live: UInt64) {
+            liveSlots += UInt64(span.live)
+            totalSlots += UInt64(span.slotCount)
+            spans += 1
+            bytes = bytes.plus(span.size)
+            liveBytes = liveBytes.plus(span.liveBytes)
+            self.populated = self.populated.plus(populated)
+            populatedLive = populatedLive.plus(live)
+        }
+
+        fileprivate mutating func takeOff(_ slots: UInt64) {
+            liveSlots = liveSlots.minus(slots)
+            liveBytes = liveBytes.minus(slots.times(slotSize))
+            populatedLive = populatedLive.minus(slots.times(slotSize))
+        }
+
+        func write(to json: inout JSONWriter) {
+            json.object { json in
+                json.field("class", kind == .slots ? "slots" : label)
+                json.field("slot_size", kind == .slots ? slotSize : nil)
+                json.field("live", liveSlots)
+                json.field("total", totalSlots)
+                json.field("spans", spans)
+                json.field("bytes", bytes)
+                json.field("live_bytes", liveBytes)
+                json.field("populated", populated)
+                json.field("fragmentation_percent", percent: fragmentation)
+                json.field("largest_free_run", largestFreeRun)
+            }
+        }
+    }
+
+    package var process: ReportedProcess
+    /// By slot size; large and huge ones last.
+    package var rows: [Row]
+
+    package init(process: ReportedProcess, rows: [Row]) {
+        self.process = process
+        self.rows = rows
+    }
+
+    /// `freeRun` is asked for the largest run of free slots of each span.
+    package init(
+        _ process: ReportedProcess, _ reading: MemoryReading,
+        freeRun: ((HeapWalk.Span) -> Int?)? = nil
+    ) {
+        var bySize: [UInt64: Row] = [:]
+        var large = Row(slotSize: 0, kind: .large)
+        var huge = Row(slotSize: 0, kind: .huge)
+        for (index, piece) in reading.space.pieces.enumerated() {
+            let span: HeapWalk.Span
+            switch piece.use {
+            case .span(let number): span = reading.walk.spans[number]
+            case .waiting(let number): span = reading.walk.waiting[number]
+            default: continue
+            }
+            let (populated, live) = (reading.populated(index), reading.populatedLive(index))
+            switch span.kind {
+            case .large: large.add(span, populated, live: live)
+            case .huge: huge.add(span, populated, live: live)
+            case .slots:
+                var row = bySize[span.slotSize] ?? Row(slotSize: span.slotSize, kind: .slots)
+                row.add(span, populated, live: live)
+                if let freeRun, let run = freeRun(span) {
+                    row.largestFreeRun = max(row.largestFreeRun ?? 0, UInt64(run))
+                }
+                bySize[span.slotSize] = row
+            }
+        }
+        // Spans count slots in threads' caches as live.
+        for (size, count) in reading.walk.cachedSlots where bySize[size] != nil {
+            bySize[size]?.takeOff(count)
+        }
+        self.init(
+            process: process,
+            rows: bySize.values.sorted { $0.slotSize < $1.slotSize }
+                + [large, huge].filter { $0.spans > 0 })
+    }
+
+    package var total: Row {
+        rows.reduce(into: Row(slotSize: 0, kind: .slots)) { total, row in
+            total.liveSlots += row.liveSlots
+            total.totalSlots += row.totalSlots
+            total.spans += row.spans
+            total.bytes = total.bytes.plus(row.bytes)
+            total.liveBytes = total.liveBytes.plus(row.liveBytes)
+            total.populated = total.populated.plus(row.populated)
+            total.populatedLive = total.populatedLive.plus(row.populatedLive)
+        }
+    }
+
+    package func writeText(to output: inout Output) {
+        output.write(line: "process \(process.title)\n")
+        let header = [
+            "Slot size", "Live", "Total", "Spans", "Bytes", "Live bytes", "Frag %", "Free run",
+        ]
+        func cells(_ row: Row, _ label: String) -> [String] {
+            [
+                label, "\(row.liveSlots)", "\(row.totalSlots)", "\(row.spans)", "\(row.bytes)",
+                "\(row.liveBytes)", row.fragmentation.percent,
+                row.largestFreeRun.map { "\($0)" } ?? "-",
+            ]
+        }
+        let body = rows.map { cells($0, $0.label) } + [cells(total, "all")]
+        for line in Layout.table(header, body, rightAligned: Set(0...7)) {
+            output.write(line: line)
+        }
+    }
+
+    package func writeJSON(to output: inout Output) {
+        JSONWriter.write(to: &output) { json in
+            json.object { json in
+                process.write(to: &json)
+                json.array("classes") { json in
+                    for row in rows { row.write(to: &json) }
+                }
+            }
+        }
+    }
+}

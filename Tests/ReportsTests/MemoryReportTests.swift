@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: MIT
+import Glibc
+import HeapImage
+import Testing
+
+@testable import Reports
+
+@Suite struct MemoryReportTests {
+    private var report: MemoryReport {
+        MemoryReport(
+            Sample.process, MemorySample.reading(),
+            StackCounts(allocs: 1, frees: 0, bytesIn: 2930, bytesOut: 0, usableIn: 3000, usableOut: 0)
+        )
+    }
+
+    @Test func text() {
+        #expect(
+            report.text == """
+                process 12 (app)
+
+                                Bytes  Populated
+                reserved      2097152    1146880  for slots, 1 arena
+                used          1104128    1104128  100 live slots
+                """)
+    }
+
+    /// What is live, what is not, and what is not the heap's: all of it, once.
+    @Test func theSumIsTheResidentSize() {
+        #expect(report.populatedSum == 290 * 4096)
+        #expect(report.remainder == 0)
+        #expect(report.reserved.bytes == 2 << 20)
+        #expect(report.used.bytes + report.cached.bytes + report.free.bytes == 2 << 20)
+        #expect(report.others[.files]?.populated == 2 * 4096)
+        #expect(report.others[.stack]?.populated == 5 * 4096)
+        #expect(report.others[.anonymous]?.populated == 0)
+        let classes = report.classes
+        #expect(classes.reduce(0) { $0 + $1.liveBytes } == report.used.bytes)
+        #expect(classes.reduce(0) { $0 + $1.populated } == report.used.populated + report.cached.populated)
+    }
+
+    @Test func refusalsAreSaid() {
+        var pages = MemorySample.pages()
+        pages.refusal = EPERM
+        var report = MemoryReport(
+            Sample.process, MemorySample.reading(pages), StackCounts())
+        #expect(report.text.contains("\nnuma: unavailable (EPERM)\n"))
+        #expect(report.text.contains("not known: nothing is traced"))
+        #expect(report.remainder == 0)
+        report.unsettled = 3
+        #expect(report.text.contains("3 spans changed all the while"))
+    }
+
+    @Test func withoutPermissionNothingIsMadeUp() {
+        var pages = RecordedPages()
+        pages.add(0, pages: 1 << 20, .unknown)
+        pages.unknownReason = "not allowed to read the memory of process 12"
+        let report = MemoryReport(
+            Sample.process, MemorySample.reading(pages), StackCounts())
+        #expect(report.text.contains("sum of the populated: not known"))
+        #expect(report.text.contains("populated 0, not-populated 0,\n    unknown 512\n"))
+        #expect(report.text.contains("    unknown: not allowed"))
+        #expect(report.json.contains("\"populated\":null"))
+    }
+
+    @Test func json() {
+        let json = report.json
+        #expect(json.hasPrefix("{\"process\":{\"pid\":12,"))
+        #expect(
+            json.contains(
+                """
+                "pages":{"page_size":4096,"total":512,"populated":280,"not_populated":232,\
+                "unknown":0,"swapped":8,"zero":1,"huge":256,"unknown_reason":null},\
+                "numa":{"unavailable":null,"nodes":[{"node":0,"pages":6,"bytes":24576},\
+                {"node":1,"pages":274,"bytes":1122304}]}
+                """))
+    }
+
+    /// However many digits there are.
+    @Test func linesFitTheScreen() {
+        var report = report
+        report.reserved = .init(1 << 46, populated: 1 << 46)
+        report.used = .init(1 << 46, populated: 1 << 45)
+        report.others[.anonymous] = .init(1 << 46, populated: 1 << 44)
+        report.tracedSlack = 1 << 44
+        report.pages.tally.total = 1 << 40
+        report.pages.tally.populated = 1 << 39
+        report.pages.unknownReason = String(repeating: "word ", count: 40)
+        report.pages.tally.unknown = 1
+        for line in report.text.split(separator: "\n") { #expect(line.count <= 80, "\(line)") }
+    }
+}
+
+@Suite struct ClassesReportTests {
+    @Test func text() {
+        let report = ClassesReport(Sample.process, MemorySample.reading()) { Int($0.live) }
+        #expect(
+            Output.text { report.writeText(to: &$0) } == """
+                process 12 (app)
+
+                Slot size  Live  Total  Spans    Bytes  Live bytes  Frag %  Free run
+                       64   100    256      1    16384        6400    60.9       100
+                     8192     3      8      1    65536       24576    50.0         3
+                    large     1      2      2    65536       24576     0.0         -
+                     huge     1      1      1  1048576     1048576     0.0         -
+                      all   105    267      5  1196032     1104128     2.9         -
+
+                """)
+    }
+}
+
+@Suite struct ThreadsReportTests {
+    private static let topology = NodeTopology(nodes: [0, 1], nodeOfProcessor: [0: 0, 1: 1])
+
+    private static func report(_ pages: RecordedPages, _ topology: NodeTopology) -> ThreadsReport {
+        let threads = ProcessThreads([
+            .init(
+                tid: 501, innerTid: 1001, processor: 0, name: "main", stackPointer: 0,
+                programCounter: 0)
+        ])
+        return ThreadsReport(
+            Sample.process, MemorySample.reading(pages), threads, topology)
+    }
+
+    @Test func text() {
+        let report = Self.report(MemorySample.pages(), Self.topology)
+        #expect(
+            Output.text { report.writeText(to: &$0) } == """
+                process 12 (app)
+
+                No  TID  Name           Spans     Used  Cached  Remote  Pages  Home
+                 1  501  main               1     6400    9984       0      4     0
+                 2    -  (ended)            1    24576   40960   16384     12     -
+                 -    -  (large, huge)      3  1073152   40960       0    262     -
+
+                thread 1: numa 0: 4, remote 0 pages
+                thread 2: numa 0: 0, numa 1: 12
+                no thread: numa 0: 0, numa 1: 262
+
+                """)
+    }
+
+    /// Its processor moved to another node: all its pages are remote now.
+    @Test func pagesOnOtherNodesAreRemote() {
+        let moved = NodeTopology(nodes: [0, 1], nodeOfProcessor: [0: 1])
+        let report = Self.report(MemorySample.pages(), moved)
+        #expect(report.rows[0].homeNode == 1)
+        #expect(report.rows[0].remotePages == 4)
+        #expect(report.rows[1].remotePages == nil)
+    }
+
+    @Test func sumsAreTheHeaps() {
+        let report = Self.report(MemorySample.pages(), Self.topology)
+        #expect(report.rows.reduce(0) { $0 + $1.used } == MemorySample.walk.usedBytes)
+    }
+}
+
+@Suite struct NumaReportTests {
+    private static func report(
+        _ order: NumaReport.Order, nodes: Int32, policies: String = ""
+    ) -> NumaReport {
+        let topology = NodeTopology(nodes: Array(0..<Int(nodes)), nodeOfProcessor: [:])
+        return NumaReport(
+            Sample.process, MemorySample.reading(MemorySample.pages(nodes: nodes)), by: order,
+            topology, threads: ProcessThreads(),
+            policies: NodePolicies(Array(policies.utf8)))
+    }
+
+    @Test func arenasOfTwoNodes() {
+        let report = Self.report(
+            .arena, nodes: 2,
+            policies: "00100000 interleave:0-1 anon=5 N0=3\n00800000 bind:1 anon=256\n")
+        #expect(
+            Output.text { report.writeText(to: &$0) } == """
+                process 12 (app)
+
+                Arena          Pages  Node 0  Node 1  Policy
+                0x100000          24       6      18  interleave:0-1
+                huge 0x800000    256       0     256  bind:1
+                metadata           3       3       0  -
+                all              283       9     274  -
+
+                """)
+    }
+
+    @Test(arguments: NumaReport.Order.allCases)
+    func eightNodesFitTheScreen(order: NumaReport.Order) {
+        let report = Self.report(order, nodes: 8)
+        for line in Output.text({ report.writeText(to: &$0) }).split(separator: "\n") {
+            #expect(line.count <= 80, "\(line)")
+        }
+        #expect(report.total.nodes.reduce(0, +) == report.total.populated)
+    }
+
+    @Test func processorsAndNodesAreListed() {
+        #expect(NodeTopology.numbers(in: "0-3,8,10-11\n") == [0, 1, 2, 3, 8, 10, 11])
+        #expect(NodeTopology.numbers(in: "\n").isEmpty)
+        #expect(NodeTopology.numbers(in: "5-2,x,1-2-3,0-99999999").isEmpty)
+        #expect(!NodeTopology().nodes.isEmpty)
+    }
+}
+
+@Suite struct MapReportTests {
+    @Test func text() {
+        let report = MapReport(Sample.process, MemorySample.reading(), isWhole: true)
+        #expect(
+            Output.text { report.writeText(to: &$0) } == """
+                process 12 (app)
+
+                 Start  Size  Page  Pages  Absent  Huge  Swap  Zero  Free %  What
+                100000    1M    4K     24     232     0     8     1    43.1  arena
+                """)
+        #expect(report.remainder == 0)
+    }
+
+    @Test func namesGiveWay() {
+        let report = MapReport(
+            process: Sample.process,
+            rows: [
+                .init(
+                    range: 0x7fff_0000_0000..<0x7fff_0000_1000, kind: .file,
+                    name: "/" + String(repeating: "x", count: 200))
+            ])
+        for line in Output.text({ report.writeText(to: &$0) }).split(separator: "\n") {
+            #expect(line.count <= 80, "\(line)")
+        }
+    }
+}
+
+@Suite struct SizesAndArenasTests {
+    @Test func sizes() {
+        var small = SizesReport.Row(slotSize: 64)
+        (small.live, small.liveBytes) = (10, 640)
+        for size in [50, 60, 64] as [UInt64] {
+            small.add(TaggedSlot(address: 1, stack: 2, usable: 64, requested: size, birth: 0))
+        }
+        var large = SizesReport.Row(slotSize: 0)
+        (large.live, large.liveBytes) = (1, 40960)
+        let report = SizesReport(process: Sample.process, rows: [small, large])
+        #expect(
+            Output.text { report.writeText(to: &$0) } == """
+                process 12 (app)
+
+                Slot size  Live  Traced  Requests  Mean  Slack %  Share of live
+                       64    10       3    50..64    58      9.4  @@@@@@@@@@@@@@@@@@@@
+                    large     1       0         -     -        -  @@
+                      all    11       3    50..64    58      9.4
+
+                requests are known of traced slots only: 3 of 11
+
+                """)
+    }
+
+    @Test func arenas() {
+        let report = ArenasReport(Sample.process, MemorySample.walk)
+        #expect(
+            Output.text { report.writeText(to: &$0) } == """
+                process 12 (app)
+
+                Name               In use    Total  Succeed  Fail
+                slices             147456  1048576        0     0
+                  arena 0x100000   147456  1048576        -     -
+                huge              1048576  1048576        0     0
+                metadata            65536    65536        -     -
+                class 64             6400    16384        -     -
+                class 8192          24576    65536        -     -
+                class large         24576    65536        -     -
+
+                succeed, fail: requests for slices and mappings; of slots nobody counts them
+
+                """)
+    }
+}

@@ -1,0 +1,527 @@
+# SPDX-License-Identifier: MIT
+"""Where memory is: pages, nodes, classes, threads, and that all of it adds up to what the kernel counts."""
+
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import time
+import xml.etree.ElementTree
+from pathlib import Path
+
+import schema
+from harness import row
+
+PAGE = 4096
+REPORTS = {"memory": ["memory"], "map": ["memory", "map", "--all"], "classes": ["classes"],
+           "threads": ["threads"], "numa": ["numa"], "sizes": ["sizes"], "arenas": ["arenas"],
+           "total": ["total"]}
+
+
+def show(t, program, *words, **options):
+    """A report as JSON, which must be as documented."""
+    text = t.memctl("show", *words, *t.target(program), "--format", "json", **options)[0]
+    data = json.loads(text)
+    name = "map" if "map" in words else words[0]
+    found = schema.check(data, name)
+    t.equal(found[:3], [], f"show {' '.join(words)} is not as documented")
+    return data
+
+
+def mappings(pid):
+    return len(Path(f"/proc/{pid}/maps").read_text().splitlines())
+
+
+def adds_up(t, program, slack=0):
+    """The use of every resident page is known, within a page a mapping and `slack` bytes."""
+    memory = show(t, program, "memory")
+    resident, pages = memory["resident"], memory["pages"]
+    parts = ("used", "cached", "free", "metadata", "region", "not_malloc")
+    t.equal(sum(resident[each] for each in parts), resident["sum"], "the sum of the parts")
+    t.equal(sum(resident[each] for each in ("files", "shared", "stack", "anonymous")),
+            resident["not_malloc"], "what is not malloc's")
+    t.equal(resident["rss"] - resident["sum"], resident["remainder"], "the remainder")
+    t.equal(pages["populated"] + pages["not_populated"] + pages["unknown"], pages["total"],
+            "T = P + N + U")
+    t.equal(pages["unknown"], 0, "unknown pages")
+    t.equal(memory["used"] + memory["cached"] + memory["free"], memory["reserved"],
+            "used + cached + free = reserved")
+    t.equal(resident["used"] + resident["cached"] + resident["free"], memory["populated"],
+            "the same of what is populated")
+    limit = mappings(program.pid) * PAGE + slack
+    t.check(abs(resident["remainder"]) <= limit,
+            f"RSS {resident['rss']}, sum {resident['sum']}: more than {limit} apart")
+    t.equal(sum(each["live_bytes"] for each in memory["classes"]), memory["used"], "the classes")
+    return memory
+
+
+def stopped_at_random(t, program, rounds, busy=lambda: None):
+    numbers = random.Random(program.pid)
+    for _ in range(rounds):
+        busy()
+        time.sleep(numbers.uniform(0, 0.05))
+        program.stop()
+        memory = adds_up(t, program)
+        whole = show(t, program, "memory", "map", "--all")
+        t.equal(whole["populated"], memory["resident"]["sum"], "the sum of all mappings")
+        t.equal(int(t.memctl("show", "total", "-p", program.pid)[0]), memory["used"], "show total")
+        program.signal(18)  # SIGCONT
+    return memory
+
+
+@row("P1_sum_is_rss_puppet")
+def puppet_adds_up(t):
+    program = t.puppet()
+    t.on(program)
+    for name, size in (("a", 24), ("b", 700), ("c", 100_000), ("d", 40_000_000)):
+        program.ask(f"alloc {name} 20 {size}")
+    program.ask("touch d 500")
+    program.ask("free a 9")
+    memory = stopped_at_random(t, program, 1)
+    t.equal(memory["traced_slack"] > 0, True, "slack of what is traced")
+    table = t.trace(program)
+    t.equal(memory["used"], table.totals["used_usable"], "used, as show trace has it")
+    t.equal(memory["untraced"], table.totals["untraced_usable"], "untraced")
+    text = t.memctl("show", "memory", "-p", program.pid)[0]
+    t.check(all(len(line) <= 80 for line in text.splitlines()), "lines longer than 80 columns")
+    t.has(text, "used + slack + cached + free + metadata + region + not malloc = RSS:")
+
+
+@row("P1_sum_is_rss_threads")
+def threads_add_up(t):
+    """Threads that allocate and free all the while: stopped exactly, running within what changes."""
+    program = t.puppet()
+    program.ask("churn 16")
+    stopped_at_random(t, program, 4)
+    for _ in range(4):
+        # 16 threads hold up to 128 objects of up to 70,000 bytes each.
+        adds_up_running(t, program, 16 * 128 * 70_000)
+    program.ask("calm")
+
+
+def adds_up_running(t, program, bound):
+    memory = show(t, program, "memory")
+    resident, pages = memory["resident"], memory["pages"]
+    t.equal(resident["rss"] - resident["sum"], resident["remainder"], "the remainder")
+    t.check(abs(resident["remainder"]) <= bound, f"{resident['remainder']} bytes are unexplained")
+    t.equal(pages["populated"] + pages["not_populated"] + pages["unknown"], pages["total"],
+            "T = P + N + U")
+
+
+@row("P1_sum_is_rss_python")
+def python_adds_up(t):
+    t.need(shutil.which("python3"), "python3 is not installed")
+    program = t.start("python3", "-c", """
+import sys, threading
+print('ready', flush=True)
+held = []
+def work(n):
+    for i in range(1 << 30):
+        held.append(bytes(i * 37 % 5000)); held.append(bytes(i % 3 * 300000))
+        if len(held) > 3000: del held[::2]
+for n in range(3): threading.Thread(target=work, args=(n,), daemon=True).start()
+sys.stdin.read()
+""")
+    program.answer()
+    stopped_at_random(t, program, 4)
+
+
+@row("P1_sum_is_rss_node")
+def node_adds_up(t):
+    t.need(shutil.which("node"), "node is not installed")
+    program = t.start("node", "-e", """
+console.log('ready'); const held = [];
+setInterval(() => { for (let i = 0; i < 200; i++) held.push(Buffer.alloc(i * 100));
+                    if (held.length > 3000) held.splice(0, 1500); }, 1);
+process.stdin.resume();
+""")
+    program.answer()
+    stopped_at_random(t, program, 3)
+
+
+@row("P1_sum_is_rss_redis")
+def redis_adds_up(t):
+    t.need(shutil.which("redis-server") and shutil.which("redis-cli"), "redis is not installed")
+    socket = t.folder / "redis.sock"
+    program = t.start("redis-server", "--port", "0", "--unixsocket", socket, "--save", "",
+                      "--dir", t.folder, "--daemonize", "no")
+    t.until(socket.exists, "redis listens")
+
+    def busy():
+        subprocess.run(["redis-cli", "-s", str(socket), "eval",
+                        "for i=1,3000 do redis.call('set', math.random(5000), "
+                        "string.rep('x', math.random(3000))) end", "0"],
+                       check=True, capture_output=True, timeout=60)
+    memory = stopped_at_random(t, program, 3, busy)
+    t.check(memory["used"] > 1 << 20, f"redis uses {memory['used']} bytes only")
+
+
+@row("P2_no_observer_effect")
+def no_observer(t):
+    """Looking twice gives the same; the process has not run, and has no page more."""
+    program = t.puppet()
+    for name, size in (("a", 40), ("b", 3000), ("c", 300_000)):
+        program.ask(f"alloc {name} 200 {size}")
+        program.ask(f"every {name}")
+    program.stop()
+
+    def state():
+        status = Path(f"/proc/{program.pid}/status").read_text()
+        times = Path(f"/proc/{program.pid}/stat").read_text().rpartition(") ")[2].split()[11:13]
+        return re.findall(r"^(?:VmRSS|VmSize|RssAnon):.*", status, re.M), times
+    before = state()
+    first = {name: show(t, program, *words) for name, words in REPORTS.items()}
+    second = {name: show(t, program, *words) for name, words in REPORTS.items()}
+    t.equal(state(), before, "what the kernel says of the process")
+    for name in REPORTS:
+        t.equal(second[name], first[name], f"show {name}, asked again")
+
+
+@row("P3_map")
+def heap_map(t):
+    program = t.puppet()
+    program.ask("alloc a 1000 1000")
+    program.ask("alloc d 2 40000000")
+    program.ask("touch d 100")
+    program.ask("every a")
+    program.stop()
+    memory = show(t, program, "memory")
+    heap = show(t, program, "memory", "map")["mappings"]
+    slots = [each for each in heap if each["kind"] in ("arena", "huge")]
+    t.equal(sum(each["size"] for each in slots), memory["reserved"], "sizes")
+    t.equal(sum(each["populated"] for each in slots), memory["pages"]["populated"], "pages")
+    t.equal(sum(each["free_inside"] for each in slots),
+            memory["resident"]["cached"] + memory["resident"]["free"], "free inside")
+    t.equal(len([each for each in slots if each["kind"] == "huge"]), 2, "huge slots")
+    whole = show(t, program, "memory", "map", "--all")
+    t.check(abs(whole["remainder"]) <= mappings(program.pid) * PAGE, "the sum is not RSS")
+    text = t.memctl("show", "memory", "map", "--all", "-p", program.pid)[0]
+    t.check(all(len(line) <= 80 for line in text.splitlines()), "lines longer than 80 columns")
+    picture = t.folder / "map.svg"
+    t.memctl("show", "memory", "map", "--svg", picture, "-p", program.pid)
+    root = xml.etree.ElementTree.parse(picture).getroot()
+    t.check(root.tag.endswith("svg"), root.tag)
+    text = picture.read_text()
+    t.check("href" not in text and "<script" not in text, "the picture needs something else")
+    titles = [each.text for each in root.iter("{http://www.w3.org/2000/svg}title")]
+    for wanted in (r"slots of \d+ bytes, 50 % live", "huge slot, not populated", "no memory"):
+        t.check(any(re.fullmatch(wanted, title) for title in titles), f"no cell says {wanted!r}")
+    _, errors = t.memctl("show", "memory", "map", "--svg", "/nowhere/x.svg", "-p", program.pid,
+                         status=1)
+    t.has(errors, "can't write /nowhere/x.svg")
+    t.memctl("show", "memory", "--all", "-p", program.pid, status=64)
+
+
+@row("P4_nodes_refused")
+def nodes_refused(t):
+    """A filter that refuses move_pages(2): pages are known, nodes are not."""
+    refuse = t.build.c("refuse")
+    program = t.puppet()
+    program.ask("alloc a 1000 1000")
+    program.stop()
+    wanted = show(t, program, "memory")
+    found = show(t, program, "memory", prefix=(refuse, "nodes"))
+    t.equal(found["numa"], {"unavailable": "EPERM", "nodes": []}, "nodes")
+    t.equal(found["pages"], wanted["pages"], "pages")
+    text = t.memctl("show", "memory", "-p", program.pid, prefix=(refuse, "nodes"))[0]
+    t.has(text, "numa: unavailable (EPERM)\n")
+    for name in ("threads", "numa"):
+        t.equal(show(t, program, name, prefix=(refuse, "nodes"))["numa_unavailable"], "EPERM", name)
+
+
+@row("P4_older_kernel")
+def older_kernel(t):
+    """Without PAGEMAP_SCAN the words of pagemap say the same."""
+    refuse = t.build.c("refuse")
+    program = t.puppet()
+    program.ask("alloc a 1000 1000")
+    program.ask("alloc d 2 40000000")
+    program.ask("touch d 100")
+    program.stop()
+    for name, words in REPORTS.items():
+        t.equal(show(t, program, *words, prefix=(refuse, "scan")), show(t, program, *words), name)
+
+
+@row("P4_pages_of_zeros")
+def zeros(t):
+    program = t.start(t.build.c("pages"), "zero", "300")
+    program.answer()
+    program.stop()
+    for prefix in ((), (t.build.c("refuse"), "scan")):
+        pages = show(t, program, "memory", prefix=prefix)["pages"]
+        t.equal(pages["zero"], 300, f"pages of zeros {prefix}")
+        t.check(pages["populated"] < 100, f"{pages['populated']} pages are populated")
+    t.has(t.memctl("show", "memory", "-p", program.pid)[0],
+          "of the not populated 300 are the page of zeros")
+    adds_up(t, program)
+
+
+@row("P4_swap", alone=True)
+def swap(t):
+    t.need(os.geteuid() == 0, "swap takes root")
+    file = Path(f"/var/tmp/memctl-swap-{os.getpid()}")
+    t.undo.append(lambda: file.unlink(missing_ok=True))
+    with open(file, "wb") as out:
+        out.write(bytes(64 << 20))
+    file.chmod(0o600)
+
+    def run(*words):
+        done = subprocess.run(words, capture_output=True, text=True)
+        t.need(done.returncode == 0, f"{words[0]}: {done.stderr.strip()}")
+        return done.stdout.strip()
+    t.need(shutil.which("losetup"), "losetup is not installed")
+    device = run("losetup", "--find", "--show", str(file))
+    t.undo.append(lambda: subprocess.run(["losetup", "-d", device]))
+    run("mkswap", device)
+    run("swapon", device)
+    t.undo.append(lambda: subprocess.run(["swapoff", device], check=True))
+    program = t.start(t.build.c("pages"), "swap", "2000")
+    program.answer()
+    program.stop()
+    memory = adds_up(t, program)
+    t.need(memory["resident"]["swap"] > 0, "the kernel did not swap")
+    swapped = memory["pages"]["swapped"]
+    t.check(1000 <= swapped <= 2000, f"{swapped} of 2000 pages are in swap")
+    t.check(abs(swapped * PAGE - memory["resident"]["swap"]) <= 64 * PAGE, "as the kernel counts")
+    rows = show(t, program, "memory", "map")["mappings"]
+    t.equal(sum(each["swapped"] for each in rows if each["kind"] == "huge"), swapped, "the map")
+    t.has(t.memctl("show", "memory", "-p", program.pid)[0],
+          f"of the not populated {swapped} are in swap")
+
+
+@row("P4_hugetlb", alone=True)
+def hugetlb(t):
+    t.need(os.geteuid() == 0, "huge pages take root")
+    number = Path("/proc/sys/vm/nr_hugepages")
+    t.need(number.exists(), "the kernel has no hugetlbfs")
+    before = number.read_text()
+    t.undo.append(lambda: number.write_text(before))
+    number.write_text(str(int(before) + 4))
+    t.need(int(number.read_text()) >= int(before) + 4, "no memory for huge pages")
+    program = t.start(t.build.c("pages"), "hugetlb", "3")
+    program.answer()
+    program.stop()
+    memory = adds_up(t, program)
+    t.equal(memory["resident"]["hugetlb"], 3 * (2 << 20), "bytes in hugetlbfs")
+    found = [each for each in show(t, program, "memory", "map", "--all")["mappings"]
+             if each["kind"] == "hugetlb"]
+    t.equal([(each["page_size"], each["populated"]) for each in found], [(2 << 20, 3 * 512)],
+            "the mapping")
+
+
+@row("P4_huge_pages")
+def huge_pages(t):
+    program = t.start(t.build.c("pages"), "huge", "64")
+    program.answer()
+    program.stop()
+    memory = adds_up(t, program)
+    mode = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if mode.exists() and "[never]" not in mode.read_text():
+        status = Path(f"/proc/{program.pid}/smaps_rollup").read_text()
+        kernels = int(re.search(r"^AnonHugePages:\s+(\d+)", status, re.M)[1]) * 1024
+        t.equal(memory["pages"]["huge"] * PAGE, kernels, "bytes in huge pages")
+
+
+@row("P4_no_permission")
+def no_permission(t):
+    """Somebody else's process, and one that may not be looked into: said, with what to do."""
+    t.need(os.geteuid() == 0 and shutil.which("setpriv"), "another user takes root and setpriv")
+    path = t.build_outside("puppet")
+    library = shutil.copy2(t.lib, path.parent)
+    memctl = shutil.copy2(t.memctl_path, path.parent)
+    path.parent.chmod(0o755)
+    os.chown(t.regions, 65534, 65534)
+    user = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    program = t.start(*user, "env", f"LD_PRELOAD={library}", path, preload=False)
+    program.answer()
+    t.equal(program.number("secret"), 0, "result")
+    t.memctl_path = memctl
+    for words in REPORTS.values():
+        _, errors = t.memctl("show", *words, "-p", program.pid, prefix=user, status=1)
+        t.has(errors, "not allowed to read the memory")
+        t.has(errors, "CAP_SYS_PTRACE")
+        if Path("/proc/sys/kernel/yama/ptrace_scope").exists():
+            scope = Path("/proc/sys/kernel/yama/ptrace_scope").read_text().strip()
+            t.check(scope == "0" or f"ptrace_scope is {scope}" in errors, errors)
+
+
+@row("P5_classes")
+def classes(t):
+    program = t.puppet()
+    program.ask("alloc a 5000 1000")
+    program.ask("alloc b 3 40000000")
+    program.ask("every a")
+    program.stop()
+    found = {each["slot_size"] or each["class"]: each for each in show(t, program, "classes")["classes"]}
+    size = min(each for each in found if isinstance(each, int) and each >= 1000)
+    mine = found[size]
+    t.check(2500 <= mine["live"] < 2600, f"{mine['live']} live slots, not 2500")
+    t.check(mine["total"] >= 5000, f"{mine['total']} slots in all")
+    t.equal(mine["live_bytes"], mine["live"] * size, "bytes of live slots")
+    t.check(30 <= mine["fragmentation_percent"] <= 70,
+            f"every second is free, fragmentation is {mine['fragmentation_percent']} %")
+    t.check(mine["largest_free_run"] >= 1, "no free slot was found")
+    t.equal((found["huge"]["live"], found["huge"]["spans"]), (3, 3), "huge slots")
+
+
+@row("P5_free_runs")
+def free_runs(t):
+    """Of a span whose every second slot is free no two free ones are beside each other."""
+    program = t.puppet()
+    # So many that the last span, which has fresh slots, is not the only one.
+    program.ask("alloc a 20000 1000")
+    program.stop()
+    def run(found):
+        return next(each["largest_free_run"] for each in found["classes"]
+                    if each["slot_size"] and each["slot_size"] >= 1000)
+    whole = run(show(t, program, "classes"))
+    program.signal(18)
+    program.ask("free a 3000")
+    program.stop()
+    t.check(run(show(t, program, "classes")) >= max(whole, 16),
+            "3000 slots beside each other were freed")
+
+
+@row("P5_threads")
+def threads(t):
+    program = t.puppet()
+    program.ask("alloc a 1000 64")
+    program.ask("thread b 3000 200")
+    program.ask("churn 4")
+    program.ask("calm")
+    program.stop()
+    report = show(t, program, "threads")
+    total = sum(each["used"] for each in report["threads"]) - report["in_caches"]
+    t.equal(total, show(t, program, "memory")["used"], "used by all threads")
+    first = report["threads"][0]
+    t.equal((first["tid"], first["name"], first["state"]), (program.pid, "puppet", "live"), "first")
+    t.check(first["used"] >= 64000, f"the first thread uses {first['used']}")
+    t.check(any(each["state"] == "ended" and each["used"] >= 3000 * 200
+                for each in report["threads"]), "an ended thread's slots")
+    if report["numa_unavailable"] is None:
+        for each in report["threads"]:
+            t.equal(sum(node["pages"] for node in each["nodes"]), each["populated_pages"], "nodes")
+    for order in ("arena", "class", "thread"):
+        numa = show(t, program, "numa", "--by", order)
+        pages = sum(each["populated_pages"] for each in numa["rows"] if each["name"] != "metadata")
+        wanted = show(t, program, "memory")["pages"]["populated"]
+        t.check(pages <= wanted if order != "arena" else pages == wanted,
+                f"{order}: {pages} of {wanted} pages")
+
+
+PROMETHEUS = re.compile(r'[a-z_]+\{[a-z_]+="(?:[^"\\\n]|\\["\\n])*"(?:,[a-z_]+="(?:[^"\\\n]|\\["\\n])*")*\}'
+                        r' [0-9.]+')
+
+
+@row("P6_metrics")
+def metrics(t):
+    """Prometheus text, of a process that runs on."""
+    program = t.puppet()
+    program.ask("churn 2")
+    for name, words in REPORTS.items():
+        text = t.memctl("show", *words, "-p", program.pid, "--format", "prometheus")[0]
+        seen, current = set(), None
+        for line in text.splitlines():
+            if line.startswith("# HELP "):
+                current = line.split()[2]
+                t.check(current not in seen, f"{name}: {current} twice")
+                seen.add(current)
+            elif line.startswith("# TYPE "):
+                t.equal(line.split()[2], current, f"{name}: TYPE follows HELP")
+            else:
+                t.check(PROMETHEUS.fullmatch(line), f"{name}: {line!r}")
+                t.equal(line.partition("{")[0], current, f"{name}: sample of another metric")
+        t.check(seen, f"{name}: no metric")
+        if shutil.which("promtool"):
+            done = subprocess.run(["promtool", "check", "metrics"], input=text, text=True,
+                                  capture_output=True, timeout=60)
+            t.equal((done.returncode, done.stdout + done.stderr), (0, ""), f"promtool on {name}")
+    program.ask("calm")
+
+
+@row("P6_json_is_documented")
+def documented(t):
+    """Every report against docs/reports.schema.json, of a busy and of a stopped process."""
+    program = t.puppet(variables={"MEMCTL_TRACE": "on"})
+    program.ask("alloc a 100 100")
+    program.ask("churn 2")
+    for _ in range(2):
+        for words in REPORTS.values():
+            show(t, program, *words)
+        for words, name in ((("show", "trace", "--all", "-p", program.pid), "trace"),
+                            (("list",), "list")):
+            data = json.loads(t.memctl(*words, "--format", "json")[0])
+            t.equal(schema.check(data, name)[:3], [], name)
+        program.stop()
+    program.signal(18)
+    program.ask("calm")
+
+
+@row("U3_arenas")
+def arenas(t):
+    program = t.puppet()
+    program.ask("alloc a 5000 1000")
+    program.ask("alloc d 4 40000000")
+    program.ask("free d 1")
+    program.stop()
+    rows = {each["name"]: each for each in show(t, program, "arenas")["arenas"]}
+    memory = show(t, program, "memory")
+    t.equal(rows["slices"]["total"] + rows["huge"]["total"], memory["reserved"], "total")
+    t.equal(sum(each["in_use"] for name, each in rows.items()
+                if name.startswith("class ") or name == "huge"), memory["used"], "in use")
+    t.equal(rows["slices"]["total"] - rows["slices"]["in_use"], memory["free"], "free slices")
+    t.equal(rows["metadata"]["total"], memory["metadata"], "metadata")
+    t.check(rows["huge"]["succeeded"] >= 4, f"{rows['huge']['succeeded']} mappings succeeded")
+    t.check(rows["slices"]["succeeded"] > 0, "no slices were taken")
+    t.equal((rows["slices"]["failed"], rows["huge"]["failed"]), (0, 0), "failures")
+
+
+@row("U8_sizes")
+def sizes(t):
+    program = t.puppet()
+    program.ask("alloc a 300 100")
+    t.on(program)
+    program.ask("alloc b 500 90")
+    program.ask("alloc c 100 3000")
+    program.ask("alloc d 1 40000001")
+    program.stop()
+    rows = {each["slot_size"]: each for each in show(t, program, "sizes")["sizes"]}
+    small = next(rows[size] for size in sorted(size for size in rows if size) if size >= 90)
+    t.equal((small["traced"], small["requested_bytes"]), (500, 500 * 90), "requests of 90 bytes")
+    t.equal((small["requested_min"], small["requested_max"]), (90, 90), "the smallest, the largest")
+    t.equal(small["slack_bytes"], 500 * (small["slot_size"] - 90), "slack")
+    memory = show(t, program, "memory")
+    t.equal(sum(each["slack_bytes"] for each in rows.values()), memory["traced_slack"], "all slack")
+    t.equal(sum(each["live_bytes"] for each in rows.values()), memory["used"], "all live bytes")
+    t.equal(rows[None]["requested_max"], 40000001, "the largest request")
+
+
+@row("X1_reports_of_the_dead")
+def dead(t):
+    """A killed process has left its region; its heap is gone, and that is said."""
+    program = t.puppet(variables={"MEMCTL_TRACE": "on"})
+    program.ask("alloc a 10 100")
+    region = t.region(program).path
+    program.kill()
+    for words in REPORTS.values():
+        for target in (("-p", program.pid), ("--file", region)):
+            _, errors = t.memctl("show", *words, *target, status=1)
+            t.has(errors, "has ended, and its heap with it")
+
+
+@row("P1_sixteen_gibibytes")
+def sixteen_gibibytes(t):
+    """Touched sparsely: right to the page, whatever the machine has."""
+    free = int(re.search(r"MemAvailable:\s+(\d+)", Path("/proc/meminfo").read_text())[1]) * 1024
+    t.need(free > 2 << 30, "less than 2 GiB of memory are free")
+    limit = 16
+    program = t.start(t.build.c("pages"), "sparse", limit)
+    program.answer()
+    program.stop()
+    memory = adds_up(t, program)
+    t.check(memory["reserved"] >= limit << 30, "less is reserved")
+    touched = memory["pages"]["populated"]
+    if memory["pages"]["huge"] == 0:
+        t.check(limit * 1024 <= touched <= limit * 1024 + 256, f"{touched} pages are populated")

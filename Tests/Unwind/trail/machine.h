@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/* A machine that makes stacks by chance: functions of many shapes call each other, from several
+ * places each, by a random sequence, and at every turn the same hook is called.
+ *
+ * The shapes are chosen for what could deceive a walk along a trail: frames of equal size, so that
+ * different callers leave the same places; frame pointers and variable sizes, so that a place
+ * depends on a saved register; registers saved where others have nothing; calls at equal depth from
+ * another place; tail calls. What the machine does beside calling: jumps out of many frames at once
+ * (longjmp), goes on in a signal handler, on the same stack or on an alternate one, or in a coroutine
+ * on a stack of its own. */
+#ifndef MACHINE_H
+#define MACHINE_H
+
+#include <stdint.h>
+
+enum {
+    MACHINE_JUMPS = 1,
+    MACHINE_SIGNALS = 2,
+    MACHINE_COROUTINES = 4,
+};
+
+/* `steps` calls of the hook, more or less, at most `depth` frames deep; `what` are MACHINE_ bits. */
+void machine_run(uint64_t seed, unsigned steps, unsigned depth, unsigned what, void (*hook)(void));
+
+#endif
