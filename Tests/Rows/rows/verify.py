@@ -4,6 +4,7 @@
 import json
 import signal
 
+import schema
 from harness import HERE, row
 
 INCLUDE = HERE.parent.parent / "Sources/CRegion/include"
@@ -35,8 +36,11 @@ DAMAGE = [
 
 
 def verify(t, program, status=0):
-    return json.loads(t.memctl("verify", *t.target(program), "--format", "json",
-                               status=status)[0])
+    """As JSON, which must be as documented."""
+    text = t.memctl("verify", *t.target(program), "--format", "json", status=status)[0]
+    data = json.loads(text)
+    t.equal(schema.check(data, "verify")[:3], [], "verify is not as documented")
+    return data
 
 
 @row("U7_verify_finds_every_damage")
