@@ -44,15 +44,19 @@ extension HeapStructures {
     }
 
     /// Slots of a list: limits.h of the heap has 128.
-    private static let cacheLimit = 256
+    static let cacheLimit = 256
 }
 
 extension HeapLook {
-    /// Counts what a thread caches as freed; its lists must say what they are.
-    mutating func countCache(
+    /// Counts what a thread caches as freed, and follows its lists: every slot is one of its class,
+    /// free by its mark, and as many as the list says.
+    ///
+    /// A list that changes while it is followed is left for the next look.
+    mutating func checkCache(
         of thread: ThreadRecord, _ memory: some MemorySource
     ) throws(HeapImageError) {
-        for (index, list) in try heap.cacheLists(of: thread, memory).enumerated() {
+        let lists = try heap.cacheLists(of: thread, memory)
+        for (index, list) in lists.enumerated() {
             guard Int32(list.state) == Int32(MC_SPAN_CACHE), Int(list.class_index) == index else {
                 return note(
                     .threadSpan, .thread(thread.number), thread.cache,
@@ -62,5 +66,72 @@ extension HeapLook {
             counts.liveSlots = counts.liveSlots.minus(count)
             counts.remoteSlots += count
         }
+        guard thread.state != .lost, lists.contains(where: { $0.free != 0 || $0.used != 0 }) else {
+            return
+        }
+        var found: [HeapFinding] = []
+        var walked: [Int] = []
+        for (index, list) in lists.enumerated() {
+            let before = found.count
+            found += try cacheFindings(list, index, thread, memory)
+            if found.count > before { walked.append(index) }
+        }
+        guard !found.isEmpty else { return }
+        let after = try heap.cacheLists(of: thread, memory)
+        guard after.count == lists.count else { return }
+        let changed = walked.filter { !Self.equal(lists[$0], after[$0]) }
+        for finding in found where !changed.contains(Int(finding.at >> 48)) {
+            note(finding.kind, finding.place, finding.at & (1 << 48 - 1), finding.what)
+        }
+    }
+
+    /// The list's number is kept above the address.
+    private func cacheFindings(
+        _ list: mc_span, _ index: Int, _ thread: ThreadRecord, _ memory: some MemorySource
+    ) throws(HeapImageError) -> [HeapFinding] {
+        var found: [HeapFinding] = []
+        func note(_ kind: HeapFinding.Kind, _ at: UInt64, _ what: String) {
+            found.append(
+                HeapFinding(
+                    kind: kind, place: .thread(thread.number),
+                    at: UInt64(index) << 48 | at & (1 << 48 - 1), what: "its cache: " + what))
+        }
+        var slot = list.free
+        var count: UInt32 = 0
+        while slot != 0 {
+            guard count < HeapStructures.cacheLimit, let span = self.span(holding: slot),
+                Int32(span.state) == Int32(MC_SPAN_CLASS), Int(span.class_index) == index,
+                (slot - span.base) % span.slot_size == 0
+            else {
+                note(.listLink, slot, "leads to \(hex(slot)), no slot of its class, or in a circle")
+                return found
+            }
+            var words: [UInt64] = [0, 0]
+            guard
+                try memory.attempt({ () throws(HeapImageError) in
+                    try memory.load(into: &words, from: slot)
+                })
+            else { return found }
+            if words[1] != span.mark {
+                note(
+                    .listMark, slot,
+                    "slot \(hex(slot)) was written to after it was freed:"
+                        + " \(hex(words[1])) at \(hex(slot + 8)), where its mark was")
+            }
+            count += 1
+            slot = words[0]
+        }
+        if count != 0 &- list.used {
+            note(.threadSpan, UInt64(index), "\(count) slots, counted \(0 &- list.used)")
+        }
+        return found
+    }
+
+    /// The span in use that an address lies in.
+    private func span(holding address: UInt64) -> mc_span? {
+        let after = inUse.prefixCount { heap.spans[$0].base <= address }
+        guard after > 0 else { return nil }
+        let span = heap.spans[inUse[after - 1]]
+        return address - span.base < span.size ? span : nil
     }
 }

@@ -11,7 +11,7 @@ extension HeapLook {
                 note(.threads, place, 0, "struct \(hex(thread.address)) has no such state")
                 continue
             }
-            try countCache(of: thread, memory)
+            try checkCache(of: thread, memory)
             guard state != .lost else { continue }
             for index in 0..<Int(MC_CLASS_COUNT) {
                 checkCurrent(thread, index, &placed)

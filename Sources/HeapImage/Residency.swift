@@ -16,7 +16,8 @@ package struct Residency: Equatable, Sendable {
         case slack
         /// Free slots in spans that have live ones: they can't go back.
         case fragmented
-        /// Free slots in spans that have no live one, and large spans kept for the next request.
+        /// Free slots in spans that have no live one, those that threads keep of each other's, and
+        /// large spans kept for the next request.
         case cached
         /// Slices of arenas that are in no span.
         case free
@@ -86,6 +87,10 @@ package struct Residency: Equatable, Sendable {
             case .other(let index): add(surroundings.mappings[index], surroundings, populated)
             }
         }
+        // Spans count as in use what threads freed of each other's slots and keep.
+        let kept = min(walk.cachedBytes, bytes[.untraced] ?? 0)
+        bytes[.untraced] = (bytes[.untraced] ?? 0) - kept
+        add(kept, to: .cached)
     }
 
     private mutating func add(_ more: UInt64, to part: Part) {

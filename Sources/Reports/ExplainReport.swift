@@ -196,7 +196,7 @@ extension Residency.Part {
         case .untraced: "asked for while not traced"
         case .slack: "slots larger than asked for"
         case .fragmented: "free slots beside live ones"
-        case .cached: "in empty spans, for reuse"
+        case .cached: "free, kept for reuse"
         case .free: "slices that go back soon"
         case .metadata: "the heap's own structures"
         case .region: "shared with memctl"

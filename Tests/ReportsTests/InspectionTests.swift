@@ -183,7 +183,7 @@ import Testing
                 31457280  +10485760  untraced live  asked for while not traced
                  1048576          0  slack          slots larger than asked for
                        0          0  fragmented     free slots beside live ones
-                       0          0  cached         in empty spans, for reuse
+                       0          0  cached         free, kept for reuse
                  2097152   -1048576  free           slices that go back soon
                        0          0  metadata       the heap's own structures
                        0          0  region         shared with memctl

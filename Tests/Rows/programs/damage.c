@@ -5,12 +5,13 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <memctl_heap.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { OBJECTS = 6000, SIZE = 64 };
+enum { OBJECTS = 6000, SIZE = 64, CACHED = 20 };
 
 static struct mc_heap_root *root;
 static void *objects[OBJECTS];
@@ -30,6 +31,10 @@ static struct mc_span *span_of(const void *object)
     return (struct mc_span *)*entry((uint64_t)object);
 }
 
+static pthread_barrier_t lent;
+
+static void *lend(void *set);
+
 /* Spans that were full, and have a slot free again, are on their thread's list. */
 static void fill(void)
 {
@@ -44,9 +49,16 @@ static void fill(void)
         struct mc_arena *each = ((struct mc_arena **)root->arenas)[i];
         if (span->base - each->base < each->slice_count * MC_SLICE) arena = each;
     }
-    objects[0] = malloc(100000);
+    pthread_t lender;
+    void *set[CACHED];
+    pthread_barrier_init(&lent, 0, 2);
+    if (pthread_create(&lender, 0, lend, set)) abort();
+    pthread_barrier_wait(&lent);
+    for (unsigned i = 0; i < CACHED; i++)
+        free(set[i]);
+    objects[0] = malloc(200000);
     objects[3] = malloc(20 << 20);
-    free(malloc(200000));
+    free(malloc(300000));
 }
 
 static uint64_t *bits(unsigned which, uint64_t bit)
@@ -101,6 +113,32 @@ static uint64_t damage_lists(const char *how)
     return first;
 }
 
+/* The main thread frees slots that another allocated, and keeps them in its cache. */
+static void *lend(void *set)
+{
+    for (unsigned i = 0; i < CACHED; i++)
+        ((void **)set)[i] = malloc(SIZE);
+    pthread_barrier_wait(&lent);
+    for (;;)
+        pause();
+    return 0;
+}
+
+static uint64_t damage_cache(const char *how)
+{
+    struct mc_span *list = (struct mc_span *)thread->cache + span->class_index;
+    uint64_t first = list->free;
+    if (!strcmp(how, "cached"))
+        slot(first)[1] = 0x4141;
+    else if (!strcmp(how, "cache"))
+        slot(first)[0] = 0x1000;
+    else if (!strcmp(how, "caches"))
+        list->used += 2;
+    else
+        return 0;
+    return first;
+}
+
 static uint64_t damage_span(const char *how)
 {
     if (!strcmp(how, "used"))
@@ -128,7 +166,7 @@ static uint64_t damage_span(const char *how)
     else if (!strcmp(how, "overlap"))
         other->base = span->base;
     else if (!strcmp(how, "large"))
-        span_of(objects[0])->slot_size = 1 << 20;
+        span_of(objects[0])->slot_size = 1 << 21;
     else if (!strcmp(how, "huge"))
         span_of(objects[3])->size = 1;
     else
@@ -199,6 +237,7 @@ int main(int count, char **words)
     fill();
     if (write(1, "ready\n", 6) != 6 || read(0, line, sizeof(line)) <= 0) return 4;
     uint64_t where = damage_lists(words[1]);
+    if (!where) where = damage_cache(words[1]);
     if (!where) where = damage_span(words[1]);
     if (!where) where = damage_map(words[1]);
     if (!where) where = damage_threads(words[1]);

@@ -5,12 +5,15 @@ import json
 import sys
 import threading
 
+import schema
 from harness import row, stat_field
 
 
 def whatis(t, program, *words):
     text = t.memctl("whatis", *words, *t.target(program), "--format", "json")[0]
-    return json.loads(text)["answers"]
+    data = json.loads(text)
+    t.equal(schema.check(data, "whatis")[:3], [], "whatis is not as documented")
+    return data["answers"]
 
 
 def narrow(t, text):
@@ -117,7 +120,9 @@ def references(t):
 
 def explain(t, program, *words, **options):
     text = t.memctl("explain", *t.target(program), *words, "--format", "json", **options)[0]
-    return json.loads(text)
+    data = json.loads(text)
+    t.equal(schema.check(data, "explain")[:3], [], "explain is not as documented")
+    return data
 
 
 @row("P7_explain_adds_up")

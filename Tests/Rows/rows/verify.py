@@ -4,6 +4,7 @@
 import json
 import signal
 
+import schema
 from harness import HERE, row
 
 INCLUDE = HERE.parent.parent / "Sources/CRegion/include"
@@ -29,13 +30,17 @@ DAMAGE = [
     ("thread", "threads", "thread"), ("current", "thread_span", "thread"),
     ("unlinked", "thread_span", "thread"), ("lost", "span_lost", "span"),
     ("kept", "thread_span", "thread"), ("direct", "thread_span", "thread"),
-    ("waiting", "thread_span", "thread"),
+    ("waiting", "thread_span", "thread"), ("cached", "list_mark", "thread"),
+    ("cache", "list_link", "thread"), ("caches", "thread_span", "thread"),
 ]
 
 
 def verify(t, program, status=0):
-    return json.loads(t.memctl("verify", *t.target(program), "--format", "json",
-                               status=status)[0])
+    """As JSON, which must be as documented."""
+    text = t.memctl("verify", *t.target(program), "--format", "json", status=status)[0]
+    data = json.loads(text)
+    t.equal(schema.check(data, "verify")[:3], [], "verify is not as documented")
+    return data
 
 
 @row("U7_verify_finds_every_damage")
