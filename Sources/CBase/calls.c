@@ -2,6 +2,7 @@
 /* See calls.h. */
 #include "calls.h"
 
+#include "os.h"
 #include "syscall.h"
 
 uint32_t mc_calls_forbidden;
@@ -29,11 +30,14 @@ void mc_calls_permit(uint32_t calls)
 }
 
 /* Bounded: the caller may be a signal handler that interrupted such a call, and a forked child has
- * inherited those of threads that it does not have. */
+ * inherited those of threads that it does not have. By time, since on a busy machine a thread may
+ * not run for many yields of ours; by count as well, should the clock stand still. */
 void mc_calls_settle(void)
 {
-    enum { TRIES = 2000 };
+    enum { MOST_MS = 1000, TRIES = 10000000 };
+    uint64_t end = mc_os_clock_ms() + MOST_MS;
     for (int i = 0; i < TRIES && __atomic_load_n(&mc_calls_begun, __ATOMIC_SEQ_CST); i++) {
+        if (mc_os_clock_ms() > end) return;
         if (mc_call_allowed(MC_CALL_YIELD)) MC_SYSCALL_1(SYS_sched_yield, 0);
     }
 }
