@@ -208,7 +208,7 @@ import Testing
     typealias Parts = [Residency.Part: UInt64]
 
     @Test(arguments: [
-        (Parts([.untraced: 50, .fragmented: 5]), ExplainReport.Verdict.live),
+        ([.untraced: 50, .fragmented: 5] as Parts, ExplainReport.Verdict.live),
         ([.traced: 50, .fragmented: 40], .fragmentation),
         ([.traced: 50, .cached: 20, .free: 30], .cache),
         ([.traced: 50, .mappings: 60], .notMalloc),
@@ -219,7 +219,7 @@ import Testing
     }
 
     @Test(arguments: [
-        (Parts([.untraced: 9]), Parts([.untraced: 9]), ExplainReport.Verdict.steady),
+        ([.untraced: 9] as Parts, [.untraced: 9] as Parts, ExplainReport.Verdict.steady),
         ([.untraced: 9, .mappings: 4], [.untraced: 5, .mappings: 3], .leak),
         ([.untraced: 9, .mappings: 9], [.untraced: 8, .mappings: 3], .notMalloc),
         ([.fragmented: 9], [.fragmented: 5], .fragmentation),
