@@ -96,26 +96,27 @@ build/demo/orders: docs/demo/orders.c | packages-demo
 	$(CC) -std=gnu17 -O2 -g -Wall -Wextra -o $@ $< \
 	    $$(pkg-config --cflags --libs libxml-2.0 libcrypto sqlite3 zlib)
 
-demo: all build/demo/orders
+# Packages first and all at once: without root one command is printed, and it is the whole one.
+demo: packages-demo all build/demo/orders
 	@docs/demo/run.sh
 
-test: all packages-test
+test: packages-test all
 	@python3 Tests/run.py $(ARGS)
 
-test-long: all packages-test
+test-long: packages-test all
 	@python3 Tests/run.py --long $(ARGS)
 
 # Two nodes, in an emulated machine: takes minutes, and a kernel from Debian.
-test-numa: all packages-numa
+test-numa: packages-numa all
 	@python3 Tests/Numa/run.py $(ARGS)
 
-bench: all packages-bench
+bench: packages-bench all
 	@python3 Benchmarks/compare.py $(ARGS)
 
-bench-trace: all packages-bench
+bench-trace: packages-bench all
 	@python3 Benchmarks/Trace/compare.py $(ARGS)
 
-bench-tool: all packages-bench
+bench-tool: packages-bench all
 	@python3 Benchmarks/Tool/reports.py $(ARGS)
 
 format: | packages-lint

@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <linux/audit.h>
+#include <linux/futex.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -81,6 +82,8 @@ static const struct own_call {
     {MC_CALL_TID, SYS_gettid, {0}},
     {MC_CALL_PARENT, SYS_getppid, {0}},
     {MC_CALL_YIELD, SYS_sched_yield, {0}},
+    {MC_CALL_FUTEX, SYS_futex, {HERE, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 2}},
+    {MC_CALL_FUTEX, SYS_futex, {HERE, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1}},
     {MC_CALL_PROBE, SYS_rt_sigprocmask, {NONE, HERE, 0, 8}},
     {MC_CALL_CLOCK, SYS_clock_gettime, {CLOCK_MONOTONIC, HERE}},
     {MC_CALL_CLOCK, SYS_clock_gettime, {CLOCK_BOOTTIME, HERE}},

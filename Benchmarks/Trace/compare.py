@@ -50,6 +50,8 @@ def arguments():
     parser.add_argument("--library", metavar="PATH",
                         default=f"{allocators.ROOT}/build/lib/libmemctl.so", help="our library")
     parser.add_argument("--jemalloc", metavar="PATH", help="a jemalloc with its profiler")
+    parser.add_argument("--heaptrack", metavar="FOLDER",
+                        help="another heaptrack's lib/heaptrack, as of its newest source")
     parser.add_argument("--json", metavar="FILE", help="write all figures")
     return parser.parse_args()
 
@@ -171,8 +173,8 @@ def main():
         options.runs, options.pairs, options.scale = 3, options.pairs // 3, options.scale / 3
     measure.build()
     library = os.path.abspath(options.library)
-    found, said = tracers.choose(options.jemalloc, library, raw=True)
-    whole, _ = tracers.choose(options.jemalloc, library, raw=False)
+    found, said = tracers.choose(options.jemalloc, library, True, options.heaptrack)
+    whole, _ = tracers.choose(options.jemalloc, library, False, options.heaptrack)
     if options.tracers:
         names = options.tracers.split(",")
         found = [tracer for tracer in found if tracer.name in names]

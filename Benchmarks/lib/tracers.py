@@ -10,7 +10,7 @@ import allocators
 import measure
 from allocators import Heap, LIBRARIES
 
-HEAPTRACK = "/usr/lib/heaptrack"
+HEAPTRACK = "/usr/lib/heaptrack"  # lib/heaptrack of another installation: choose(heaptrack=)
 JEMALLOC_ON = "prof:true,prof_active:true,lg_prof_sample:0"
 
 
@@ -25,7 +25,8 @@ class Heaptrack(Heap):
         pipe = f"{folder}/pipe"
         os.mkfifo(pipe)
         pack = "zstd -c" if shutil.which("zstd") else "gzip -c"
-        reader = f"{HEAPTRACK}/libexec/heaptrack_interpret < {pipe} | {pack} > {folder}/out"
+        home = os.path.dirname(self.path)
+        reader = f"{home}/libexec/heaptrack_interpret < {pipe} | {pack} > {folder}/out"
         if self.name.endswith("raw"):
             reader = f"{pack} < {pipe} > {folder}/out"
         helper, costs = measure.begin(["sh", "-c", reader], Heap("none", ""),
@@ -59,7 +60,7 @@ def jemalloc_profiles(path):
         return bool(os.listdir(folder))
 
 
-def choose(jemalloc, ours, raw):
+def choose(jemalloc, ours, raw, heaptrack=None):
     """(tracers that can be measured, what to say of those that can't)."""
     found, said = [], []
     if os.path.exists(ours):
@@ -67,7 +68,7 @@ def choose(jemalloc, ours, raw):
                             Heap("memctl on", ours, {"MEMCTL_TRACE": "on"})))
     else:
         said.append(f"memctl: {ours} is not there, left out")
-    preload = f"{HEAPTRACK}/libheaptrack_preload.so"
+    preload = f"{heaptrack or HEAPTRACK}/libheaptrack_preload.so"
     if os.path.exists(preload):
         found.append(Tracer("heaptrack", Heap("glibc", ""),
                             Heaptrack("heaptrack raw" if raw else "heaptrack", preload)))

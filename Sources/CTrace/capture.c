@@ -58,7 +58,7 @@ uint32_t mc_capture(unsigned thread, const struct mc_caller *caller, uint32_t de
         return capture_from_here(depth, flags);
     if (path.flags & MC_UNWIND_CUT) flags |= MC_STACK_CUT;
     if (likely(remembers(trail, &path, flags))) return trail->stack;
-    uint32_t stack = mc_stacks_find(path.hash, path.depth, flags);
+    uint32_t stack = mc_stacks_find(path.hash, path.depth, flags, trail->stack);
     if (unlikely(!stack)) stack = intern(&path, flags);
     trail->stack = stack;
     trail->stack_flags = flags;

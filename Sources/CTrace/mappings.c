@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "births.h"
+#include "calls.h"
 #include "check.h"
 #include "os.h"
 #include "syscall.h"
@@ -28,6 +29,7 @@ static struct {
 
 static long futex(int operation, uint32_t value)
 {
+    if (!mc_call_allowed(MC_CALL_FUTEX)) return 0;
     return MC_SYSCALL_4(SYS_futex, &lock, operation | FUTEX_PRIVATE_FLAG, value, 0);
 }
 

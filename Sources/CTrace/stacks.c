@@ -79,9 +79,12 @@ static struct stack_key key_of(uint64_t hash, uint32_t depth, uint32_t flags, ui
     return (struct stack_key){mc_hash_mix(mc_hash_mix(hash, rest), hash), depth};
 }
 
-uint32_t mc_stacks_find(uint64_t hash, uint32_t depth, uint32_t flags)
+uint32_t mc_stacks_find(uint64_t hash, uint32_t depth, uint32_t flags, uint32_t before)
 {
     struct stack_key key = key_of(hash, depth, flags, mc_modules_epoch());
+    uint32_t next = before + 1;
+    uint64_t known = mc_load_acquire(&mc_own_region.areas[MC_AREA_STACKS].count);
+    if (likely(next < known) && stack_matches(next, &key)) return next;
     return mc_index_find(&stack_index, key.hash, stack_matches, &key);
 }
 

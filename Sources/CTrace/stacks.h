@@ -10,8 +10,10 @@
 
 #include "region.h"
 
-/* The id of a backtrace with this mc_path_hash (trail.h); 0 if there is none yet. */
-uint32_t mc_stacks_find(uint64_t hash, uint32_t depth, uint32_t flags);
+/* The id of a backtrace with this mc_path_hash (trail.h); 0 if there is none yet. `before`: the id of
+ * the backtrace before it, or 0. Stacks first met one after the other are often met so again, and the
+ * next record is at hand, where the index is far off. */
+uint32_t mc_stacks_find(uint64_t hash, uint32_t depth, uint32_t flags, uint32_t before);
 
 /* The id of the backtrace; MC_STACK_OVERFLOW if the table has no room. `flags` are MC_STACK_. */
 uint32_t mc_stacks_intern(const uint64_t *pcs, uint32_t depth, uint32_t flags);

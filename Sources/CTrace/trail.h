@@ -80,6 +80,7 @@ struct mc_trail_path {
     unsigned flags;
     uint64_t hash;
     int same;
+    uint32_t landed; /* frames that were not walked */
 };
 
 /* The trail of the calling thread, whose number is `number` (from 1), for walks of at most `depth`

@@ -325,6 +325,7 @@ static int finish(struct walk *w, enum progress progress, struct mc_trail_path *
     int landed = progress == LANDED;
     uint32_t outer = landed ? trail->end - w->at : 0;
     path->hash = w->sum;
+    path->landed = outer;
     path->depth = w->count + outer;
     path->same = landed && !w->count && w->at == trail->start;
     path->flags = progress == CUT ? MC_UNWIND_CUT : MC_UNWIND_COMPLETE;

@@ -117,8 +117,10 @@ package final class LivePages: PageSource {
             for entry in entries.prefix(got) {
                 var flags = PageFlags(entry: entry)
                 // Without the right to see it, the frame's number is 0.
-                if flags.contains(.present), let kinds = self.flags {
-                    flags.formUnion(kinds.kinds(ofFrame: entry & (1 << 55 - 1)))
+                if flags.contains(.present), let frames = self.flags {
+                    let kinds = frames.kinds(ofFrame: entry & (1 << 55 - 1))
+                    // Of files, large frames are common that are mapped page by page.
+                    flags.formUnion(flags.contains(.file) ? kinds.subtracting(.huge) : kinds)
                 }
                 runs.add(position, flags, body)
                 position += pageSize

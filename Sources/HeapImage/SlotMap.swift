@@ -116,7 +116,10 @@ extension MemorySource {
         _ ranges: [MemoryRange], into array: inout [Element]
     ) throws(HeapImageError) {
         try withBytes(of: &array) { (buffer) throws(HeapImageError) in
-            _ = try read(ranges, into: buffer)
+            let whole = try read(ranges, into: buffer)
+            if let index = whole.firstIndex(of: false) {
+                throw .unreadable(address: ranges[index].start)
+            }
         }
     }
 }

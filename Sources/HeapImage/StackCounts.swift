@@ -84,7 +84,11 @@ struct StackCountsReader {
             counts[id].bytesIn &+= record.bytes_in
             counts[id].usableIn &+= record.usable_in
         }
-        guard intervals.contains(where: { $0 > 0 }),
+        for (id, interval) in intervals.enumerated() where interval > 0 {
+            estimates[UInt32(id)] = Estimate()
+            counts[id] = counts[id].inObjects
+        }
+        guard !estimates.isEmpty,
             try Self.check(bytes, header.samples, stackCount, named: "samples")
         else { return }
         try Self.forEach(
@@ -92,7 +96,6 @@ struct StackCountsReader {
         ) { id, record in
             guard intervals[id] > 0 else { return }
             estimates[UInt32(id)] = Estimate(record, interval: UInt32(intervals[id]))
-            counts[id] = counts[id].inObjects
         }
     }
 

@@ -109,9 +109,7 @@ package struct ClassesReport: Equatable, Sendable {
             }
         }
         // Spans count slots in threads' caches as live.
-        for (size, count) in reading.walk.cachedSlots where bySize[size] != nil {
-            bySize[size]?.takeOff(count)
-        }
+        for (size, count) in reading.walk.cachedSlots { bySize[size]?.takeOff(count) }
         self.init(
             process: process,
             rows: bySize.values.sorted { $0.slotSize < $1.slotSize }
@@ -135,17 +133,17 @@ package struct ClassesReport: Equatable, Sendable {
         let header = [
             "Slot size", "Live", "Total", "Spans", "Bytes", "Live bytes", "Frag %", "Free run",
         ]
-        func cells(_ row: Row, _ label: String) -> [String] {
-            [
-                label, "\(row.liveSlots)", "\(row.totalSlots)", "\(row.spans)", "\(row.bytes)",
-                "\(row.liveBytes)", row.fragmentation.percent,
-                row.largestFreeRun.map { "\($0)" } ?? "-",
-            ]
+        let lines = Layout.fitting(header, rightAligned: Set(0...7)) { size in
+            func cells(_ row: Row, _ label: String) -> [String] {
+                [
+                    label, "\(row.liveSlots)", "\(row.totalSlots)", "\(row.spans)",
+                    size(row.bytes), size(row.liveBytes), row.fragmentation.percent,
+                    row.largestFreeRun.map { "\($0)" } ?? "-",
+                ]
+            }
+            return rows.map { cells($0, $0.label) } + [cells(total, "all")]
         }
-        let body = rows.map { cells($0, $0.label) } + [cells(total, "all")]
-        for line in Layout.table(header, body, rightAligned: Set(0...7)) {
-            output.write(line: line)
-        }
+        for line in lines { output.write(line: line) }
     }
 
     package func writeJSON(to output: inout Output) {

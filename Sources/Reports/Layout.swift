@@ -116,6 +116,16 @@ package enum Layout {
         return lines + [line]
     }
 
+    /// A table with sizes in full, or in units where it would be too wide for a terminal.
+    package static func fitting(
+        _ header: [String], rightAligned: Set<Int>,
+        _ rows: (_ size: (UInt64) -> String) -> [[String]]
+    ) -> [String] {
+        let lines = table(header, rows { "\($0)" }, rightAligned: rightAligned)
+        guard lines.contains(where: { $0.count > width }) else { return lines }
+        return table(header, rows(brief), rightAligned: rightAligned)
+    }
+
     /// Table rows; a column is as wide as its widest cell, numbers stand right.
     package static func table(
         _ header: [String], _ rows: [[String]], rightAligned: Set<Int>

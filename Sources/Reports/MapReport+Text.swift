@@ -18,7 +18,7 @@ extension MapReport {
             guard hasNodes, index > 0, index <= rows.count else { continue }
             let nodes = rows[index - 1].pages.nodes.enumerated().filter { $0.element > 0 }
             for line in Layout.folded(
-                "   ", nodes.map { "numa \($0.offset): \($0.element)" }, indent: "   ")
+                "    ", nodes.map { "numa \($0.offset): \($0.element)" })
             where !nodes.isEmpty {
                 output.write(line: line)
             }
@@ -30,7 +30,8 @@ extension MapReport {
         let free = Share(row.freeInside ?? 0, of: row.pages.populated.times(pageSize))
         let name =
             row.name.isEmpty
-            ? row.kind.rawValue : Layout.safe(row.name.hasPrefix("[") ? row.name : Self.last(row.name))
+            ? row.kind.rawValue
+            : Layout.safe(row.name.hasPrefix("[") ? row.name : Self.last(row.name))
         return [
             isTotal ? "all" : String(row.range.lowerBound, radix: 16),
             Layout.brief(row.size), isTotal ? "" : Layout.brief(row.pageSize),

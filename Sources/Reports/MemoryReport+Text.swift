@@ -30,7 +30,7 @@ extension MemoryReport {
         let slack =
             tracedSlack == nil
             ? "not known: nothing is traced"
-            : untraced > 0 ? "of traced slots; \(untraced) untraced" : "slots minus requests"
+            : untraced > 0 ? "of traced; \(untraced) untraced" : "slots minus requests"
         var rows = [
             row(
                 "reserved", reserved,
@@ -44,8 +44,8 @@ extension MemoryReport {
             row("free", free, "slices of no span"),
             part("purgeable", purgeable, "not yet given back"),
             part("purged", purged, "given back so far"),
-            row("metadata", metadata, "the heap's own, \(Layout.size(tags)) of it tags"),
-            row("region", region, "file of the tracing; its index: \(Layout.size(tracing))"),
+            row("metadata", metadata, "the heap's own, tags \(Layout.size(tags))"),
+            row("region", region, "the tracing's; index \(Layout.size(tracing))"),
             row("not malloc", notMalloc, ""),
         ]
         for other in Other.allCases {
@@ -75,8 +75,7 @@ extension MemoryReport {
         ]
         var lines = ["used + slack + cached + free + metadata + region + not malloc = RSS:"]
         lines += Layout.folded(
-            "   ", numbers.map { "\($0)" } + ["= \(populatedSum)"], separator: " +",
-            indent: "   "
+            "    ", numbers.map { "\($0)" } + ["= \(populatedSum)"], separator: " +"
         ).map { $0.replacing(" + =", with: " =") }
         guard let size, let remainder else { return lines + ["    RSS is not known"] }
         lines.append("    RSS \(size.resident), remainder \(remainder)")

@@ -168,10 +168,10 @@ extension MemoryReport.Other {
     /// What its row says.
     var note: String {
         switch self {
-        case .files: "program, libraries and other mapped files"
+        case .files: "program, libraries, other files"
         case .shared: "shared memory"
         case .stack: "of the first thread"
-        case .anonymous: "stacks of threads, and what the program mapped itself"
+        case .anonymous: "threads' stacks, mapped memory"
         }
     }
 }

@@ -91,22 +91,26 @@ package struct SizesReport: Equatable, Sendable {
     package func writeText(to output: inout Output) {
         output.write(line: "process \(process.title)\n")
         let largest = rows.map(\.live).max() ?? 0
-        let header = ["Slot size", "Live", "Traced", "Requests", "Mean", "Slack %", "Share of live"]
-        func cells(_ row: Row, _ label: String, _ bar: String) -> [String] {
-            let requests = row.traced == 0 ? "-" : "\(row.smallest)..\(row.largest)"
-            return [
-                label, "\(row.live)", "\(row.traced)", requests, row.mean.map { "\($0)" } ?? "-",
-                row.slackShare.percent, bar,
-            ]
+        let header = [
+            "Slot size", "Live", "Traced", "Requests", "Mean", "Slack %", "Share of live",
+        ]
+        let lines = Layout.fitting(header, rightAligned: Set(0...5)) { size in
+            func cells(_ row: Row, _ label: String, _ bar: String) -> [String] {
+                let requests =
+                    row.traced == 0 ? "-" : "\(size(row.smallest))..\(size(row.largest))"
+                return [
+                    label, "\(row.live)", "\(row.traced)", requests, row.mean.map(size) ?? "-",
+                    row.slackShare.percent, bar,
+                ]
+            }
+            let body = rows.map { row in
+                let length =
+                    largest == 0 ? 0 : (row.live.times(Self.barWidth) + largest - 1) / largest
+                return cells(row, row.label, String(repeating: "@", count: Int(length)))
+            }
+            return body + [cells(total, "all", "")]
         }
-        let body = rows.map { row in
-            let length = largest == 0 ? 0 : (row.live.times(Self.barWidth) + largest - 1) / largest
-            return cells(row, row.label, String(repeating: "@", count: Int(length)))
-        }
-        let all = cells(total, "all", "")
-        for line in Layout.table(header, body + [all], rightAligned: Set(0...5)) {
-            output.write(line: line)
-        }
+        for line in lines { output.write(line: line) }
         if total.traced < total.live {
             output.write(
                 line: "\nrequests are known of traced slots only: "

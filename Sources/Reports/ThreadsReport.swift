@@ -42,7 +42,9 @@ package struct ThreadsReport: Equatable, Sendable {
         /// Pages that are on another node than the thread's; nil when one of them is not known.
         package var remotePages: UInt64? {
             guard let homeNode, !pages.nodes.isEmpty || pages.populated == 0 else { return nil }
-            return pages.nodes.enumerated().reduce(0) { $0 + ($1.offset == homeNode ? 0 : $1.element) }
+            return pages.nodes.enumerated().reduce(0) {
+                $0 + ($1.offset == homeNode ? 0 : $1.element)
+            }
         }
     }
 
@@ -104,16 +106,17 @@ package struct ThreadsReport: Equatable, Sendable {
         let header = [
             "No", "TID", "Name", "Spans", "Used", "Cached", "Remote", "Pages", "Home",
         ]
-        let cells = rows.map { row in
-            [
-                row.number == 0 ? "-" : "\(row.number)", row.tid.map { "\($0)" } ?? "-",
-                row.title, "\(row.spans)", "\(row.used)", "\(row.cached)", "\(row.remoteBytes)",
-                "\(row.pages.populated)", row.homeNode.map { "\($0)" } ?? "-",
-            ]
+        let lines = Layout.fitting(header, rightAligned: [0, 1, 3, 4, 5, 6, 7, 8]) { size in
+            rows.map { row in
+                [
+                    row.number == 0 ? "-" : "\(row.number)", row.tid.map { "\($0)" } ?? "-",
+                    row.title, "\(row.spans)", size(row.used), size(row.cached),
+                    size(row.remoteBytes), "\(row.pages.populated)",
+                    row.homeNode.map { "\($0)" } ?? "-",
+                ]
+            }
         }
-        for line in Layout.table(header, cells, rightAligned: [0, 1, 3, 4, 5, 6, 7, 8]) {
-            output.write(line: line)
-        }
+        for line in lines { output.write(line: line) }
         output.write("\n")
         if inCaches > 0 {
             output.write(

@@ -172,16 +172,15 @@ extension TraceReport {
     }
 
     private var usedLines: [String] {
+        if let used, sampled != nil {
+            return ["used           \(used.bytes) bytes usable, \(used.count) allocations"]
+        }
         guard let used, let untraced else {
             let why = usedUnknown ?? "the heap was not read"
             return ["traced live + untraced live = used: not compared — \(why)"]
         }
         let traced = Used(bytes: total.liveUsable, count: total.live)
         var lines: [String] = []
-        if sampled != nil {
-            lines.append("used           \(used.bytes) bytes usable, \(used.count) allocations")
-            return lines
-        }
         if wasTraced {
             lines.append(
                 "untraced live  \(untraced.bytes) bytes usable, "

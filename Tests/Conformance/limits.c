@@ -398,6 +398,7 @@ CASE(locked_memory_is_limited,
      "mlockall under RLIMIT_MEMLOCK of 8 MiB succeeds (address space counts), "
      "blocks can be had, then NULL and ENOMEM; mlockall(2)")
 {
+    if (getenv("MEMCTL_TRACE")) SKIP("the address space of a trace is locked too");
     memlock_limit();
     if (geteuid() == 0 && setresuid(65534, 65534, 65534) != 0) SKIP("root is not limited");
     require_helper("helper_locked", NULL, NULL, 0);

@@ -179,7 +179,7 @@ static void use_under_the_least(void *unused)
     (void)unused;
     install_filter(least, COUNT_OF(least), SECCOMP_RET_KILL_PROCESS);
     use_all_sizes();
-    for (int i = 0; i < 20; i++)
+    for (int i = 0; i < 3; i++)
         use_all_sizes();
 }
 
@@ -356,11 +356,26 @@ CASE(seccomp_in_a_vfork_child, "a child that shares the memory restricts itself 
 /* --- several threads, several filters, children ------------------------------------------------ */
 
 static atomic_bool stop;
+static atomic_int running;
+
+/* Small and large, so that memory is committed, purged and resized all the time. */
+static void use_some_sizes(void)
+{
+    for (size_t n = 16; n <= (size_t)12 << 20; n *= 4) {
+        char *p = malloc(n), *q = realloc(calloc(1, n / 2), n);
+        REQUIRE(p && q);
+        p[n - 1] = q[n - 1] = 1;
+        free(p);
+        free(q);
+    }
+    malloc_trim(0);
+}
 
 static void *use_until_stopped(void *unused)
 {
+    atomic_fetch_add(&running, 1);
     while (!atomic_load(&stop))
-        use_all_sizes();
+        use_some_sizes();
     return unused;
 }
 
@@ -374,18 +389,20 @@ static void restrict_all_threads(void *unused)
         make_filter(program, least, COUNT_OF(least), SECCOMP_RET_KILL_PROCESS);
     for (int i = 0; i < COUNT; i++)
         REQUIRE(pthread_create(&thread[i], NULL, use_until_stopped, unused) == 0);
-    use_all_sizes();
+    while (atomic_load(&running) < COUNT) /* a thread's start takes other calls */
+        sched_yield();
+    use_some_sizes();
     REQUIRE(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
     if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &filter) != 0)
         SKIP("no seccomp filters for all threads here");
-    for (int i = 0; i < 5; i++)
-        use_all_sizes();
+    for (int i = 0; i < 20; i++)
+        use_some_sizes();
 }
 
 CASE_OURS(seccomp_all_threads_at_once, "a filter that comes over threads in the middle of malloc "
                                        "kills none; seccomp(2) TSYNC")
 {
-    for (int i = 0; i < 25; i++)
+    for (int i = 0; i < 10; i++)
         require_child(restrict_all_threads, NULL);
 }
 
@@ -424,7 +441,7 @@ static void fork_under_a_filter(void *unused)
                                   SYS_rt_sigprocmask};
     (void)unused;
     install_filter(forking, COUNT_OF(forking), SECCOMP_RET_KILL_PROCESS);
-    for (int i = 0; i < 20; i++) {
+    for (int i = 0; i < 5; i++) {
         use_all_sizes();
         pid_t child = fork();
         if (child == 0) {

@@ -80,4 +80,15 @@ import Testing
         #expect(status.startNanoseconds > 0)
         #expect(status.startNanoseconds < bootTimeNanoseconds())
     }
+
+    /// What failed, and what to do.
+    @Test func aRefusalNamesTheWayOut() {
+        let strict = "\(HeapImageError.notPermitted(pid: 7, scope: 1))"
+        #expect(strict.contains("kernel.yama.ptrace_scope is 1"))
+        #expect(strict.contains("CAP_SYS_PTRACE"))
+        #expect(strict.contains("write 0 to /proc/sys/kernel/yama/ptrace_scope"))
+        // Nothing takes 3 back.
+        #expect(!"\(HeapImageError.notPermitted(pid: 7, scope: 3))".contains("write 0"))
+        #expect(!"\(HeapImageError.notPermitted(pid: 7, scope: nil))".contains("yama"))
+    }
 }

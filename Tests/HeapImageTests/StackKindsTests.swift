@@ -15,7 +15,8 @@ import Testing
         var sample = SampleRegion()
         let flags = MC_STACK_SAMPLED | 12 << MC_STACK_INTERVAL_SHIFT
         sample.stack(3, frame: 3, depth: 3, flags: flags)  // the frames of stack 2
-        sample.count(3, shard: 0, mc_region_counters(2560, 512, bytes: 5000, 1000, usable: 6000, 1200))
+        sample.count(
+            3, shard: 0, mc_region_counters(2560, 512, bytes: 5000, 1000, usable: 6000, 1200))
         sample.samples(
             3,
             mc_region_samples(
@@ -41,7 +42,8 @@ import Testing
 
     @Test func anIntervalThatCantBeIsNone() throws {
         var sample = SampleRegion()
-        sample.stack(3, frame: 3, depth: 3, flags: MC_STACK_SAMPLED | 200 << MC_STACK_INTERVAL_SHIFT)
+        sample.stack(
+            3, frame: 3, depth: 3, flags: MC_STACK_SAMPLED | 200 << MC_STACK_INTERVAL_SHIFT)
         #expect(try table(sample).rows[1].estimate == nil)
     }
 
@@ -50,8 +52,8 @@ import Testing
         sample.stack(3, frame: 3, depth: 3, flags: MC_STACK_SAMPLED | 12 << MC_STACK_INTERVAL_SHIFT)
         sample.bytes.removeLast(SampleRegion.capacity * 64)
         let table = try table(sample)
-        #expect(table.rows[1].estimate == nil)
-        #expect(table.total.allocs > 0)
+        #expect(table.rows[1].estimate == Estimate())
+        #expect(table.total.live == 7)
     }
 
     @Test func mappingsHaveASumOfTheirOwn() throws {

@@ -9,7 +9,8 @@ import Testing
     private var report: MemoryReport {
         MemoryReport(
             Sample.process, MemorySample.reading(),
-            StackCounts(allocs: 1, frees: 0, bytesIn: 2930, bytesOut: 0, usableIn: 3000, usableOut: 0)
+            StackCounts(
+                allocs: 1, frees: 0, bytesIn: 2930, bytesOut: 0, usableIn: 3000, usableOut: 0)
         )
     }
 
@@ -18,9 +19,35 @@ import Testing
             report.text == """
                 process 12 (app)
 
-                                Bytes  Populated
-                reserved      2097152    1146880  for slots, 1 arena
-                used          1104128    1104128  100 live slots
+                               Bytes  Populated
+                reserved     2097152    1146880  for slots, 1 arena
+                used         1104128    1104128  105 live slots
+                  slack           70             of traced; 1101128 untraced
+                cached         91904      34560  in spans of 2 threads, not live
+                  kept         32768             in empty spans
+                free          901120       8192  slices of no span
+                  purgeable    16384             not yet given back
+                  purged           0             given back so far
+                metadata       65536      12288  the heap's own, tags 0 B
+                region             0          0  the tracing's; index 0 B
+                not malloc   1122304      28672
+                  files         8192       8192  program, libraries, other files
+                  stack        65536      20480  of the first thread
+                  anonymous  1048576          0  threads' stacks, mapped memory
+                RSS                     1187840  what the kernel counts
+                  peak                  1228800  of the process (VmHWM)
+
+                used + slack + cached + free + metadata + region + not malloc = RSS:
+                    1104058 + 70 + 34560 + 8192 + 12288 + 0 + 28672 = 1187840
+                    RSS 1187840, remainder 0
+
+                page stats: page-size 4K, total 512, populated 280, not-populated 232, unknown 0
+                    of the not populated 8 are in swap
+                    of the not populated 1 is the page of zeros
+                    of the populated 256 are in huge pages
+                numa 0: 6 pages, 24576 bytes
+                numa 1: 274 pages, 1122304 bytes
+
                 """)
     }
 
@@ -35,7 +62,9 @@ import Testing
         #expect(report.others[.anonymous]?.populated == 0)
         let classes = report.classes
         #expect(classes.reduce(0) { $0 + $1.liveBytes } == report.used.bytes)
-        #expect(classes.reduce(0) { $0 + $1.populated } == report.used.populated + report.cached.populated)
+        #expect(
+            classes.reduce(0) { $0 + $1.populated } == report.used.populated
+                + report.cached.populated)
     }
 
     @Test func refusalsAreSaid() {
@@ -57,7 +86,7 @@ import Testing
         let report = MemoryReport(
             Sample.process, MemorySample.reading(pages), StackCounts())
         #expect(report.text.contains("sum of the populated: not known"))
-        #expect(report.text.contains("populated 0, not-populated 0,\n    unknown 512\n"))
+        #expect(report.text.contains("populated 0, not-populated 0, unknown 512\n"))
         #expect(report.text.contains("    unknown: not allowed"))
         #expect(report.json.contains("\"populated\":null"))
     }
@@ -102,7 +131,7 @@ import Testing
                      8192     3      8      1    65536       24576    50.0         3
                     large     1      2      2    65536       24576     0.0         -
                      huge     1      1      1  1048576     1048576     0.0         -
-                      all   105    267      5  1196032     1104128     2.9         -
+                      all   105    267      5  1196032     1104128     3.0         -
 
                 """)
     }
@@ -206,8 +235,22 @@ import Testing
             Output.text { report.writeText(to: &$0) } == """
                 process 12 (app)
 
-                 Start  Size  Page  Pages  Absent  Huge  Swap  Zero  Free %  What
-                100000    1M    4K     24     232     0     8     1    43.1  arena
+                Start   Size  Page  Pages  Absent  Huge  Swap  Zero  Free %  What
+                100000    1M    4K     24     232     0     8     1    43.5  arena
+                    numa 0: 6, numa 1: 18
+                800000    1M    4K    256       0   256     0     0     0.0  huge
+                    numa 1: 256
+                900000    1M    4K      0     256     0     0     0          anonymous
+                a00000   64K    4K      3      13     0     0     0          metadata
+                    numa 0: 3
+                c00000    8K    4K      2       0     0     0     0          app
+                    numa 0: 2
+                d00000   64K    4K      5      11     0     0     0          [stack]
+                    numa 0: 5
+                all     3.1M          290     512   256     8     1
+                sum of the rows: 1187840 bytes
+                RSS: 1187840, remainder 0
+
                 """)
         #expect(report.remainder == 0)
     }

@@ -33,6 +33,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "trail.h"
 #include "unwind.h"
 #include "unwind_exact.h"
 
@@ -314,6 +315,69 @@ static __attribute__((noinline)) void compare_here(void)
     leave();
 }
 
+/* Every call of malloc walks along the trail of its thread, and finds what the fast walk finds, which is
+ * compared with the others' here and there. */
+struct own_trail {
+    struct mc_trail trail;
+    struct mc_trail_frame arrays[2][2 * DEPTH];
+    struct mc_trail_check checks[DEPTH];
+    struct mc_frame_site frames[DEPTH + 16];
+};
+static __thread struct own_trail *own __attribute__((tls_model("initial-exec")));
+static __thread int walking __attribute__((tls_model("initial-exec")));
+
+static struct own_trail *make_trail(void)
+{
+    own = mmap(NULL, sizeof *own, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (own == MAP_FAILED) abort();
+    own->trail.frames = own->arrays[0];
+    own->trail.fresh = own->arrays[1];
+    own->trail.checks = own->checks;
+    own->trail.room = own->trail.depth = DEPTH;
+    mc_trail_forget(&own->trail);
+    mc_path_powers_make();
+    return own;
+}
+
+static int strays(const struct mc_trail_path *path, const struct mc_frame_site *frames,
+                  size_t count)
+{
+    if (path->depth > count) return 1;
+    for (uint32_t i = 0; i < path->depth; i++)
+        if (path->first[i].pc != frames[i].pc || path->first[i].sp - 8 != frames[i].slot) return 1;
+    return path->depth < count && !(path->flags & MC_UNWIND_CUT);
+}
+
+static __attribute__((noinline)) void walk_along(uintptr_t *frame)
+{
+    struct mc_caller caller = {(uintptr_t)(frame + 2), *frame};
+    struct mc_trail_path path;
+    struct mc_unwind_start start;
+    unsigned flags;
+    if (!tally || walking) return;
+    walking = 1;
+    struct own_trail *t = own ? own : make_trail();
+    __atomic_add_fetch(&tally->calls, 1, __ATOMIC_RELAXED);
+    if (mc_trail_walk(&t->trail, &caller, &path) == 0) {
+        MC_UNWIND_CAPTURE(&start);
+        size_t count = mc_unwind(&start, t->frames, DEPTH + 16, &flags), first = 0;
+        while (first < count && t->frames[first].slot != caller.sp - 8)
+            first++;
+        __atomic_add_fetch(&tally->along, 1, __ATOMIC_RELAXED);
+        __atomic_add_fetch(&tally->landed, path.landed > 0, __ATOMIC_RELAXED);
+        if (strays(&path, t->frames + first, count - first)) {
+            __atomic_add_fetch(&tally->strayed, 1, __ATOMIC_RELAXED);
+            report("strayed: %u frames, of %zu, flags %x\n", path.depth, count - first, path.flags);
+            for (uint32_t i = 0; i < path.depth; i++)
+                report("  %2u along %lx at %lx, fast %lx at %lx\n", i, path.first[i].pc,
+                       path.first[i].sp - 8, first + i < count ? t->frames[first + i].pc : 0,
+                       first + i < count ? t->frames[first + i].slot : 0);
+        }
+    }
+    walking = 0;
+}
+#define WALK_ALONG() walk_along(__builtin_frame_address(0))
+
 extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t);
 
 static inline int is_my_turn(void)
@@ -323,18 +387,21 @@ static inline int is_my_turn(void)
 
 void *malloc(size_t size)
 {
+    WALK_ALONG();
     if (is_my_turn()) compare_here();
     return __libc_malloc(size);
 }
 
 void *calloc(size_t count, size_t size)
 {
+    WALK_ALONG();
     if (is_my_turn()) compare_here();
     return __libc_calloc(count, size);
 }
 
 void *realloc(void *old, size_t size)
 {
+    WALK_ALONG();
     if (is_my_turn()) compare_here();
     return __libc_realloc(old, size);
 }

@@ -21,6 +21,10 @@ struct tally {
     uint64_t busy;    /* samples dropped because another thread was sampling */
     uint64_t mutated; /* walks from damaged registers, which must not fault */
     uint64_t deepest;
+    uint64_t calls;     /* of malloc and its kin, all of which walk along their thread's trail */
+    uint64_t along;     /* of which so many did, */
+    uint64_t landed;    /* landed on frames of the call before, */
+    uint64_t strayed;   /* and found another stack than the fast walk */
     uint64_t excuse[8]; /* by the numbers of excuses.h */
 };
 

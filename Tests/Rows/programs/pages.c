@@ -5,8 +5,7 @@
  *     pages swap COUNT       that many are written, and given to swap
  *     pages hugetlb COUNT    a mapping of that many huge pages, written
  *     pages huge MEBIBYTES   a huge slot in transparent huge pages, written
- *     pages sparse GIBIBYTES huge slots of a gibibyte; of each mebibyte a page is written
- *     pages slots COUNT      so many slots of 100 bytes, every second of them free again */
+ *     pages sparse GIBIBYTES huge slots of a gibibyte; of each mebibyte a page is written */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,16 +66,6 @@ static void touch_sparsely(size_t gibibytes)
     }
 }
 
-static void make_slots(size_t count)
-{
-    void *last = 0;
-    for (size_t i = 0; i < count; i++) {
-        void *volatile slot = malloc(100);
-        if (i % 2) free(last);
-        last = slot;
-    }
-}
-
 int main(int argc, char **argv)
 {
     char byte;
@@ -87,7 +76,6 @@ int main(int argc, char **argv)
     if (!strcmp(argv[1], "hugetlb") && map_hugetlb(count)) return 2;
     if (!strcmp(argv[1], "huge")) fill_huge(count);
     if (!strcmp(argv[1], "sparse")) touch_sparsely(count);
-    if (!strcmp(argv[1], "slots")) make_slots(count);
     if (write(1, "ready\n", 6) != 6) return 1;
     while (read(0, &byte, 1) > 0)
         ;

@@ -90,7 +90,7 @@ __attribute__((used)) void trail_hook_for(int unused, int too, struct mc_caller 
     MC_UNWIND_CAPTURE(&start);
     size_t count = mc_unwind_exact(&start, 1, exact, MORE, &flags);
     t->along++;
-    t->landed += t->trail.unlucky == 0 && t->trail.complete;
+    t->landed += path.landed > 0;
     t->same += (unsigned)path.same;
     t->cut += path.flags & MC_UNWIND_CUT ? 1 : 0;
     if (!is_right(t, &path, exact, count, flags)) t->wrong++;
