@@ -5,7 +5,7 @@ import CRegion
 package struct HeapThread: Equatable, Sendable {
     /// Of its struct: what spans name their owner by.
     package var address: UInt64
-    /// 1, 2, 3, ... in the order in which they were made.
+    /// From 1 on, in the order in which they were made.
     package var number: UInt32
     /// The kernel's id of the thread that has it or had it last, in the process' own pid namespace.
     package var tid: UInt32

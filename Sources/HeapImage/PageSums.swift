@@ -72,7 +72,7 @@ package struct PageSums: Equatable, Sendable {
     package private(set) var unknownReason: String?
     /// Why the nodes are not known, though somebody asked.
     package private(set) var nodesUnavailable: String?
-    /// Are zero and huge pages told apart from others?
+    /// Whether zero and huge pages are told apart from others.
     package let tellsKinds: Bool
 
     /// Nodes of a machine, at most: more are no node numbers.

@@ -133,7 +133,8 @@ package struct NumaReport: Equatable, Sendable {
         let shown = nodes.filter { $0 < count }
         let extra = order == .arena ? ["Policy"] : order == .thread ? ["Home", "Remote"] : []
         let header = [order.title, "Pages"] + shown.map { "Node \($0)" } + extra
-        let cells = rows.map { self.cells($0, shown) } + [self.cells(Row(name: "all", pages: total), shown)]
+        let cells =
+            rows.map { self.cells($0, shown) } + [self.cells(Row(name: "all", pages: total), shown)]
         let lines = Layout.table(
             header, cells, rightAligned: Set(1..<(header.count - (order == .arena ? 1 : 0))))
         if lines.allSatisfy({ $0.count <= Layout.width }) {

@@ -9,7 +9,7 @@ package struct PageStats: Equatable, Sendable {
     package var unknownReason: String?
     /// Why their nodes are not known.
     package var nodesUnavailable: String?
-    /// Are zero and huge pages told apart?
+    /// Whether zero and huge pages are told apart.
     package var tellsKinds: Bool
 
     package init(

@@ -39,7 +39,8 @@ struct ShowNuma: ParsableCommand {
         _ entry: RegionEntry, _ reading: MemoryReading, _ topology: NodeTopology
     ) -> (NodePolicies?, String?) {
         guard by == .arena, topology.nodes.count > 1 else { return (nil, nil) }
-        let largest = (Mapping.all(of: entry.pid) ?? []).filter { $0.permissions != "---p" }
+        let largest =
+            (Mapping.all(of: entry.pid) ?? []).filter { $0.permissions != "---p" }
             .map(\.size).max() ?? 0
         guard policies || largest <= 1 << 30 else {
             return (nil, "a mapping of \(Layout.size(largest)) would be held: --policies")

@@ -14,7 +14,8 @@ private let process = ReportedProcess(
         metrics.gauge("memctl_x_bytes", "Bytes of \\ x.", 5)
         metrics.gauge("memctl_unknown", "Nobody knows.", UInt64?.none)
         metrics.counter("memctl_y", "Ys.", [([("kind", "a")], 1), ([("kind", "b\"")], 2)])
-        metrics.gauge("memctl_z_ratio", "Zs.", shares: [([], Share(1, of: 8)), ([], Share(0, of: 0))])
+        metrics.gauge(
+            "memctl_z_ratio", "Zs.", shares: [([], Share(1, of: 8)), ([], Share(0, of: 0))])
         #expect(
             Output.text { metrics.write(to: &$0) } == #"""
                 # HELP memctl_x_bytes Bytes of \\ x.

@@ -81,11 +81,12 @@ import Testing
         #expect(all.cumulative)
     }
 
-    @Test(arguments: [
-        (["--sample"], 19), (["--sample", "512K"], 19), (["--sample=1M"], 20),
-        (["--sample", "500K"], 19), (["--sample", "700k"], 19), (["--sample", "800K"], 20),
-        (["--sample", "64"], 6), (["--sample", "1G"], 30), ([], nil),
-    ] as [([String], UInt32?)])
+    @Test(
+        arguments: [
+            (["--sample"], 19), (["--sample", "512K"], 19), (["--sample=1M"], 20),
+            (["--sample", "500K"], 19), (["--sample", "700k"], 19), (["--sample", "800K"], 20),
+            (["--sample", "64"], 6), (["--sample", "1G"], 30), ([], nil),
+        ] as [([String], UInt32?)])
     func aSampleIsAPowerOfTwo(options: [String], exponent: UInt32?) throws {
         let command = try #require(
             try Memctl.parseAsRoot(["trace", "on", "-p", "3"] + options) as? TraceOn)
