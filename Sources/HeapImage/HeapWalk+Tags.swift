@@ -15,6 +15,19 @@ package struct TaggedSlot: Equatable, Sendable {
     /// because of it.
     package var pinned: UInt64
 
+    package init(
+        address: UInt64, stack: UInt32, usable: UInt64, requested: UInt64, birth: UInt64,
+        owner: UInt64 = 0, pinned: UInt64 = 0
+    ) {
+        self.address = address
+        self.stack = stack
+        self.usable = usable
+        self.requested = requested
+        self.birth = birth
+        self.owner = owner
+        self.pinned = pinned
+    }
+
     package static let birthLimit: UInt64 = 1 << UInt64(MC_TAG_BIRTH_BITS)
     package static let birthNanoseconds: UInt64 = 250_000_000
 }

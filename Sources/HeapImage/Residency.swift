@@ -38,6 +38,11 @@ package struct Residency: Equatable, Sendable {
     package struct Group: Hashable, Sendable {
         package var part: Part
         package var name: String
+
+        package init(part: Part, name: String) {
+            self.part = part
+            self.name = name
+        }
     }
 
     /// Bytes, by part.
