@@ -265,12 +265,13 @@ static void short_threads(void)
             REQUIRE(
                 !pthread_create(&threads[k], 0, make_some, (void *)(uint64_t)(i * THREADS + k)));
         join(threads, THREADS);
-        if (i == count / 2) mc_heap_totals(&early);
+        if (i == count / 8) mc_heap_totals(&early);
     }
     mc_heap_totals(&late);
     REQUIRE(memctl_heap_root.thread_count <= 2 * THREADS);
     REQUIRE(late.metadata <= early.metadata + (256 << 10));
-    REQUIRE(late.reserved <= 2 * early.reserved);
+    /* What every thread lost would be eight times as much by now; arenas double what there is. */
+    REQUIRE(late.reserved <= 4 * early.reserved);
     check_places();
     end_places();
     mc_heap_trim();
