@@ -101,6 +101,7 @@ package struct AddressLookup {
         for _ in 0..<8 {
             let address = heap.address(ofSpan: number)
             span = try memory.load(mc_span.self, at: address, zero: mc_span())
+            guard span.isPlausible else { return .live }
             if index >= span.fresh { return .fresh }
             let ranges = SlotHeads.ranges(of: span)
             var words = [UInt64](repeating: 0, count: ranges.reduce(0) { $0 + $1.size } / 8)

@@ -12,7 +12,8 @@ extension HeapLook {
         let reach = UInt64(1) << UInt64(MC_PAGE_MAP_SHIFT)
         // Spans are sorted by base: those of a leaf follow each other. One may reach into the next.
         var first = 0
-        for (index, leaf) in leaves.enumerated() {
+        for index in leaves.indices {
+            let leaf = leaves[index]
             let start = UInt64(index) * reach
             while first < inUse.count, end(of: inUse[first]) <= start { first += 1 }
             let hasSpans = first < inUse.count && heap.spans[inUse[first]].base < start + reach
@@ -70,7 +71,8 @@ extension HeapLook {
     /// What is left leads astray, except in a child of a process with threads: they may have been
     /// about to make a span when it was forked.
     private mutating func refuse(_ entries: [UInt64], from start: UInt64) {
-        for (index, entry) in entries.enumerated() where entry != 0 {
+        for index in entries.indices where entries[index] != 0 {
+            let entry = entries[index]
             let address = start + UInt64(index) * UInt64(MC_SLICE)
             guard let number = heap.span(at: entry), number < heap.spans.count else {
                 note(

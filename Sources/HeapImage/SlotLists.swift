@@ -33,7 +33,7 @@ struct SlotLists {
     /// Follows a list to its end, or to where it leads astray.
     private mutating func walk(_ head: UInt64, _ name: String) -> (count: UInt64, isWhole: Bool) {
         let size = max(1, UInt32(truncatingIfNeeded: span.slot_size))
-        let carved = UInt64(span.fresh) * span.slot_size
+        let carved = UInt64(span.fresh).times(span.slot_size)
         var slot = head
         var last: UInt64 = 0
         var count: UInt64 = 0
@@ -109,6 +109,16 @@ struct SlotLists {
     }
 }
 
+extension mc_span {
+    /// The slots ever handed out lie within the span, and that among addresses there are.
+    ///
+    /// Holds for every span of slots; asked before computing with one that may be damaged.
+    var isPlausible: Bool {
+        slot_size >= 16 && fresh <= slot_count && size <= 1 << 30 && base <= 1 << 47
+            && UInt64(slot_count).times(slot_size) <= size
+    }
+}
+
 /// The first two words of each slot a span ever handed out, out of a reading of them.
 struct SlotHeads {
     /// The words lie `stride` apart, those of purged slots are left out.
@@ -142,7 +152,7 @@ struct SlotHeads {
 
     /// What to read of the span.
     static func ranges(of span: mc_span) -> [MemoryRange] {
-        guard span.fresh > 0 else { return [] }
+        guard span.fresh > 0, span.isPlausible else { return [] }
         if isWhole(span) {
             return [MemoryRange(start: span.base, size: Int(span.slot_size) * Int(span.fresh))]
         }
@@ -160,7 +170,7 @@ struct PurgedParts {
     private(set) var count: UInt64 = 0
 
     init(_ span: mc_span) {
-        guard span.purged != 0 else { return }
+        guard span.purged != 0, span.isPlausible else { return }
         // A part is a 64th of the span, in whole pages; see trim.c.
         let page: UInt64 = 4096
         let part = max(page, (span.size / 64 + page - 1) / page * page)
