@@ -98,10 +98,12 @@ usual() {
     build model "${heap[@]}" && run model
     build misuse "${heap[@]}" && run misuse
     build threads "${heap[@]}" && run threads
+    build forks "${heap[@]}" && run forks
     build faults "${faulty[@]}" && run faults
     build calls "${heap[@]}" && run calls
     build filter "${filter[@]}" && run filter
     build region "${trace[@]}" && run region
+    build region_life "${trace[@]}" && run region_life
     build sampling "${trace[@]}" && run sampling
     build mappings "${trace[@]}" && run mappings
 }
