@@ -6,9 +6,11 @@
 
 #include "exchanged.h"
 #include "os.h"
+#include "refill.h"
 #include "root.h"
 #include "span.h"
 #include "thread.h"
+#include "trim.h"
 
 /* -- many threads, a shared table of objects ----------------------------------------------- */
 
@@ -186,6 +188,40 @@ static void adoption(void)
     REQUIRE_EQUAL(after.free_slices, after.reserved);
 }
 
+/* Uses all of a span, with pages purged in the middle of slots that are in use again. */
+static void *use_up_trimmed(void *argument)
+{
+    enum { PAGES = 3, SIZE = PAGES * MC_PAGE };
+    void *first = mc_alloc(SIZE), *last = first;
+    const struct mc_span *span = mc_span_of(first);
+    REQUIRE(span->slot_size == SIZE && span->slot_count > 2);
+    for (uint32_t i = 1; i < span->slot_count; i++)
+        last = mc_alloc(SIZE);
+    REQUIRE(mc_span_of(last) == span && !span->free);
+    mc_free(last);
+    mc_trim_thread(mc_self);
+    REQUIRE(span->purged && !span->free);
+    REQUIRE(mc_alloc(SIZE) == last && span->purged && !span->free);
+    *(uint64_t *)argument = SIZE;
+    return 0;
+}
+
+/* Such a span looks as if it had more, and has not: whoever adopts it goes on to the next. */
+static void adopted_in_vain(void)
+{
+    pthread_t thread;
+    uint64_t size;
+    mc_free(mc_alloc(100));
+    for (unsigned i = 0; i < 3; i++) {
+        REQUIRE(!pthread_create(&thread, 0, use_up_trimmed, &size));
+        join(&thread, 1);
+        mc_threads_reap();
+    }
+    for (unsigned i = 0; i < 50; i++)
+        REQUIRE(mc_alloc(size));
+    mc_heap_check();
+}
+
 static void *free_table(void *argument)
 {
     (void)argument;
@@ -257,9 +293,13 @@ static void idle_threads(void)
 }
 
 static const struct test_case cases[] = {
-    {"exchanges", exchanges, 0},       {"handed_over", handed_over, 0},
-    {"linked_nodes", linked_nodes, 0}, {"short_threads", short_threads, 0},
-    {"adoption", adoption, 0},         {"only_frees", only_frees, 0},
+    {"exchanges", exchanges, 0},
+    {"handed_over", handed_over, 0},
+    {"linked_nodes", linked_nodes, 0},
+    {"short_threads", short_threads, 0},
+    {"adoption", adoption, 0},
+    {"only_frees", only_frees, 0},
+    {"adopted_in_vain", adopted_in_vain, 0},
     {"idle_threads", idle_threads, 0},
 };
 TEST_MAIN(cases)
