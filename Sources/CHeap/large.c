@@ -114,6 +114,7 @@ void *mc_large_alloc(struct mc_thread *self, size_t size, size_t room, size_t al
         waiting->flags = 0;
         waiting->tag = 0;
         waiting->maker = (uint64_t)self;
+        mc_store(&waiting->counts, waiting->counts + (1ull << MC_COUNTS_SHIFT));
         *zero = 0;
         mc_store_release(&waiting->state, MC_SPAN_LARGE);
         return (void *)waiting->base;
@@ -130,7 +131,7 @@ void *mc_large_alloc(struct mc_thread *self, size_t size, size_t room, size_t al
     span->local = span->owner = 0;
     span->reciprocal = 0;
     span->free = span->mark = span->remote = 0;
-    span->used = span->fresh = span->slot_count = 1;
+    span->fresh = span->slot_count = 1;
     span->flags = 0;
     span->untagged_frees = 0;
     span->purged = 0;
@@ -142,6 +143,8 @@ void *mc_large_alloc(struct mc_thread *self, size_t size, size_t room, size_t al
         mc_span_struct_give(span);
         return 0;
     }
+    mc_span_count_for(span, state == MC_SPAN_HUGE ? MC_CLASS_HUGE : MC_CLASS_LARGE);
+    mc_store(&span->counts, span->counts + MC_COUNTS_ALLOCATION);
     mc_store_release(&span->state, (uint8_t)state);
     return (void *)span->base;
 }

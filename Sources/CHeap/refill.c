@@ -76,7 +76,7 @@ _Static_assert(MC_DIRECT_MAX == 1024, "a class ends there, so that direct[] is o
 static void take_current(struct mc_thread *self, struct mc_span *span)
 {
     mc_span_set_flag(span, MC_SPAN_CURRENT);
-    span->used++;
+    span->counts++;
     self->current[span->class_index] = (uint64_t)span;
     point_direct(self, span->class_index, span);
 }
@@ -90,7 +90,7 @@ static struct mc_span *drop_current(struct mc_thread *self, unsigned class_index
     point_direct(self, class_index, &mc_span_none);
     if (span->state == MC_SPAN_CACHE) return 0;
     mc_span_clear_flag(span, MC_SPAN_CURRENT);
-    span->used--;
+    span->counts--;
     return span;
 }
 

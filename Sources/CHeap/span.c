@@ -52,6 +52,19 @@ void mc_span_struct_give(struct mc_span *span)
     mc_pool_give(&structs, span);
 }
 
+/* What it counted of another class goes to the root, and stays there. */
+void mc_span_count_for(struct mc_span *span, unsigned class_index)
+{
+    uint64_t allocations = mc_counts_allocations(span->counts);
+    if (span->class_index != class_index) {
+        mc_add(&mc_root()->slots_taken[span->class_index], allocations);
+        allocations = 0;
+        mc_store(&span->counts, 0);
+        mc_store(&span->class_index, (uint8_t)class_index);
+    }
+    mc_store(&span->counts, allocations << MC_COUNTS_SHIFT);
+}
+
 /* What free slots of the span at `base` hold in their second word: not guessable, so that no
  * program writes it by accident, and never 0. */
 static uint64_t mark_for(uint64_t base)
@@ -79,12 +92,11 @@ struct mc_span *mc_span_make(unsigned class_index, struct mc_thread *owner)
     span->free = 0;
     span->mark = mark_for(run.base);
     span->slot_size = slot_size;
-    span->used = 0;
+    mc_span_count_for(span, class_index);
     span->fresh = 0;
     span->size = run.slices * MC_SLICE;
-    span->slot_count = (uint32_t)(span->size / slot_size);
+    span->slot_count = (uint16_t)(span->size / slot_size);
     span->flags = run.zero ? MC_SPAN_ZERO : 0;
-    span->class_index = (uint8_t)class_index;
     span->untagged_frees = 0;
     span->purged = 0;
     span->remote = 0;
@@ -133,7 +145,7 @@ int mc_span_carve(struct mc_span *span)
     }
     slot->mark = span->mark;
     slot->next = 0;
-    mc_store(&span->fresh, span->fresh + count);
+    mc_store(&span->fresh, (uint16_t)(span->fresh + count));
     span->free = first;
     return count == 1 && span->flags & MC_SPAN_ZERO ? MC_CARVED_ZERO : MC_CARVED;
 }
@@ -182,7 +194,7 @@ void mc_span_collect(struct mc_span *span)
         last->next = (struct mc_slot *)span->free;
     }
     span->free = (uint64_t)first;
-    span->used -= (uint32_t)mc_remote_count(word);
+    mc_store(&span->counts, span->counts - mc_remote_count(word));
 }
 
 static int list_has(const struct mc_span *span, uint64_t list, const void *slot)
@@ -210,7 +222,7 @@ void mc_span_check(const struct mc_span *span)
     mc_assert(span->state == MC_SPAN_CLASS && span->class_index < MC_CLASS_COUNT);
     mc_assert(span->slot_size == mc_class_slot_size(span->class_index));
     mc_assert(span->fresh <= span->slot_count && span->slot_count * span->slot_size <= span->size);
-    mc_assert(mc_remote_count(span->remote) <= span->used);
+    mc_assert(mc_remote_count(span->remote) <= (uint64_t)span->used);
     uint32_t free_count = 0;
     for (struct mc_slot *slot = (struct mc_slot *)span->free; slot; slot = slot->next) {
         uint64_t offset = (uint64_t)slot - span->base;
@@ -222,6 +234,8 @@ void mc_span_check(const struct mc_span *span)
     }
     for (uint32_t i = 0; i < span->fresh; i++)
         free_count += mc_trim_is_purged(span, (void *)(span->base + i * span->slot_size));
+    mc_assert(mc_counts_allocations(span->counts) + !!(span->flags & MC_SPAN_CURRENT) >=
+              (uint64_t)span->used);
     mc_assert(span->used + free_count == span->fresh + !!(span->flags & MC_SPAN_CURRENT));
     int plain = !(span->flags & (MC_SPAN_TAGGED | MC_SPAN_FULL)) && !span->purged;
     mc_assert(span->local == (plain ? span->owner : 0));

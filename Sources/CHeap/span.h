@@ -72,4 +72,7 @@ void mc_spans_check(void); /* all there are */
 struct mc_span *mc_span_struct_take(void);
 void mc_span_struct_give(struct mc_span *span);
 
+/* Of a struct in no use: allocations are those of this class from now on; `used` becomes 0. */
+void mc_span_count_for(struct mc_span *span, unsigned class_index);
+
 #endif
