@@ -37,7 +37,7 @@ static int take_memory(struct mc_span *span, size_t room, size_t align, int *zer
     if (span->slot_size <= MC_LARGE_MAX && align <= MC_LARGE_MAX &&
         !mc_arena_take(slices, align < MC_SLICE ? MC_SLICE : align, &run)) {
         mc_store(&span->base, run.base);
-        span->size = slices * MC_SLICE;
+        mc_store(&span->size, slices * MC_SLICE);
         *zero = run.zero;
         return MC_SPAN_LARGE;
     }
@@ -45,7 +45,7 @@ static int take_memory(struct mc_span *span, size_t room, size_t align, int *zer
     int mapped = map_aligned(span->slot_size, align, &span->base);
     mc_add(mapped ? &mc_root()->mappings_taken : &mc_root()->mappings_refused, 1);
     if (!mapped) return 0;
-    span->size = span->slot_size;
+    mc_store(&span->size, span->slot_size);
     *zero = 1;
     return MC_SPAN_HUGE;
 }
@@ -131,7 +131,8 @@ void *mc_large_alloc(struct mc_thread *self, size_t size, size_t room, size_t al
     span->local = span->owner = 0;
     span->reciprocal = 0;
     span->free = span->mark = span->remote = 0;
-    span->fresh = span->slot_count = 1;
+    span->slot_count = 1;
+    mc_store(&span->fresh, 1);
     span->flags = 0;
     span->untagged_frees = 0;
     span->purged = 0;
@@ -176,7 +177,8 @@ static void *resize_huge(struct mc_span *span, uint64_t wanted)
         mc_panic("realloc()", moved, "out of memory: two threads moved huge objects at once");
     mc_store(&span->base, (uint64_t)moved);
     count_huge(0, (int64_t)(wanted - size));
-    span->slot_size = span->size = wanted;
+    span->slot_size = wanted;
+    mc_store(&span->size, wanted);
     return moved;
 }
 
@@ -194,7 +196,7 @@ static void *resize_large(struct mc_thread *self, struct mc_span *span, uint64_t
     if (slices > had && !take_behind(self, span, slices - had)) return 0;
     if (slices > had || wanted < span->slot_size) {
         if (slices < had) mc_arena_give(span->base + slices * MC_SLICE, had - slices);
-        span->size = slices * MC_SLICE;
+        mc_store(&span->size, slices * MC_SLICE);
     }
     span->slot_size = wanted;
     return (void *)span->base;

@@ -87,14 +87,15 @@ struct mc_span *mc_span_make(unsigned class_index, struct mc_thread *owner)
         return 0;
     }
     uint64_t slot_size = mc_class_slot_size(class_index);
-    mc_store(&span->base, run.base); /* its old links may still be looked at, see meta.h */
+    /* The struct may still be looked at: meta.h, mc_spans_dense(). */
+    mc_store(&span->base, run.base);
     span->reciprocal = UINT64_MAX / slot_size + 1;
     span->free = 0;
     span->mark = mark_for(run.base);
-    span->slot_size = slot_size;
+    mc_store(&span->slot_size, slot_size);
     mc_span_count_for(span, class_index);
-    span->fresh = 0;
-    span->size = run.slices * MC_SLICE;
+    mc_store(&span->fresh, 0);
+    mc_store(&span->size, run.slices * MC_SLICE);
     span->slot_count = (uint16_t)(span->size / slot_size);
     span->flags = run.zero ? MC_SPAN_ZERO : 0;
     span->untagged_frees = 0;
