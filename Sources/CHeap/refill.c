@@ -248,6 +248,20 @@ static struct mc_span *next_span(struct mc_thread *self, unsigned class_index)
     return span ? span : mc_span_make(class_index, self);
 }
 
+/* What has_more() said of a span when it went on a list need not be so: a purged part may hold no
+ * slot's start, and all slots around it be in use. */
+static struct mc_span *next_with_slot(struct mc_thread *self, unsigned class_index, int *zero)
+{
+    for (;;) {
+        struct mc_span *span = next_span(self, class_index);
+        if (!span || span->free) return span;
+        int carved = mc_span_carve(span);
+        *zero = carved == MC_CARVED_ZERO;
+        if (carved) return span;
+        set_full(span);
+    }
+}
+
 /* The thread's cache serves the class from now on; what did so waits at the head of the list. */
 static struct mc_span *serve_cache(struct mc_thread *self, struct mc_span *cache)
 {
@@ -281,11 +295,8 @@ struct mc_span *mc_refill(struct mc_thread *self, unsigned class_index, int *zer
         if (carved) return span;
         set_full(drop_current(self, class_index));
     }
-    span = next_span(self, class_index);
-    if (!span) return 0;
-    if (!span->free) carved = mc_span_carve(span);
-    *zero = carved == MC_CARVED_ZERO;
-    take_current(self, span);
+    span = next_with_slot(self, class_index, zero);
+    if (span) take_current(self, span);
     return span;
 }
 
