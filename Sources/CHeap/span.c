@@ -133,8 +133,9 @@ int mc_span_carve(struct mc_span *span)
 {
     if (span->purged) return mc_trim_restore(span);
     uint32_t count = (uint32_t)(MC_PAGE / span->slot_size);
+    uint32_t left = (uint32_t)(span->slot_count - span->fresh);
     if (count < 1) count = 1;
-    if (count > span->slot_count - span->fresh) count = span->slot_count - span->fresh;
+    if (count > left) count = left;
     if (!count) return 0;
     uint64_t first = span->base + span->fresh * span->slot_size;
     struct mc_slot *slot = (struct mc_slot *)first;
@@ -237,7 +238,8 @@ void mc_span_check(const struct mc_span *span)
         free_count += mc_trim_is_purged(span, (void *)(span->base + i * span->slot_size));
     mc_assert(mc_counts_allocations(span->counts) + !!(span->flags & MC_SPAN_CURRENT) >=
               (uint64_t)span->used);
-    mc_assert(span->used + free_count == span->fresh + !!(span->flags & MC_SPAN_CURRENT));
+    mc_assert((uint32_t)span->used + free_count ==
+              (uint32_t)span->fresh + !!(span->flags & MC_SPAN_CURRENT));
     int plain = !(span->flags & (MC_SPAN_TAGGED | MC_SPAN_FULL)) && !span->purged;
     mc_assert(span->local == (plain ? span->owner : 0));
     mc_assert(!(span->flags & MC_SPAN_FULL) ||

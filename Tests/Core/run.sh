@@ -115,7 +115,6 @@ concurrent() {
     compile_all
     build parts "${faulty[@]}" && run parts bitmap_threads pool_threads page_map_threads arena_threads
     build threads "${faulty[@]}" && run threads exchanges handed_over linked_nodes adoption only_frees
-    build requests "${faulty[@]}" && run requests requests_many_threads
     build calls "${faulty[@]}" && run calls calls_settle
     build region "${trace[@]}" && run region index_threads stack_threads counter_threads
     build mappings "${trace[@]}" && run mappings mappings_threads
