@@ -69,6 +69,17 @@ static void *alloc_small(struct mc_thread *self, unsigned class_index, int zero)
     return object;
 }
 
+/* The class that serves a request of this one: a coarser one at first. */
+static unsigned serving_class(struct mc_thread *self, unsigned index)
+{
+    if (likely(self->current[index] != (uint64_t)&mc_span_none)) return index;
+    unsigned lender = mc_class_lender(index);
+    if (lender == index || self->lent[index] >= MC_LEND_BYTES / mc_class_slot_size(lender))
+        return index;
+    self->lent[index]++;
+    return lender;
+}
+
 static void *alloc_large(struct mc_thread *self, size_t size, size_t room, size_t align, int zero)
 {
     int is_zero = 0;
@@ -89,7 +100,8 @@ void *mc_alloc_slow(size_t size, int zero)
     if (unlikely(mc_os_forked())) mc_heap_notice_fork();
     struct mc_thread *self = mc_thread_attach();
     if (unlikely(!self) || unlikely(size > MC_REQUEST_MAX)) return 0;
-    if (size <= MC_SMALL_MAX) return alloc_small(self, mc_class_for(size), zero);
+    if (size <= MC_SMALL_MAX)
+        return alloc_small(self, serving_class(self, mc_class_for(size)), zero);
     return alloc_large(self, size, 0, MC_PAGE, zero);
 }
 
@@ -128,29 +140,37 @@ static unsigned aligned_class(size_t size, size_t align)
     return index;
 }
 
-void *mc_alloc_aligned(size_t size, size_t align)
+/* From the class of the size and no other. */
+static void *alloc_exact(size_t size, size_t align, int zero)
 {
-    if (align <= MC_QUANTUM) return mc_alloc(size);
-    if (size < MC_SMALL_MAX && align <= MC_SLICE) {
+    if (!zero && size < MC_SMALL_MAX && align <= MC_SLICE) {
         unsigned index = aligned_class(size, align);
         struct mc_span *span = &mc_span_none;
         if (index < MC_CLASS_COUNT) span = (struct mc_span *)mc_self->current[index];
-        if (likely(span->free != 0)) return pop(span);
+        if (likely(span->free != 0) && likely(mc_self->until_look > size)) {
+            mc_self->until_look -= (uint32_t)size;
+            return pop(span);
+        }
     }
     if (unlikely(mc_os_forked())) mc_heap_notice_fork();
     struct mc_thread *self = mc_thread_attach();
     if (unlikely(!self) || unlikely(size > MC_REQUEST_MAX) || unlikely(align > MC_REQUEST_MAX))
         return 0;
     unsigned index = align <= MC_SLICE ? aligned_class(size, align) : MC_CLASS_COUNT;
-    if (index < MC_CLASS_COUNT) return alloc_small(self, index, 0);
-    return alloc_large(self, size, 0, align < MC_PAGE ? MC_PAGE : align, 0);
+    if (index < MC_CLASS_COUNT) return alloc_small(self, index, zero);
+    return alloc_large(self, size, 0, align < MC_PAGE ? MC_PAGE : align, zero);
+}
+
+void *mc_alloc_aligned(size_t size, size_t align)
+{
+    return align <= MC_QUANTUM ? mc_alloc(size) : alloc_exact(size, align, 0);
 }
 
 void *mc_alloc_owned(size_t size, size_t align, int zero)
 {
     for (;;) {
-        void *object =
-            zero && size > MC_DIRECT_MAX ? mc_alloc_slow(size, 1) : mc_alloc_aligned(size, align);
+        void *object = align <= MC_QUANTUM ? mc_alloc_direct(size) : 0;
+        if (!object) object = alloc_exact(size, align, zero && size > MC_DIRECT_MAX);
         if (object && zero && size <= MC_DIRECT_MAX) memset(object, 0, size);
         if (!object || likely(mc_tag_settable(object))) return object;
         struct mc_span *span = mc_page_map_find(object);

@@ -85,6 +85,12 @@
 #define MC_SPAN_SLOTS_MIN  2
 #define MC_SPAN_SLICES_MAX 16
 
+/* Until a thread has had so many bytes of a class, and if its slots are larger than the other, the slots
+ * of a coarser class serve it: a page for each class that is used once or twice is most of what a small
+ * process has of a heap. */
+#define MC_LEND_BYTES (2ull << 10)
+#define MC_LEND_ABOVE 64
+
 /* Span structs are made in runs of this many; only touched ones cost memory. */
 #define MC_SPAN_POOL_COUNT 2048
 

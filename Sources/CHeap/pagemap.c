@@ -7,7 +7,7 @@
 #include "meta.h"
 #include "root.h"
 
-uint64_t *mc_page_map[MC_ROOT_COUNT];
+MC_TABLE uint64_t *mc_page_map[MC_ROOT_COUNT];
 
 _Static_assert(MC_LEAF_SHIFT == 30 && MC_ROOT_COUNT == 1u << 17 && MC_LEAF_COUNT == 0x10000,
                "mc_free() in heap.h has these numbers");
