@@ -281,9 +281,12 @@ struct mc_span *mc_refill(struct mc_thread *self, unsigned class_index, int *zer
         if (carved) return span;
         set_full(drop_current(self, class_index));
     }
-    span = next_span(self, class_index);
+    /* What is purged of a span on the list may hold no slot's start: then it is full after all. */
+    while ((span = next_span(self, class_index)) != 0) {
+        if (span->free || (carved = mc_span_carve(span)) != 0) break;
+        set_full(span);
+    }
     if (!span) return 0;
-    if (!span->free) carved = mc_span_carve(span);
     *zero = carved == MC_CARVED_ZERO;
     take_current(self, span);
     return span;

@@ -317,6 +317,36 @@ static void adoption(void)
     REQUIRE_EQUAL(after.free_slices, after.reserved);
 }
 
+enum { TWO_A_SPAN = 104 << 10 }; /* of these slots a span holds two */
+
+/* Leaves two live objects in a span of which parts were purged that no slot starts in. */
+static void *leave_purged(void *argument)
+{
+    (void)argument;
+    for (unsigned i = 0; i < 2; i++)
+        places[i] = make_object(TWO_A_SPAN);
+    end_object(places[0]);
+    mc_heap_trim();
+    places[0] = make_object(TWO_A_SPAN);
+    return 0;
+}
+
+/* A span that says it has purged parts, but whose slots are all live, is no span to serve from. */
+static void adoption_of_full(void)
+{
+    pthread_t thread;
+    REQUIRE(!pthread_create(&thread, 0, leave_purged, 0));
+    join(&thread, 1);
+    mc_heap_trim(); /* looks after ended threads */
+    mc_heap_check();
+    places[2] = make_object(TWO_A_SPAN);
+    check_places();
+    mc_heap_check();
+    end_places();
+    mc_heap_trim();
+    mc_heap_check();
+}
+
 static void *free_table(void *argument)
 {
     (void)argument;
@@ -594,6 +624,7 @@ static const struct test_case cases[] = {
     {"handed_over", handed_over, 0},
     {"linked_nodes", linked_nodes, 0},
     {"short_threads", short_threads, 0},
+    {"adoption_of_full", adoption_of_full, 0},
     {"adoption", adoption, 0},
     {"only_frees", only_frees, 0},
     {"idle_threads", idle_threads, 0},
