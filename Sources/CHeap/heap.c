@@ -14,6 +14,7 @@
 #include "refill.h"
 #include "root.h"
 #include "span.h"
+#include "structs.h"
 #include "thread.h"
 #include "trim.h"
 
@@ -80,10 +81,20 @@ static unsigned serving_class(struct mc_thread *self, unsigned index)
     return lender;
 }
 
+/* Time passes for large requests too. Those that a waiting span may serve, which is faster than to look
+ * at the clock, count as refills do. */
+static void look_for_large(struct mc_thread *self, uint64_t size)
+{
+    if (size > MC_LARGE_KEPT_MAX || self == &mc_thread_none)
+        mc_refill_tick(self);
+    else
+        mc_refill_look(self, MC_LOOK_REFILL);
+}
+
 static void *alloc_large(struct mc_thread *self, size_t size, size_t room, size_t align, int zero)
 {
     int is_zero = 0;
-    mc_refill_tick(self);
+    look_for_large(self, size);
     void *object = mc_large_alloc(self, size, room, align, &is_zero);
     if (unlikely(!object)) {
         relieve(self);
@@ -245,8 +256,9 @@ void mc_free_slow(void *object)
     struct mc_span *span = span_of_live(object, "free()");
     if (mc_load(&span->flags) & MC_SPAN_TAGGED) take_tag(object);
     if (span->state != MC_SPAN_CLASS) {
+        uint64_t size = span->size;
         mc_large_free(mc_self, span, object);
-        mc_refill_tick(mc_self);
+        look_for_large(mc_self, size);
     } else if (mc_load(&span->owner) != (uint64_t)mc_self) {
         if (!mc_cache_push(mc_self, span, object)) mc_span_push_remote(span, object);
     } else {
@@ -287,5 +299,7 @@ int mc_heap_trim(void)
     }
     mc_threads_reap();
     mc_arena_purge(1);
+    mc_structs_trim();
+    mc_arena_trim_map();
     return mc_load(&mc_root()->purged_bytes) != before;
 }

@@ -26,7 +26,7 @@
 /* A copy made because an object grew gets room to grow on, from this size on: MC_GROW_TIMES the
  * request in address space, at most MC_GROW_ROOM_MAX more than it. Growing to N bytes then copies N/3
  * instead of 2N. Smaller objects are copied faster than slices are claimed. */
-#define MC_GROW_MIN      (32ull << 10)
+#define MC_GROW_MIN      (8ull << 10)
 #define MC_GROW_TIMES    4
 #define MC_GROW_ROOM_MAX (1ull << 20)
 
@@ -61,6 +61,10 @@
  * MC_DIRECT_MAX, by large ones and by refills, each of which counts as MC_LOOK_REFILL. */
 #define MC_LOOK_BYTES  (512u << 10)
 #define MC_LOOK_REFILL (64u << 10)
+
+/* Whenever so much was purged, the structs and page-map leaves of what is gone are looked through for
+ * pages to give back: with 128 bytes for a span of 16 KiB and more, this is where it is worth it. */
+#define MC_TRIM_PURGED (16ull << 20)
 
 /* At a tick, free slots of this size and up lose their pages while others of the span live on. */
 #define MC_TRIM_SLOT MC_PAGE
