@@ -9,6 +9,7 @@
 #include "print.h"
 #include "root.h"
 #include "span.h"
+#include "structs.h"
 #include "thread.h"
 
 static void count_huge(int64_t objects, int64_t bytes)
@@ -60,18 +61,25 @@ static void give_memory(uint64_t base, uint64_t size, int state)
     }
 }
 
-/* A waiting span that fits: not over 1/8 larger than needed, beside the room that is welcome, so that
- * little is lost. The places are exchanged, not read, since another thread may be flushing them. */
+/* Not over 1/8 larger than needed, beside the room that is welcome, so that little is lost. */
+static int fits(const struct mc_span *span, uint64_t size, uint64_t room, uint64_t align)
+{
+    uint64_t has = mc_load(&span->size);
+    return has >= size && has - size <= MC_SLICE + size / 8 + room &&
+           !(mc_load(&span->base) & (align - 1));
+}
+
+/* A waiting span that fits, or NULL. The place is exchanged, since another thread may be flushing it;
+ * what was seen before that was a guess. */
 static struct mc_span *take_waiting(struct mc_thread *self, uint64_t size, uint64_t room,
                                     uint64_t align)
 {
     for (unsigned i = 0; i < MC_LARGE_KEPT; i++) {
-        if (!mc_load(&self->large[i])) continue;
-        struct mc_span *span = (struct mc_span *)mc_take(&self->large[i]);
+        struct mc_span *span = (struct mc_span *)mc_load(&self->large[i]);
+        if (!span || !fits(span, size, room, align)) continue;
+        span = (struct mc_span *)mc_take(&self->large[i]);
         if (!span) continue;
-        if (span->size >= size && span->size - size <= MC_SLICE + size / 8 + room &&
-            !(span->base & (align - 1)))
-            return span;
+        if (likely(fits(span, size, room, align))) return span;
         mc_store_release(&self->large[i], (uint64_t)span);
     }
     return 0;
@@ -130,7 +138,8 @@ void *mc_large_alloc(struct mc_thread *self, size_t size, size_t room, size_t al
     if (state == MC_SPAN_HUGE) count_huge(1, (int64_t)span->size);
     span->local = span->owner = 0;
     span->reciprocal = 0;
-    span->free = span->mark = span->remote = 0;
+    span->free = span->remote = 0;
+    mc_store(&span->mark, 0);
     span->slot_count = 1;
     mc_store(&span->fresh, 1);
     span->flags = 0;

@@ -27,7 +27,7 @@ static int keep_at_exit;
 
 /* A bit a page of the file: populated. */
 enum { POPULATED_WORDS = 1 << 12 };
-static uint64_t populated[POPULATED_WORDS];
+MC_TABLE static uint64_t populated[POPULATED_WORDS];
 #define SIZE_MAX_TRACKED ((uint64_t)POPULATED_WORDS * 64 * MC_PAGE)
 
 static uint64_t read_ns(clockid_t clock)

@@ -9,7 +9,7 @@
  * pays for the others. */
 enum { PART_BITS = 9, PART = 1 << PART_BITS, PARTS = 1024, USUAL = 64 };
 
-static struct mc_trail **parts[PARTS]; /* [shared] */
+MC_TABLE static struct mc_trail **parts[PARTS]; /* [shared] */
 
 /* [owner] This thread's trail, so that the tables need not be asked: a trail is far off, and a thread
  * has few bytes of its own at hand. */
