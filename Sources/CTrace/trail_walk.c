@@ -40,8 +40,9 @@ struct walk {
     uintptr_t sp;
     uintptr_t bp; /* as it is in frame `bp_of` */
     uint32_t bp_of;
-    uint32_t count; /* of fresh frames that are walked */
-    uint32_t at;    /* in the trail */
+    uint32_t count;  /* of fresh frames that are walked */
+    uint32_t at;     /* in the trail */
+    uintptr_t shift; /* while it is beside the trail: how far above frame `at` it is, modulo 2^64 */
     uint32_t land_from;
     uint32_t failed;
     uint64_t sum; /* mc_path_hash of the fresh frames */
@@ -187,29 +188,54 @@ static inline enum progress land(struct walk *w)
     return result;
 }
 
-/* Aligned. Goes as far as guesses are right. */
+/* The last of the trail's frames that a walk beside it by `shift` may take for a guess. */
+static const struct mc_trail_frame *last_within(const struct walk *w, uintptr_t shift)
+{
+    const struct mc_trail *trail = w->trail;
+    const struct mc_trail_frame *last = &trail->frames[trail->end - 1];
+    const struct mc_trail_frame *first = &trail->frames[trail->start];
+    while (last > first && last->sp + shift - 8 >= w->stack.high)
+        last--;
+    return last;
+}
+
+/* Of a frame whose CFA is reckoned from bp: that CFA; 0 if it makes no sense. The walk is at it. */
+static inline uintptr_t cfa_by_bp(struct walk *w, uint64_t rule)
+{
+    if (!mc_rule_is_data(rule) || mc_rule_kind(rule) != MC_RULE_BP) return 0;
+    uintptr_t cfa = find_bp(w) + (uintptr_t)mc_rule_cfa(rule);
+    int good =
+        cfa % 8 == 0 && cfa > w->sp && cfa <= w->stack.high && cfa - mc_rule_bp(rule) >= w->sp;
+    return good ? cfa : 0;
+}
+
+/* Aligned, or beside the trail by a shift. Goes as far as guesses are right. A frame of variable size
+ * that is of another size than last time leads beside the trail, where frames are guessed to be as
+ * far apart as the trail's. */
 static inline enum progress follow(struct walk *w)
 {
     struct mc_trail *trail = w->trail;
     const struct mc_trail_frame *old = &trail->frames[w->at];
+    const struct mc_trail_frame *last = last_within(w, w->shift);
     struct mc_trail_frame *fresh = &w->fresh[w->count];
+    const struct mc_trail_frame *stop = &w->fresh[trail->depth];
     const uint64_t *power = &mc_path_powers[w->count];
-    uint32_t room = trail->end - 1 - w->at, left = trail->depth - w->count;
-    if (room > left) room = left;
-    uintptr_t sp = w->sp, keys = 0;
+    uintptr_t sp = w->sp, shift = w->shift, keys = 0;
     uint64_t sum = w->sum;
-    for (const struct mc_trail_frame *last = old + room; old != last; old++) {
-        uintptr_t pc = word_at(sp - 8), guess = old[1].sp;
+    for (; old < last && fresh != stop; old++) {
+        uintptr_t pc = word_at(sp - 8), guess = old[1].sp + shift;
         uint64_t rule = mc_rule_at(mc_rule_place(pc), pc);
         keys |= pc;
         fresh->sp = sp;
         fresh->pc = pc;
         fresh->rule = (uint32_t)rule;
         if (unlikely(sp - MC_RULE_SP + mc_rule_without_bp(rule) != guess)) {
-            if (!mc_rule_is_data(rule) || mc_rule_kind(rule) != MC_RULE_BP) break;
             w->sp = sp, w->count = (uint32_t)(fresh - w->fresh);
-            if (find_bp(w) + (uintptr_t)mc_rule_cfa(rule) != guess || guess - mc_rule_bp(rule) < sp)
-                break;
+            uintptr_t cfa = cfa_by_bp(w, rule);
+            if (!cfa || (cfa != guess && old->rule != (uint32_t)rule)) break;
+            shift += cfa - guess;
+            if (cfa != guess) last = last_within(w, shift);
+            guess = cfa;
         }
         sum += pc * *power++;
         fresh++;
@@ -220,7 +246,19 @@ static inline enum progress follow(struct walk *w)
     w->sum = sum;
     w->count = (uint32_t)(fresh - w->fresh);
     w->at = (uint32_t)(old - trail->frames);
+    w->shift = shift;
     return unlikely(keys >> MC_RULE_KEY_BITS) ? RARE : ON; /* then no rule was theirs */
+}
+
+/* To the trail's frame at or above the place where the walk is. */
+static inline void realign(struct walk *w)
+{
+    const struct mc_trail *trail = w->trail;
+    w->shift = 0;
+    while (w->at > trail->start && trail->frames[w->at - 1].sp >= w->sp)
+        w->at--;
+    while (w->at < trail->end && trail->frames[w->at].sp < w->sp)
+        w->at++;
 }
 
 /* One frame by its rule, and the trail's frame at or above the place where that leads. */
@@ -245,9 +283,7 @@ static inline enum progress step(struct walk *w)
         return RARE;
     w->sum += pc * mc_path_powers[w->count++];
     w->sp = cfa;
-    const struct mc_trail *trail = w->trail;
-    while (w->at < trail->end && trail->frames[w->at].sp < cfa)
-        w->at++;
+    realign(w);
     return ON;
 }
 
@@ -262,8 +298,8 @@ static enum progress go(struct walk *w)
     const struct mc_trail *trail = w->trail;
     for (;;) {
         if (unlikely(w->count == trail->depth)) return end_at_depth(w);
-        if (w->at < trail->end && trail->frames[w->at].sp == w->sp) {
-            if (w->land_from < trail->end) {
+        if (w->at < trail->end && trail->frames[w->at].sp + w->shift == w->sp) {
+            if (!w->shift && w->land_from < trail->end) {
                 if (land(w) == LANDED) return LANDED;
             } else {
                 if (follow(w) == RARE) return RARE;
@@ -279,6 +315,7 @@ static enum progress go(struct walk *w)
 static void put(struct mc_trail *trail, const struct mc_trail_frame *fresh, uint32_t count,
                 uint32_t from)
 {
+    trail->repeat.sp = 0;
     if (count <= from) {
         trail->start = from - count;
         if (trail->settled < from) trail->settled = from; /* those before it are others now */
@@ -302,6 +339,28 @@ void mc_trail_forget(struct mc_trail *trail)
 {
     trail->start = trail->settled = trail->end = 2 * trail->depth;
     trail->complete = 0;
+    trail->repeat.sp = 0;
+}
+
+void mc_trail_expect(struct mc_trail *trail, uint32_t stack)
+{
+    const struct mc_trail_frame *first = &trail->frames[trail->start],
+                                *end = &trail->frames[trail->end];
+    struct mc_trail_check *words = trail->repeat.words, *word = words;
+    for (const struct mc_trail_frame *frame = first; frame < end; frame++)
+        *word++ = (struct mc_trail_check){frame->sp - 8, frame->pc};
+    /* Where it was cut, the frame there has to be one as before. */
+    if (!trail->complete) *word++ = (struct mc_trail_check){end->sp - 8, word_at(end->sp - 8)};
+    for (uint32_t i = first->checks; i-- > 0;)
+        *word++ = trail->checks[i];
+    for (; (word - words) % MC_TRAIL_STRIDE; word++)
+        *word = word[-1];
+    int uses_bp = first->user != MC_TRAIL_NO_USER;
+    trail->repeat.bp = uses_bp ? needed_bp(trail, first->user) : 0;
+    trail->repeat.bp_mask = uses_bp ? UINTPTR_MAX : 0;
+    trail->repeat.end = word;
+    trail->repeat.stack = stack;
+    trail->repeat.sp = first->sp;
 }
 
 /* Walks whose landing does not pay are not tried to, for a while, the longer the more of them there
@@ -319,30 +378,55 @@ static void note_luck(struct mc_trail *trail, uint32_t kept, uint32_t failed)
     }
 }
 
+/* A walk by rules that found the trail's frames, each in its place. Where nothing can be landed on, or
+ * it was not tried, this tells that all is as before. */
+static int is_alike(const struct mc_trail *trail, const struct walk *w, enum progress progress)
+{
+    if (trail->hash != w->sum || trail->end - trail->start != w->count ||
+        trail->complete != (progress == COMPLETE))
+        return 0;
+    const struct mc_trail_frame *old = &trail->frames[trail->start];
+    for (uint32_t i = 0; i < w->count; i++) {
+        if (old[i].sp != w->fresh[i].sp || old[i].pc != w->fresh[i].pc) return 0;
+    }
+    return progress == COMPLETE || old[w->count].sp == w->sp;
+}
+
+/* The trail becomes what was walked, and *path says what that is. */
+static void adopt(struct walk *w, enum progress progress, struct mc_trail_path *path)
+{
+    struct mc_trail *trail = w->trail;
+    if (progress == LANDED) {
+        path->hash += mc_path_powers[w->count] * trail->frames[w->at].hash;
+        path->same = !w->count && w->at == trail->start;
+        if (!path->same) put(trail, w->fresh, w->count, w->at);
+    } else if (is_alike(trail, w, progress)) {
+        path->same = 1;
+        if (trail->settled > trail->start) settle(trail, trail->start);
+    } else {
+        put(trail, w->fresh, w->count, trail->end = 0);
+        trail->complete = progress == COMPLETE;
+        if (!trail->complete) trail->frames[trail->end].sp = w->sp;
+    }
+    trail->hash = path->hash;
+    path->first = &trail->frames[trail->start];
+}
+
 static int finish(struct walk *w, enum progress progress, struct mc_trail_path *path)
 {
     struct mc_trail *trail = w->trail;
-    int landed = progress == LANDED;
-    uint32_t outer = landed ? trail->end - w->at : 0;
+    path->landed = progress == LANDED ? trail->end - w->at : 0;
+    path->depth = w->count + path->landed;
     path->hash = w->sum;
-    path->landed = outer;
-    path->depth = w->count + outer;
-    path->same = landed && !w->count && w->at == trail->start;
+    path->same = 0;
     path->flags = progress == CUT ? MC_UNWIND_CUT : MC_UNWIND_COMPLETE;
-    note_luck(trail, outer, w->failed);
+    note_luck(trail, path->landed, w->failed);
     trail->rare = 0;
     if (unlikely(path->depth > trail->depth)) {
         mc_trail_forget(trail);
         return EAGAIN;
     }
-    if (landed) {
-        path->hash += mc_path_powers[w->count] * trail->frames[w->at].hash;
-        if (w->count || w->at != trail->start) put(trail, w->fresh, w->count, w->at);
-    } else {
-        put(trail, w->fresh, w->count, trail->end = 0);
-        trail->complete = progress == COMPLETE;
-    }
-    path->first = &trail->frames[trail->start];
+    adopt(w, progress, path);
     return 0;
 }
 
@@ -372,8 +456,7 @@ int mc_trail_walk(struct mc_trail *trail, const struct mc_caller *caller,
     w.bp_of = w.count = w.failed = 0;
     w.sum = 0;
     w.at = trail->start;
-    while (w.at < trail->end && trail->frames[w.at].sp < w.sp)
-        w.at++;
+    realign(&w);
     w.land_from = trail->complete && !trail->pause ? trail->start : UINT32_MAX;
     enum progress progress = go(&w);
     if (unlikely(progress == RARE)) {
