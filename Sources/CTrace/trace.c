@@ -115,13 +115,16 @@ static inline void count_out(unsigned thread, uint32_t stack, uint64_t requested
         count_out_slow(thread, stack, requested, usable, life);
 }
 
-/* Where the stack is another than before, or not a plain one; returns it. */
-static __attribute__((noinline)) uint32_t
-count_in_slow(unsigned thread, const struct mc_caller *caller, uint64_t requested, uint64_t usable)
+/* Where stacks are not plain ones, or their row is not there. `stack` is 0 or known; returns it. */
+static __attribute__((noinline)) uint32_t count_in_slow(unsigned thread,
+                                                        const struct mc_caller *caller,
+                                                        uint32_t stack, uint64_t requested,
+                                                        uint64_t usable)
 {
     uint32_t n = mc_sampling.interval;
     uint32_t sampled = MC_STACK_SAMPLED | n << MC_STACK_INTERVAL_SHIFT;
-    return count_in(thread, stack_of(thread, caller, n ? sampled : 0), requested, usable);
+    if (!stack) stack = stack_of(thread, caller, n ? sampled : 0);
+    return count_in(thread, stack, requested, usable);
 }
 
 /* What is the same for all: 1 if stacks are neither sampled nor deepened. */
@@ -133,12 +136,18 @@ static inline int is_plain(void)
 uint64_t mc_trace_count_in(unsigned thread, const struct mc_caller *caller, size_t usable,
                            size_t requested, int large)
 {
-    uint32_t stack = likely(caller != 0) && likely(is_plain()) ? mc_capture_again(caller) : 0;
-    struct mc_region_counters *row = likely(stack != 0) ? mc_counters_own(thread, stack) : 0;
+    struct mc_region_counters *row = 0;
+    uint32_t stack = 0;
+    if (likely(caller != 0) && likely(is_plain())) {
+        stack = mc_capture_again(caller);
+        if (!stack)
+            stack = mc_capture(thread, caller, checked_depth(mc_load(&mc_own_region.depth)), 0);
+        row = mc_counters_own(thread, stack);
+    }
     if (likely(row != 0))
         mc_counters_own_in(row, (struct mc_amount){1, requested, usable});
     else
-        stack = count_in_slow(thread, caller, requested, usable);
+        stack = count_in_slow(thread, caller, stack, requested, usable);
     uint64_t commands = mc_load(&mc_own_region.commands);
     if (unlikely(mc_load(&mc_own_region.commands_seen) != commands))
         mc_store(&mc_own_region.commands_seen, commands);

@@ -46,11 +46,12 @@ enum { MC_TRAIL_STRIDE = 4 };
 
 /* A frame; innermost first. `hash`, `user` and `checks` are there for settled frames only. */
 struct mc_trail_frame {
-    uintptr_t sp;    /* above the return address */
-    uintptr_t pc;    /* that return address */
-    uint64_t hash;   /* mc_path_hash of this frame and all further out */
-    uint32_t rule;   /* of pc */
-    uint16_t user;   /* the frame, this or further out, whose rule uses bp as it is here, or none */
+    uintptr_t sp;  /* above the return address */
+    uintptr_t pc;  /* that return address */
+    uint64_t hash; /* mc_path_hash of this frame and all further out */
+    uint32_t rule; /* of pc */
+    uint16_t user; /* the frame, this or further out, whose rule uses bp as it is here, counted from
+                        the end; or none */
     uint16_t checks; /* how many of trail->checks belong to this frame and all further out */
 };
 
@@ -72,8 +73,6 @@ struct mc_trail {
     uint32_t room;     /* the depth it was made for */
     uint32_t depth;    /* of walks: at most so many frames */
     uint32_t complete; /* the last frame is the outermost: walks may land; 0: it was cut */
-    uint32_t unlucky;  /* walks in a row that did not land */
-    uint32_t pause;    /* walks to go before landing is tried again */
     uint32_t rare;     /* walks in a row that were not for it */
     uint32_t leave;    /* walks to go before it is tried again */
     uint32_t stack, stack_flags; /* what the frames are: for mc_capture() */
