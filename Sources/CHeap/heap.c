@@ -35,7 +35,7 @@ static void *pop(struct mc_span *span)
 {
     struct mc_slot *slot = (struct mc_slot *)span->free;
     mc_store(&span->free, (uint64_t)slot->next);
-    mc_store(&span->used, span->used + 1);
+    mc_step(&span->counts, MC_COUNTS_ALLOCATION);
     slot->mark = 0;
     return slot;
 }
@@ -51,6 +51,22 @@ static void relieve(struct mc_thread *self)
     mc_arena_purge(1);
 }
 
+static unsigned large_class_of(size_t size)
+{
+    return size <= MC_LARGE_MAX ? MC_CLASS_LARGE : MC_CLASS_HUGE;
+}
+
+static unsigned class_of(size_t size)
+{
+    return size <= MC_SMALL_MAX ? mc_class_for(size) : large_class_of(size);
+}
+
+static __attribute__((noinline, cold)) void *refuse(unsigned class_index)
+{
+    mc_add(&mc_root()->slots_refused[class_index], 1);
+    return 0;
+}
+
 static void *alloc_small(struct mc_thread *self, unsigned class_index, int zero)
 {
     if (unlikely(self->until_look <= mc_class_slot_size(class_index)))
@@ -63,7 +79,7 @@ static void *alloc_small(struct mc_thread *self, unsigned class_index, int zero)
             relieve(self);
             span = mc_refill(self, class_index, &is_zero);
         }
-        if (unlikely(!span)) return 0;
+        if (unlikely(!span)) return refuse(class_index);
     }
     void *object = pop(span);
     if (zero) memset(object, 0, is_zero ? sizeof(struct mc_slot) : span->slot_size);
@@ -100,7 +116,8 @@ static void *alloc_large(struct mc_thread *self, size_t size, size_t room, size_
         relieve(self);
         object = mc_large_alloc(self, size, 0, align, &is_zero);
     }
-    if (!object || !zero || is_zero) return object;
+    if (!object) return refuse(large_class_of(size));
+    if (!zero || is_zero) return object;
     if (size < MC_ZERO_BY_PURGE || mc_os_purge(object, mc_round_up(size, MC_PAGE)))
         memset(object, 0, size);
     return object;
@@ -110,7 +127,7 @@ void *mc_alloc_slow(size_t size, int zero)
 {
     if (unlikely(mc_os_forked())) mc_heap_notice_fork();
     struct mc_thread *self = mc_thread_attach();
-    if (unlikely(!self) || unlikely(size > MC_REQUEST_MAX)) return 0;
+    if (unlikely(!self) || unlikely(size > MC_REQUEST_MAX)) return refuse(class_of(size));
     if (size <= MC_SMALL_MAX)
         return alloc_small(self, serving_class(self, mc_class_for(size)), zero);
     return alloc_large(self, size, 0, MC_PAGE, zero);
@@ -122,7 +139,7 @@ void *mc_alloc_growing(size_t size)
     if (unlikely(mc_os_forked())) mc_heap_notice_fork();
     struct mc_thread *self = mc_thread_attach();
     uint64_t room = (MC_GROW_TIMES - 1) * size;
-    if (unlikely(!self)) return 0;
+    if (unlikely(!self)) return refuse(class_of(size));
     return alloc_large(self, size, room < MC_GROW_ROOM_MAX ? room : MC_GROW_ROOM_MAX, MC_PAGE, 0);
 }
 
@@ -165,9 +182,9 @@ static void *alloc_exact(size_t size, size_t align, int zero)
     }
     if (unlikely(mc_os_forked())) mc_heap_notice_fork();
     struct mc_thread *self = mc_thread_attach();
-    if (unlikely(!self) || unlikely(size > MC_REQUEST_MAX) || unlikely(align > MC_REQUEST_MAX))
-        return 0;
     unsigned index = align <= MC_SLICE ? aligned_class(size, align) : MC_CLASS_COUNT;
+    if (unlikely(!self) || unlikely(size > MC_REQUEST_MAX) || unlikely(align > MC_REQUEST_MAX))
+        return refuse(index < MC_CLASS_COUNT ? index : large_class_of(size));
     if (index < MC_CLASS_COUNT) return alloc_small(self, index, zero);
     return alloc_large(self, size, 0, align < MC_PAGE ? MC_PAGE : align, zero);
 }
@@ -177,6 +194,16 @@ void *mc_alloc_aligned(size_t size, size_t align)
     return align <= MC_QUANTUM ? mc_alloc(size) : alloc_exact(size, align, 0);
 }
 
+/* A slot that the cache just served. It was handed out once in the end, not twice. */
+static __attribute__((noinline, cold)) void return_cached(void *object)
+{
+    struct mc_span *span = mc_page_map_find(object);
+    struct mc_span *list = (struct mc_span *)mc_self->current[span->class_index];
+    mc_store(&list->counts, list->counts - (1ull << MC_COUNTS_SHIFT));
+    mc_span_push_remote(span, object);
+    mc_cache_flush_class(mc_self, span->class_index);
+}
+
 void *mc_alloc_owned(size_t size, size_t align, int zero)
 {
     for (;;) {
@@ -184,9 +211,7 @@ void *mc_alloc_owned(size_t size, size_t align, int zero)
         if (!object) object = alloc_exact(size, align, zero && size > MC_DIRECT_MAX);
         if (object && zero && size <= MC_DIRECT_MAX) memset(object, 0, size);
         if (!object || likely(mc_tag_settable(object))) return object;
-        struct mc_span *span = mc_page_map_find(object);
-        mc_span_push_remote(span, object);
-        mc_cache_flush_class(mc_self, span->class_index);
+        return_cached(object);
     }
 }
 
@@ -243,7 +268,7 @@ static void free_local(struct mc_thread *self, struct mc_span *span, struct mc_s
     slot->next = (struct mc_slot *)span->free;
     slot->mark = span->mark;
     mc_store(&span->free, (uint64_t)slot);
-    mc_store(&span->used, span->used - 1);
+    mc_step(&span->counts, -1ull);
     if (span->flags & MC_SPAN_FULL || !span->used) mc_refill_span_freed(self, span);
 }
 

@@ -122,6 +122,7 @@ void *mc_large_alloc(struct mc_thread *self, size_t size, size_t room, size_t al
         waiting->flags = 0;
         waiting->tag = 0;
         waiting->maker = (uint64_t)self;
+        mc_store(&waiting->counts, waiting->counts + (1ull << MC_COUNTS_SHIFT));
         *zero = 0;
         mc_store_release(&waiting->state, MC_SPAN_LARGE);
         return (void *)waiting->base;
@@ -139,7 +140,8 @@ void *mc_large_alloc(struct mc_thread *self, size_t size, size_t room, size_t al
     span->reciprocal = 0;
     span->free = span->remote = 0;
     mc_store(&span->mark, 0);
-    span->used = span->fresh = span->slot_count = 1;
+    span->slot_count = 1;
+    mc_store(&span->fresh, 1);
     span->flags = 0;
     span->untagged_frees = 0;
     span->purged = 0;
@@ -151,6 +153,8 @@ void *mc_large_alloc(struct mc_thread *self, size_t size, size_t room, size_t al
         mc_span_struct_give(span);
         return 0;
     }
+    mc_span_count_for(span, state == MC_SPAN_HUGE ? MC_CLASS_HUGE : MC_CLASS_LARGE);
+    mc_store(&span->counts, span->counts + MC_COUNTS_ALLOCATION);
     mc_store_release(&span->state, (uint8_t)state);
     return (void *)span->base;
 }
@@ -182,8 +186,8 @@ static void *resize_huge(struct mc_span *span, uint64_t wanted)
         mc_panic("realloc()", moved, "out of memory: two threads moved huge objects at once");
     mc_store(&span->base, (uint64_t)moved);
     count_huge(0, (int64_t)(wanted - size));
-    mc_store(&span->size, wanted);
     span->slot_size = wanted;
+    mc_store(&span->size, wanted);
     return moved;
 }
 

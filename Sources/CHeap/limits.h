@@ -112,6 +112,9 @@
 
 _Static_assert(MC_ARENA_SIZE_MIN % (64 * MC_SLICE) == 0, "arenas are whole bitmap words");
 _Static_assert(MC_ARENA_SIZE_MIN >= MC_COMMIT_SLICES * MC_SLICE, "arenas are whole commit runs");
+_Static_assert(MC_SPAN_SLICES_MAX *MC_SLICE / MC_QUANTUM <= INT16_MAX,
+               "mc_span.used holds all slots");
+_Static_assert(MC_CACHE_SLOTS <= INT16_MAX, "so does that of a list");
 _Static_assert(MC_SMALL_MAX *MC_SPAN_SLOTS_MIN <= MC_SPAN_SLICES_MAX * MC_SLICE,
                "the largest slots fit a span");
 

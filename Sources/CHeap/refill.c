@@ -77,7 +77,7 @@ _Static_assert(MC_DIRECT_MAX == 1024, "a class ends there, so that direct[] is o
 static void take_current(struct mc_thread *self, struct mc_span *span)
 {
     mc_span_set_flag(span, MC_SPAN_CURRENT);
-    span->used++;
+    span->counts++;
     self->current[span->class_index] = (uint64_t)span;
     point_direct(self, span->class_index, span);
 }
@@ -91,7 +91,7 @@ static struct mc_span *drop_current(struct mc_thread *self, unsigned class_index
     point_direct(self, class_index, &mc_span_none);
     if (span->state == MC_SPAN_CACHE) return 0;
     mc_span_clear_flag(span, MC_SPAN_CURRENT);
-    span->used--;
+    span->counts--;
     return span;
 }
 
@@ -249,6 +249,20 @@ static struct mc_span *next_span(struct mc_thread *self, unsigned class_index)
     return span ? span : mc_span_make(class_index, self);
 }
 
+/* What has_more() said of a span when it went on a list need not be so: a purged part may hold no
+ * slot's start, and all slots around it be in use. */
+static struct mc_span *next_with_slot(struct mc_thread *self, unsigned class_index, int *zero)
+{
+    for (;;) {
+        struct mc_span *span = next_span(self, class_index);
+        if (!span || span->free) return span;
+        int carved = mc_span_carve(span);
+        *zero = carved == MC_CARVED_ZERO;
+        if (carved) return span;
+        set_full(span);
+    }
+}
+
 /* The thread's cache serves the class from now on; what did so waits at the head of the list. */
 static struct mc_span *serve_cache(struct mc_thread *self, struct mc_span *cache)
 {
@@ -282,14 +296,8 @@ struct mc_span *mc_refill(struct mc_thread *self, unsigned class_index, int *zer
         if (carved) return span;
         set_full(drop_current(self, class_index));
     }
-    /* What is purged of a span on the list may hold no slot's start: then it is full after all. */
-    while ((span = next_span(self, class_index)) != 0) {
-        if (span->free || (carved = mc_span_carve(span)) != 0) break;
-        set_full(span);
-    }
-    if (!span) return 0;
-    *zero = carved == MC_CARVED_ZERO;
-    take_current(self, span);
+    span = next_with_slot(self, class_index, zero);
+    if (span) take_current(self, span);
     return span;
 }
 

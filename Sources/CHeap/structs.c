@@ -15,9 +15,10 @@ enum {
 _Static_assert(MC_SPAN_POOL_COUNT % PAGE_STRUCTS == 0, "pools are whole pages");
 
 static struct mc_pool free_structs;
-MC_TABLE static uint64_t empty[PAGES_MAX / 64]; /* [shared] a bit for each page that was given back */
-static uint64_t empty_count;                    /* [shared] of these bits; advisory */
-static uint64_t next_seal = 2;                  /* [shared] even numbers, two for each trim */
+MC_TABLE static uint64_t
+    empty[PAGES_MAX / 64];     /* [shared] a bit for each page that was given back */
+static uint64_t empty_count;   /* [shared] of these bits; advisory */
+static uint64_t next_seal = 2; /* [shared] even numbers, two for each trim */
 
 static struct mc_span *struct_at(uint64_t number)
 {
@@ -89,6 +90,24 @@ void mc_span_struct_give(struct mc_span *span)
     mc_pool_give(&free_structs, span);
 }
 
+/* -- counts -------------------------------------------------------------------------------- */
+
+/* What it counted goes to the root, and stays there. */
+static void hand_in(struct mc_span *span)
+{
+    mc_add(&mc_root()->slots_taken[span->class_index], mc_counts_allocations(span->counts));
+    mc_store(&span->counts, 0);
+}
+
+void mc_span_count_for(struct mc_span *span, unsigned class_index)
+{
+    if (span->class_index != class_index) {
+        hand_in(span);
+        mc_store(&span->class_index, (uint8_t)class_index);
+    }
+    mc_store(&span->counts, mc_counts_allocations(span->counts) << MC_COUNTS_SHIFT);
+}
+
 /* -- trim ----------------------------------------------------------------------------------- */
 
 static struct mc_span *link_of(const struct mc_span *span)
@@ -127,6 +146,8 @@ static uint64_t number_of(const struct mc_span *span)
 
 static void give_page(struct mc_span *first)
 {
+    for (unsigned i = 0; i < PAGE_STRUCTS; i++)
+        hand_in(first + i);
     if (mc_os_purge(first, MC_PAGE)) {
         for (unsigned i = 0; i < PAGE_STRUCTS; i++) {
             mc_store(&first[i].mark, 0);

@@ -10,6 +10,7 @@
 #include "heap.h"
 #include "hooks.h"
 #include "limits.h"
+#include "os_faulty.h"
 #include "test.h"
 
 struct object {
@@ -267,6 +268,8 @@ static void step(struct random *random, int tags)
         replace(&workers[random_below(random, WORKERS)]);
     else if (what == 1 && random_below(random, 20) == 0)
         somewhere(random, trim, 0);
+    else if (what == 2 && random_below(random, 4) == 0)
+        os_faults.ms_ahead += MC_TICK_MS; /* whoever looks at the clock next purges and flushes */
     else if (!op.object->place)
         somewhere(random, alloc, &op);
     else if (what < 20)

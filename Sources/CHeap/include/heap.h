@@ -118,7 +118,7 @@ static inline void *mc_alloc_direct(size_t size)
         struct mc_slot *slot = (struct mc_slot *)span->free;
         if (likely(slot)) {
             mc_store(&span->free, (uint64_t)slot->next);
-            mc_step(&span->used, 1);
+            mc_step(&span->counts, MC_COUNTS_ALLOCATION);
             slot->mark = 0;
             return slot;
         }
@@ -156,7 +156,7 @@ static inline __attribute__((always_inline)) void mc_free_here(void *object)
      * computation", 2019. */
     unsigned __int128 product = (unsigned __int128)(address - span->base) * span->reciprocal;
     if (unlikely((uint64_t)product >= span->reciprocal) ||
-        unlikely((uint32_t)(product >> 64) >= span->fresh))
+        unlikely((uint64_t)(product >> 64) >= span->fresh))
         return mc_free_slow(object);
     struct mc_slot *slot = object;
     uint64_t mark = span->mark;
@@ -164,7 +164,8 @@ static inline __attribute__((always_inline)) void mc_free_here(void *object)
     slot->next = (struct mc_slot *)span->free;
     slot->mark = mark;
     mc_store(&span->free, address);
-    if (unlikely(mc_step(&span->used, -1u) == 0)) mc_span_emptied(span);
+    mc_step(&span->counts, -1ull);
+    if (unlikely(mc_peek(&span->used) == 0)) mc_span_emptied(span);
 }
 
 static inline void mc_free(void *object)
