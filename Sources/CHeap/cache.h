@@ -68,7 +68,7 @@ static inline int mc_cache_push_plain(struct mc_thread *self, const struct mc_sp
     struct mc_span *list = &lists[span->class_index];
     unsigned __int128 product = (unsigned __int128)((uint64_t)slot - span->base) * span->reciprocal;
     if (mc_cache_count(list) >= list->slot_count || (uint64_t)product >= span->reciprocal ||
-        (uint64_t)(product >> 64) >= mc_load(&span->fresh) || mc_looks_free(slot, span))
+        (uint64_t)(product >> 64) >= mc_load(&span->fresh) || mc_looks_free(slot, span->mark))
         return 0;
     mc_cache_add(list, slot, span->mark);
     return 1;

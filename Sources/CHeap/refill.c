@@ -10,6 +10,7 @@
 #include "os.h"
 #include "root.h"
 #include "span.h"
+#include "structs.h"
 #include "thread.h"
 #include "trim.h"
 
@@ -300,7 +301,17 @@ struct mc_span *mc_refill(struct mc_thread *self, unsigned class_index, int *zer
     return span;
 }
 
-static uint64_t next_tick_ms; /* [shared] */
+static uint64_t next_tick_ms;     /* [shared] */
+static uint64_t purged_last_look; /* [shared] bytes, when structs and page map were last trimmed */
+
+static void trim_metadata(void)
+{
+    uint64_t purged = mc_load(&mc_root()->purged_bytes);
+    if (likely(purged - mc_load(&purged_last_look) < MC_TRIM_PURGED)) return;
+    mc_store(&purged_last_look, purged);
+    mc_structs_trim();
+    mc_arena_trim_map();
+}
 
 void mc_refill_tick(struct mc_thread *self)
 {
@@ -315,6 +326,7 @@ void mc_refill_tick(struct mc_thread *self)
     for (struct mc_thread *thread = mc_thread_first(); thread; thread = mc_thread_next(thread))
         mc_large_flush(thread);
     if (mc_arena_purgeable()) mc_arena_purge(0);
+    trim_metadata();
 }
 
 void mc_refill_look(struct mc_thread *self, uint64_t bytes)

@@ -6,64 +6,13 @@
 #include "cache.h"
 #include "check.h"
 #include "class.h"
-#include "meta.h"
 #include "os.h"
 #include "root.h"
+#include "structs.h"
 #include "tag.h"
 #include "trim.h"
 
-static struct mc_pool structs;
 static uint64_t secret; /* [shared] written once: what marks are made of */
-
-/* The next struct never used before. */
-static struct mc_span *make_struct(void)
-{
-    uint64_t number = mc_load(&mc_root()->span_count);
-    do {
-        uint64_t pool = number / MC_SPAN_POOL_COUNT;
-        if (pool == MC_SPAN_POOLS_MAX) return 0;
-        if (mc_load_acquire(&mc_span_pools[pool].start)) continue;
-        uint64_t size = MC_SPAN_POOL_COUNT * sizeof(struct mc_span);
-        void *fresh = mc_meta_alloc(size);
-        uint64_t none = 0;
-        if (!fresh) return 0;
-        mc_store(&mc_span_pools[pool].count, MC_SPAN_POOL_COUNT);
-        if (mc_swap_if(&mc_span_pools[pool].start, &none, (uint64_t)fresh))
-            mc_add(&mc_root()->pool_count, 1);
-        else
-            mc_meta_unmap(fresh, size);
-    } while (!mc_swap_if(&mc_root()->span_count, &number, number + 1));
-    struct mc_span *first =
-        (struct mc_span *)mc_load(&mc_span_pools[number / MC_SPAN_POOL_COUNT].start);
-    return first + number % MC_SPAN_POOL_COUNT;
-}
-_Static_assert(MC_SPAN_POOL_COUNT * sizeof(struct mc_span) > MC_META_CHUNK / 4,
-               "a pool is a mapping of its own, so that a loser can unmap it");
-
-struct mc_span *mc_span_struct_take(void)
-{
-    struct mc_span *span = mc_pool_take(&structs);
-    return span ? span : make_struct();
-}
-
-void mc_span_struct_give(struct mc_span *span)
-{
-    mc_store_release(&span->state, MC_SPAN_UNUSED);
-    mc_pool_give(&structs, span);
-}
-
-/* What it counted of another class goes to the root, and stays there. */
-void mc_span_count_for(struct mc_span *span, unsigned class_index)
-{
-    uint64_t allocations = mc_counts_allocations(span->counts);
-    if (span->class_index != class_index) {
-        mc_add(&mc_root()->slots_taken[span->class_index], allocations);
-        allocations = 0;
-        mc_store(&span->counts, 0);
-        mc_store(&span->class_index, (uint8_t)class_index);
-    }
-    mc_store(&span->counts, allocations << MC_COUNTS_SHIFT);
-}
 
 /* What free slots of the span at `base` hold in their second word: not guessable, so that no
  * program writes it by accident, and never 0. */
@@ -87,14 +36,15 @@ struct mc_span *mc_span_make(unsigned class_index, struct mc_thread *owner)
         return 0;
     }
     uint64_t slot_size = mc_class_slot_size(class_index);
-    mc_store(&span->base, run.base); /* its old links may still be looked at, see meta.h */
+    /* The struct may still be looked at: meta.h, mc_spans_dense(). */
+    mc_store(&span->base, run.base);
     span->reciprocal = UINT64_MAX / slot_size + 1;
     span->free = 0;
-    span->mark = mark_for(run.base);
-    span->slot_size = slot_size;
+    mc_store(&span->mark, mark_for(run.base)); /* seen by mc_structs_trim() */
+    mc_store(&span->slot_size, slot_size);
     mc_span_count_for(span, class_index);
-    span->fresh = 0;
-    span->size = run.slices * MC_SLICE;
+    mc_store(&span->fresh, 0);
+    mc_store(&span->size, run.slices * MC_SLICE);
     span->slot_count = (uint16_t)(span->size / slot_size);
     span->flags = run.zero ? MC_SPAN_ZERO : 0;
     span->untagged_frees = 0;

@@ -49,18 +49,30 @@ static int remembers(const struct mc_trail *trail, const struct mc_trail_path *p
            trail->stack >= mc_load(&mc_own_region.floor);
 }
 
+/* The stack of a path that is the trail now. */
+static uint32_t stack_of(struct mc_trail *trail, const struct mc_trail_path *path, uint32_t flags)
+{
+    if (path->flags & MC_UNWIND_CUT) flags |= MC_STACK_CUT;
+    if (remembers(trail, path, flags)) {
+        if (!(flags & ~MC_STACK_CUT)) mc_trail_expect(trail, trail->stack);
+        return trail->stack;
+    }
+    uint32_t stack = mc_stacks_find(path->hash, path->depth, flags, trail->stack);
+    if (unlikely(!stack)) stack = intern(path, flags);
+    trail->stack = stack;
+    trail->stack_flags = flags;
+    return stack;
+}
+
 uint32_t mc_capture(unsigned thread, const struct mc_caller *caller, uint32_t depth, uint32_t flags)
 {
     struct mc_trail_path path;
     struct mc_trail *trail = caller ? mc_trail_take(thread, depth) : 0;
-    if (unlikely(!trail) || unlikely(mc_trail_walk(trail, caller, &path)) ||
-        unlikely(mc_region_is_own(path.first[0].pc - 1)))
+    if (unlikely(!trail) || unlikely(mc_trail_walk(trail, caller, &path)))
         return capture_from_here(depth, flags);
-    if (path.flags & MC_UNWIND_CUT) flags |= MC_STACK_CUT;
-    if (likely(remembers(trail, &path, flags))) return trail->stack;
-    uint32_t stack = mc_stacks_find(path.hash, path.depth, flags, trail->stack);
-    if (unlikely(!stack)) stack = intern(&path, flags);
-    trail->stack = stack;
-    trail->stack_flags = flags;
-    return stack;
+    if (unlikely(mc_region_is_own(path.first[0].pc - 1))) {
+        trail->stack = 0;
+        return capture_from_here(depth, flags);
+    }
+    return stack_of(trail, &path, flags);
 }

@@ -8,11 +8,9 @@
  * pays for the others. */
 enum { PART_BITS = 9, PART = 1 << PART_BITS, PARTS = 1024, USUAL = 64 };
 
-static struct mc_trail **parts[PARTS]; /* [shared] */
+MC_TABLE static struct mc_trail **parts[PARTS]; /* [shared] */
 
-/* [owner] This thread's trail, so that the tables need not be asked: a trail is far off, and a thread
- * has few bytes of its own at hand. */
-static __thread struct mc_trail *own;
+__thread struct mc_trail *mc_trail_own;
 
 /* Rooms are of two sizes, so that the depth may change to and fro without mapping anything. */
 static uint32_t room_for(uint32_t depth)
@@ -22,12 +20,13 @@ static uint32_t room_for(uint32_t depth)
 
 static size_t array_bytes(uint32_t room)
 {
-    return mc_round_up(2 * room * sizeof(struct mc_trail_frame), MC_PAGE);
+    return mc_round_up((2 * room + 1) * sizeof(struct mc_trail_frame), MC_PAGE);
 }
 
 static size_t bytes_of(uint32_t room)
 {
-    return mc_round_up(sizeof(struct mc_trail) + room * sizeof(struct mc_trail_check), MC_PAGE) +
+    size_t words = room + MC_TRAIL_WORDS(room);
+    return mc_round_up(sizeof(struct mc_trail) + words * sizeof(struct mc_trail_check), MC_PAGE) +
            2 * array_bytes(room);
 }
 
@@ -38,6 +37,7 @@ static struct mc_trail *make(uint32_t room)
     char *end = (char *)memory + bytes_of(room);
     struct mc_trail *trail = memory;
     trail->checks = (struct mc_trail_check *)(trail + 1);
+    trail->repeat.words = trail->checks + room;
     trail->frames = (struct mc_trail_frame *)(void *)(end - 2 * array_bytes(room));
     trail->fresh = (struct mc_trail_frame *)(void *)(end - array_bytes(room));
     trail->room = room;
@@ -71,7 +71,7 @@ __attribute__((noinline)) static struct mc_trail *take(unsigned number, uint32_t
     struct mc_trail *trail = *place;
     if (trail && trail->room < depth) {
         size_t bytes = bytes_of(trail->room);
-        own = *place = 0;
+        mc_trail_own = *place = 0;
         mc_own_release(trail, bytes);
         trail = 0;
     }
@@ -80,11 +80,11 @@ __attribute__((noinline)) static struct mc_trail *take(unsigned number, uint32_t
         trail->depth = depth;
         mc_trail_forget(trail);
     }
-    return own = trail;
+    return mc_trail_own = trail;
 }
 
 struct mc_trail *mc_trail_take(unsigned number, uint32_t depth)
 {
-    struct mc_trail *trail = own;
+    struct mc_trail *trail = mc_trail_own;
     return likely(trail && trail->depth == depth) ? trail : take(number, depth);
 }

@@ -21,7 +21,7 @@ kept=${OUT:+yes}
 out=${OUT:-$(mktemp -d "${TMPDIR:-/tmp}/unwind.XXXXXX")}
 mkdir -p "$out"
 failed=0
-warnings=(-std=gnu17 -g -O2 -Wall -Wextra -I "$trace/include")
+warnings=(-std=gnu17 -g -O2 -Wall -Wextra -I "$trace/include" -I "$trace/../CBase/include")
 sources=("$trace"/unwind*.c "$trace"/cfi*.c "$trace"/rules.c "$trace"/trail_walk.c)
 unwinder=() # their objects
 

@@ -319,8 +319,8 @@ static __attribute__((noinline)) void compare_here(void)
  * compared with the others' here and there. */
 struct own_trail {
     struct mc_trail trail;
-    struct mc_trail_frame arrays[2][2 * DEPTH];
-    struct mc_trail_check checks[DEPTH];
+    struct mc_trail_frame arrays[2][2 * DEPTH + 1];
+    struct mc_trail_check checks[DEPTH], words[MC_TRAIL_WORDS(DEPTH)];
     struct mc_frame_site frames[DEPTH + 16];
 };
 static __thread struct own_trail *own __attribute__((tls_model("initial-exec")));
@@ -333,6 +333,7 @@ static struct own_trail *make_trail(void)
     own->trail.frames = own->arrays[0];
     own->trail.fresh = own->arrays[1];
     own->trail.checks = own->checks;
+    own->trail.repeat.words = own->words;
     own->trail.room = own->trail.depth = DEPTH;
     mc_trail_forget(&own->trail);
     mc_path_powers_make();
@@ -358,14 +359,17 @@ static __attribute__((noinline)) void walk_along(uintptr_t *frame)
     walking = 1;
     struct own_trail *t = own ? own : make_trail();
     __atomic_add_fetch(&tally->calls, 1, __ATOMIC_RELAXED);
+    uint64_t repeats = mc_trail_repeats(&t->trail, &caller) ? t->trail.hash : 0;
     if (mc_trail_walk(&t->trail, &caller, &path) == 0) {
+        int contradicts = repeats && repeats != path.hash;
+        if (path.same) mc_trail_expect(&t->trail, 1);
         MC_UNWIND_CAPTURE(&start);
         size_t count = mc_unwind(&start, t->frames, DEPTH + 16, &flags), first = 0;
         while (first < count && t->frames[first].slot != caller.sp - 8)
             first++;
         __atomic_add_fetch(&tally->along, 1, __ATOMIC_RELAXED);
         __atomic_add_fetch(&tally->landed, path.landed > 0, __ATOMIC_RELAXED);
-        if (strays(&path, t->frames + first, count - first)) {
+        if (contradicts || strays(&path, t->frames + first, count - first)) {
             __atomic_add_fetch(&tally->strayed, 1, __ATOMIC_RELAXED);
             report("strayed: %u frames, of %zu, flags %x\n", path.depth, count - first, path.flags);
             for (uint32_t i = 0; i < path.depth; i++)

@@ -168,6 +168,7 @@ struct mc_thread {
     uint64_t large_next;              /* [owner] which to replace next */
     uint64_t cache;                   /* [owner] address of MC_CACHE_CLASSES mc_span, or 0 */
     uint64_t stack_at;                /* [owner] an address on the thread's stack */
+    uint8_t lent[MC_CLASS_COUNT];     /* [owner] requests of the class that another one served */
 };
 
 struct mc_heap_pool {
