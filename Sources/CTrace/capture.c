@@ -81,12 +81,22 @@ uint32_t mc_capture(unsigned thread, const struct mc_caller *caller, uint32_t de
 {
     struct mc_trail_path path;
     struct mc_trail *trail = caller ? mc_trail_take(thread, depth) : 0;
-    if (likely(trail != 0)) expect_next(thread, trail->stack);
-    if (unlikely(!trail) || unlikely(mc_trail_walk(trail, caller, &path)))
+    if (unlikely(!trail)) return capture_from_here(depth, flags);
+    expect_next(thread, trail->stack);
+    uint32_t least = mc_load(&mc_own_region.floor);
+    if (least < MC_STACK_FIRST) least = MC_STACK_FIRST;
+    if (unlikely(mc_trail_walk(trail, caller, flags ? UINT32_MAX : least, &path)))
         return capture_from_here(depth, flags);
+    if (path.known) {
+        if (path.known == trail->stack && !trail->stack_flags && !trail->repeat.sp)
+            mc_trail_expect(trail, trail->stack);
+        return path.known;
+    }
     if (unlikely(mc_region_is_own(path.first[0].pc - 1))) {
         trail->stack = 0;
         return capture_from_here(depth, flags);
     }
-    return stack_of(trail, &path, flags);
+    uint32_t stack = stack_of(trail, &path, flags);
+    if (!flags && stack >= MC_STACK_FIRST) mc_trail_remember(trail, stack);
+    return stack;
 }
