@@ -22,8 +22,11 @@ whole=
 linker=
 case $cc in *clang*) whole=-flto=full linker=-fuse-ld=lld ;; esac
 objects=
-for file in "$root"/Sources/CBase/*.c "$root"/Sources/CHeap/*.c "$root"/Sources/CTrace/*.c \
-    "$root"/preload/*.c; do
+traces=
+# What every process runs comes first, and the rest of what traces last: the kernel maps 64 KiB of a
+# file around the one that was touched, so a process that is not traced has no pages of it.
+for file in "$root"/Sources/CHeap/*.c "$root"/Sources/CBase/*.c "$root"/preload/*.c \
+    "$root"/Sources/CTrace/*.c; do
     object=$work/$(basename -- "${file%/*}")-$(basename -- "$file" .c).o
     "$cc" -std=gnu17 -O2 -gdwarf-4 -fPIC -Wall -Wextra -Wno-unknown-warning-option \
         -DNDEBUG -fno-builtin -fvisibility=hidden -fno-semantic-interposition -ftls-model=initial-exec \
@@ -33,12 +36,18 @@ for file in "$root"/Sources/CBase/*.c "$root"/Sources/CHeap/*.c "$root"/Sources/
         -I"$root/Sources/CHeap/include" -I"$root/Sources/CTrace/include" \
         ${whole:+"$whole"} "$@" -c "$file" -o "$object" &
     pids="${pids:-} $!"
-    objects="$objects $object"
+    case $file in
+    */CTrace/region.c | */CTrace/folder.c | */CTrace/unwind_stack.c) objects="$objects $object" ;;
+    */CTrace/* | */instrument.c | */mappings.c | */sandbox.c | */filter.c | */statistics.c)
+        traces="$traces $object" ;;
+    *) objects="$objects $object" ;;
+    esac
 done
 for pid in $pids; do wait "$pid"; done
 # shellcheck disable=SC2086
-"$cc" $linker $whole -O2 "$@" -shared -o "$work/libmemctl.so" $objects -Wl,-soname,libmemctl.so \
+"$cc" $linker $whole -O2 "$@" -shared -o "$work/libmemctl.so" $objects $traces -Wl,-soname,libmemctl.so \
     -Wl,--version-script="$root/preload/exports.map" -Wl,-z,now,-z,relro,-z,nodelete \
+    -Wl,-z,separate-loadable-segments,-z,max-page-size=65536 \
     -Wl,-z,noexecstack -Wl,--gc-sections -Wl,--hash-style=gnu -Wl,--build-id=sha1 \
     -Wl,--as-needed -nostartfiles -nodefaultlibs -lc
 mv "$work/libmemctl.so" "$output"

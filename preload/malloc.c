@@ -58,7 +58,8 @@ EXPORT void *calloc(size_t count, size_t size)
 
 static void *move(void *object, size_t size)
 {
-    size_t had = mc_usable_size(object, "realloc()");
+    size_t had =
+        mc_span_of(object)->slot_size; /* a live object: mc_realloc_in_place() has looked */
     void *fresh = size > had ? mc_alloc_growing(size) : mc_alloc(size);
     if (unlikely(!fresh)) {
         errno = ENOMEM;

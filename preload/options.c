@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 
+#include "bits.h"
 #include "memctl_region.h"
 #include "print.h"
 #include "syscall.h"
@@ -139,7 +140,7 @@ static void set(const struct option *option, const char *text)
  * working directory. One that does not fit is ignored. */
 static void set_folder(const char *text)
 {
-    static char folder[PATH_MAX];
+    MC_TABLE static char folder[PATH_MAX];
     size_t used = 0, size = strlen(text);
     if (*text != '/') {
         long length = MC_SYSCALL_2(SYS_getcwd, folder, sizeof(folder) - 1); /* with its end */

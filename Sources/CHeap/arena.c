@@ -8,6 +8,7 @@
 #include "check.h"
 #include "meta.h"
 #include "os.h"
+#include "pagemap.h"
 #include "root.h"
 #include "span.h"
 
@@ -361,6 +362,25 @@ uint64_t mc_arena_purge(int all)
     if (waiting) mc_store(&purgeable, 1);
     mc_add(&mc_root()->purged_bytes, purged);
     return purged;
+}
+
+void mc_arena_trim_map(void)
+{
+    enum { COUNT = MC_MAP_PAGE_SLICES };
+    for (uint64_t i = 0; i < MC_ARENAS_MAX && arena_at(i); i++) {
+        struct mc_arena *arena = arena_at(i);
+        uint64_t slices = mc_load_acquire(&arena->slice_count), base = mc_load(&arena->base);
+        uint64_t *used = bitmap(arena, MC_ARENA_USED);
+        uint64_t first = (COUNT - base / MC_SLICE % COUNT) % COUNT;
+        for (; first + COUNT <= slices; first += COUNT) {
+            if (mc_bits_find(used, first + COUNT, first, COUNT, 1, 0) != first ||
+                !mc_bits_claim(used, first, COUNT))
+                continue;
+            /* Unless it was made again elsewhere before the claim. */
+            if (mc_load(&arena->base) == base) mc_page_map_purge(base + first * MC_SLICE);
+            mc_bits_clear(used, first, COUNT);
+        }
+    }
 }
 
 void mc_arena_check(void)

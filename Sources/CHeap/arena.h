@@ -47,6 +47,9 @@ void mc_arena_release_idle(void);
 /* Purges what has been free since the call before; with `all`, everything free. Returns bytes. */
 uint64_t mc_arena_purge(int all);
 
+/* Gives back the pages of the page map that belong to free slices only. */
+void mc_arena_trim_map(void);
+
 /* 1 if free slices wait to be purged. */
 int mc_arena_purgeable(void);
 

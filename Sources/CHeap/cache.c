@@ -78,7 +78,7 @@ static void shrink(struct mc_span *list, uint32_t keep)
     }
     for (unsigned i = 0; i < GROUPS; i++)
         send(&groups[i]);
-    mc_store(&list->used, list->used + gone);
+    mc_store(&list->counts, list->counts + gone);
 }
 
 int mc_cache_push(struct mc_thread *self, const struct mc_span *span, struct mc_slot *slot)

@@ -13,7 +13,7 @@
  *
  * Invariants, asserted by mc_cache_check():
  *   1. a cached slot is free (mark, no tag), and counted in the `used` of the span it lies in
- *   2. a list's `used` is minus the number of its slots, modulo 2^32 */
+ *   2. a list's `used` is minus the number of its slots */
 #ifndef MC_CACHE_H
 #define MC_CACHE_H
 
@@ -43,7 +43,7 @@ int mc_cache_has(const struct mc_span *span, const void *slot);
 /* Slots in a thread's cache of one class. */
 static inline uint32_t mc_cache_count(const struct mc_span *list)
 {
-    return 0 - mc_load(&list->used);
+    return (uint32_t)-mc_load(&list->used);
 }
 
 void mc_cache_check(const struct mc_thread *thread);
@@ -54,7 +54,7 @@ static inline void mc_cache_add(struct mc_span *list, struct mc_slot *slot, uint
     mc_store(&slot->next, (struct mc_slot *)list->free);
     mc_store_release(&slot->mark, mark);
     mc_store(&list->free, (uint64_t)slot);
-    mc_store(&list->used, list->used - 1);
+    mc_store(&list->counts, list->counts - 1);
 }
 
 static inline int mc_cache_push_plain(struct mc_thread *self, const struct mc_span *span,
@@ -68,7 +68,7 @@ static inline int mc_cache_push_plain(struct mc_thread *self, const struct mc_sp
     struct mc_span *list = &lists[span->class_index];
     unsigned __int128 product = (unsigned __int128)((uint64_t)slot - span->base) * span->reciprocal;
     if (mc_cache_count(list) >= list->slot_count || (uint64_t)product >= span->reciprocal ||
-        (uint64_t)(product >> 64) >= mc_load(&span->fresh) || mc_looks_free(slot, span))
+        (uint64_t)(product >> 64) >= mc_load(&span->fresh) || mc_looks_free(slot, span->mark))
         return 0;
     mc_cache_add(list, slot, span->mark);
     return 1;

@@ -4,6 +4,7 @@
 #include "meta.h"
 #include "refill.h"
 #include "span.h"
+#include "structs.h"
 #include "thread.h"
 
 void mc_heap_check(void)
@@ -11,6 +12,7 @@ void mc_heap_check(void)
     mc_meta_check();
     mc_arena_check();
     mc_spans_check();
+    mc_structs_check();
     for (struct mc_thread *thread = mc_thread_first(); thread; thread = mc_thread_next(thread))
         mc_thread_check(thread);
 }

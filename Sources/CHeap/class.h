@@ -43,4 +43,15 @@ static inline unsigned mc_class_span_slices(unsigned index)
     return best;
 }
 
+/* The class whose slots serve the first requests of this one: a power of two from 128 bytes on, so that
+ * a program with a few objects of each size needs fewer pages. `index` itself for the tiny classes,
+ * which every program fills, and those of which a page holds one or two. */
+static inline unsigned mc_class_lender(unsigned index)
+{
+    uint64_t size = mc_class_slot_size(index);
+    if (size <= MC_LEND_ABOVE || size > MC_LEND_BYTES) return index;
+    unsigned log2 = 64u - (unsigned)__builtin_clzl(size - 1);
+    return mc_class_for(1ull << log2);
+}
+
 #endif

@@ -14,6 +14,7 @@
 #include "refill.h"
 #include "root.h"
 #include "span.h"
+#include "structs.h"
 #include "thread.h"
 #include "trim.h"
 
@@ -34,7 +35,7 @@ static void *pop(struct mc_span *span)
 {
     struct mc_slot *slot = (struct mc_slot *)span->free;
     mc_store(&span->free, (uint64_t)slot->next);
-    mc_store(&span->used, span->used + 1);
+    mc_step(&span->counts, MC_COUNTS_ALLOCATION);
     slot->mark = 0;
     return slot;
 }
@@ -50,6 +51,22 @@ static void relieve(struct mc_thread *self)
     mc_arena_purge(1);
 }
 
+static unsigned large_class_of(size_t size)
+{
+    return size <= MC_LARGE_MAX ? MC_CLASS_LARGE : MC_CLASS_HUGE;
+}
+
+static unsigned class_of(size_t size)
+{
+    return size <= MC_SMALL_MAX ? mc_class_for(size) : large_class_of(size);
+}
+
+static __attribute__((noinline, cold)) void *refuse(unsigned class_index)
+{
+    mc_add(&mc_root()->slots_refused[class_index], 1);
+    return 0;
+}
+
 static void *alloc_small(struct mc_thread *self, unsigned class_index, int zero)
 {
     if (unlikely(self->until_look <= mc_class_slot_size(class_index)))
@@ -62,23 +79,45 @@ static void *alloc_small(struct mc_thread *self, unsigned class_index, int zero)
             relieve(self);
             span = mc_refill(self, class_index, &is_zero);
         }
-        if (unlikely(!span)) return 0;
+        if (unlikely(!span)) return refuse(class_index);
     }
     void *object = pop(span);
     if (zero) memset(object, 0, is_zero ? sizeof(struct mc_slot) : span->slot_size);
     return object;
 }
 
+/* The class that serves a request of this one: a coarser one at first. */
+static unsigned serving_class(struct mc_thread *self, unsigned index)
+{
+    if (likely(self->current[index] != (uint64_t)&mc_span_none)) return index;
+    unsigned lender = mc_class_lender(index);
+    if (lender == index || self->lent[index] >= MC_LEND_BYTES / mc_class_slot_size(lender))
+        return index;
+    self->lent[index]++;
+    return lender;
+}
+
+/* Time passes for large requests too. Those that a waiting span may serve, which is faster than to look
+ * at the clock, count as refills do. */
+static void look_for_large(struct mc_thread *self, uint64_t size)
+{
+    if (size > MC_LARGE_KEPT_MAX || self == &mc_thread_none)
+        mc_refill_tick(self);
+    else
+        mc_refill_look(self, MC_LOOK_REFILL);
+}
+
 static void *alloc_large(struct mc_thread *self, size_t size, size_t room, size_t align, int zero)
 {
     int is_zero = 0;
-    mc_refill_tick(self);
+    look_for_large(self, size);
     void *object = mc_large_alloc(self, size, room, align, &is_zero);
     if (unlikely(!object)) {
         relieve(self);
         object = mc_large_alloc(self, size, 0, align, &is_zero);
     }
-    if (!object || !zero || is_zero) return object;
+    if (!object) return refuse(large_class_of(size));
+    if (!zero || is_zero) return object;
     if (size < MC_ZERO_BY_PURGE || mc_os_purge(object, mc_round_up(size, MC_PAGE)))
         memset(object, 0, size);
     return object;
@@ -88,8 +127,9 @@ void *mc_alloc_slow(size_t size, int zero)
 {
     if (unlikely(mc_os_forked())) mc_heap_notice_fork();
     struct mc_thread *self = mc_thread_attach();
-    if (unlikely(!self) || unlikely(size > MC_REQUEST_MAX)) return 0;
-    if (size <= MC_SMALL_MAX) return alloc_small(self, mc_class_for(size), zero);
+    if (unlikely(!self) || unlikely(size > MC_REQUEST_MAX)) return refuse(class_of(size));
+    if (size <= MC_SMALL_MAX)
+        return alloc_small(self, serving_class(self, mc_class_for(size)), zero);
     return alloc_large(self, size, 0, MC_PAGE, zero);
 }
 
@@ -99,7 +139,7 @@ void *mc_alloc_growing(size_t size)
     if (unlikely(mc_os_forked())) mc_heap_notice_fork();
     struct mc_thread *self = mc_thread_attach();
     uint64_t room = (MC_GROW_TIMES - 1) * size;
-    if (unlikely(!self)) return 0;
+    if (unlikely(!self)) return refuse(class_of(size));
     return alloc_large(self, size, room < MC_GROW_ROOM_MAX ? room : MC_GROW_ROOM_MAX, MC_PAGE, 0);
 }
 
@@ -128,34 +168,50 @@ static unsigned aligned_class(size_t size, size_t align)
     return index;
 }
 
-void *mc_alloc_aligned(size_t size, size_t align)
+/* From the class of the size and no other. */
+static void *alloc_exact(size_t size, size_t align, int zero)
 {
-    if (align <= MC_QUANTUM) return mc_alloc(size);
-    if (size < MC_SMALL_MAX && align <= MC_SLICE) {
+    if (!zero && size < MC_SMALL_MAX && align <= MC_SLICE) {
         unsigned index = aligned_class(size, align);
         struct mc_span *span = &mc_span_none;
         if (index < MC_CLASS_COUNT) span = (struct mc_span *)mc_self->current[index];
-        if (likely(span->free != 0)) return pop(span);
+        if (likely(span->free != 0) && likely(mc_self->until_look > size)) {
+            mc_self->until_look -= (uint32_t)size;
+            return pop(span);
+        }
     }
     if (unlikely(mc_os_forked())) mc_heap_notice_fork();
     struct mc_thread *self = mc_thread_attach();
-    if (unlikely(!self) || unlikely(size > MC_REQUEST_MAX) || unlikely(align > MC_REQUEST_MAX))
-        return 0;
     unsigned index = align <= MC_SLICE ? aligned_class(size, align) : MC_CLASS_COUNT;
-    if (index < MC_CLASS_COUNT) return alloc_small(self, index, 0);
-    return alloc_large(self, size, 0, align < MC_PAGE ? MC_PAGE : align, 0);
+    if (unlikely(!self) || unlikely(size > MC_REQUEST_MAX) || unlikely(align > MC_REQUEST_MAX))
+        return refuse(index < MC_CLASS_COUNT ? index : large_class_of(size));
+    if (index < MC_CLASS_COUNT) return alloc_small(self, index, zero);
+    return alloc_large(self, size, 0, align < MC_PAGE ? MC_PAGE : align, zero);
+}
+
+void *mc_alloc_aligned(size_t size, size_t align)
+{
+    return align <= MC_QUANTUM ? mc_alloc(size) : alloc_exact(size, align, 0);
+}
+
+/* A slot that the cache just served. It was handed out once in the end, not twice. */
+static __attribute__((noinline, cold)) void return_cached(void *object)
+{
+    struct mc_span *span = mc_page_map_find(object);
+    struct mc_span *list = (struct mc_span *)mc_self->current[span->class_index];
+    mc_store(&list->counts, list->counts - (1ull << MC_COUNTS_SHIFT));
+    mc_span_push_remote(span, object);
+    mc_cache_flush_class(mc_self, span->class_index);
 }
 
 void *mc_alloc_owned(size_t size, size_t align, int zero)
 {
     for (;;) {
-        void *object =
-            zero && size > MC_DIRECT_MAX ? mc_alloc_slow(size, 1) : mc_alloc_aligned(size, align);
+        void *object = align <= MC_QUANTUM ? mc_alloc_direct(size) : 0;
+        if (!object) object = alloc_exact(size, align, zero && size > MC_DIRECT_MAX);
         if (object && zero && size <= MC_DIRECT_MAX) memset(object, 0, size);
         if (!object || likely(mc_tag_settable(object))) return object;
-        struct mc_span *span = mc_page_map_find(object);
-        mc_span_push_remote(span, object);
-        mc_cache_flush_class(mc_self, span->class_index);
+        return_cached(object);
     }
 }
 
@@ -212,7 +268,7 @@ static void free_local(struct mc_thread *self, struct mc_span *span, struct mc_s
     slot->next = (struct mc_slot *)span->free;
     slot->mark = span->mark;
     mc_store(&span->free, (uint64_t)slot);
-    mc_store(&span->used, span->used - 1);
+    mc_step(&span->counts, -1ull);
     if (span->flags & MC_SPAN_FULL || !span->used) mc_refill_span_freed(self, span);
 }
 
@@ -226,7 +282,7 @@ static inline int free_tagged(struct mc_thread *self, struct mc_span *span, stru
     unsigned __int128 product = (unsigned __int128)((uint64_t)slot - span->base) * span->reciprocal;
     uint64_t index = (uint64_t)(product >> 64);
     if (unlikely((uint64_t)product >= span->reciprocal) || unlikely(index >= span->fresh) ||
-        unlikely(mc_looks_free(slot, span)) || unlikely(mc_os_forked()))
+        unlikely(mc_looks_free(slot, span->mark)) || unlikely(mc_os_forked()))
         return 0;
     uint64_t *place = (uint64_t *)span->tags + index, tag = mc_load(place);
     if (likely(tag != 0)) {
@@ -249,8 +305,9 @@ void mc_free_slow(void *object)
     struct mc_span *span = span_of_live(object, "free()");
     if (mc_load(&span->flags) & MC_SPAN_TAGGED) take_tag(object);
     if (span->state != MC_SPAN_CLASS) {
+        uint64_t size = span->size;
         mc_large_free(mc_self, span, object);
-        mc_refill_tick(mc_self);
+        look_for_large(mc_self, size);
     } else if (mc_load(&span->owner) != (uint64_t)mc_self) {
         if (!mc_cache_push(mc_self, span, object)) mc_span_push_remote(span, object);
     } else {
@@ -291,5 +348,7 @@ int mc_heap_trim(void)
     }
     mc_threads_reap();
     mc_arena_purge(1);
+    mc_structs_trim();
+    mc_arena_trim_map();
     return mc_load(&mc_root()->purged_bytes) != before;
 }

@@ -9,6 +9,7 @@
 #include "print.h"
 #include "root.h"
 #include "span.h"
+#include "structs.h"
 #include "thread.h"
 
 static void count_huge(int64_t objects, int64_t bytes)
@@ -37,7 +38,7 @@ static int take_memory(struct mc_span *span, size_t room, size_t align, int *zer
     if (span->slot_size <= MC_LARGE_MAX && align <= MC_LARGE_MAX &&
         !mc_arena_take(slices, align < MC_SLICE ? MC_SLICE : align, &run)) {
         mc_store(&span->base, run.base);
-        span->size = slices * MC_SLICE;
+        mc_store(&span->size, slices * MC_SLICE);
         *zero = run.zero;
         return MC_SPAN_LARGE;
     }
@@ -45,7 +46,7 @@ static int take_memory(struct mc_span *span, size_t room, size_t align, int *zer
     int mapped = map_aligned(span->slot_size, align, &span->base);
     mc_add(mapped ? &mc_root()->mappings_taken : &mc_root()->mappings_refused, 1);
     if (!mapped) return 0;
-    span->size = span->slot_size;
+    mc_store(&span->size, span->slot_size);
     *zero = 1;
     return MC_SPAN_HUGE;
 }
@@ -60,18 +61,25 @@ static void give_memory(uint64_t base, uint64_t size, int state)
     }
 }
 
-/* A waiting span that fits: not over 1/8 larger than needed, beside the room that is welcome, so that
- * little is lost. The places are exchanged, not read, since another thread may be flushing them. */
+/* Not over 1/8 larger than needed, beside the room that is welcome, so that little is lost. */
+static int fits(const struct mc_span *span, uint64_t size, uint64_t room, uint64_t align)
+{
+    uint64_t has = mc_load(&span->size);
+    return has >= size && has - size <= MC_SLICE + size / 8 + room &&
+           !(mc_load(&span->base) & (align - 1));
+}
+
+/* A waiting span that fits, or NULL. The place is exchanged, since another thread may be flushing it;
+ * what was seen before that was a guess. */
 static struct mc_span *take_waiting(struct mc_thread *self, uint64_t size, uint64_t room,
                                     uint64_t align)
 {
     for (unsigned i = 0; i < MC_LARGE_KEPT; i++) {
-        if (!mc_load(&self->large[i])) continue;
-        struct mc_span *span = (struct mc_span *)mc_take(&self->large[i]);
+        struct mc_span *span = (struct mc_span *)mc_load(&self->large[i]);
+        if (!span || !fits(span, size, room, align)) continue;
+        span = (struct mc_span *)mc_take(&self->large[i]);
         if (!span) continue;
-        if (span->size >= size && span->size - size <= MC_SLICE + size / 8 + room &&
-            !(span->base & (align - 1)))
-            return span;
+        if (likely(fits(span, size, room, align))) return span;
         mc_store_release(&self->large[i], (uint64_t)span);
     }
     return 0;
@@ -114,6 +122,7 @@ void *mc_large_alloc(struct mc_thread *self, size_t size, size_t room, size_t al
         waiting->flags = 0;
         waiting->tag = 0;
         waiting->maker = (uint64_t)self;
+        mc_store(&waiting->counts, waiting->counts + (1ull << MC_COUNTS_SHIFT));
         *zero = 0;
         mc_store_release(&waiting->state, MC_SPAN_LARGE);
         return (void *)waiting->base;
@@ -129,8 +138,10 @@ void *mc_large_alloc(struct mc_thread *self, size_t size, size_t room, size_t al
     if (state == MC_SPAN_HUGE) count_huge(1, (int64_t)span->size);
     span->local = span->owner = 0;
     span->reciprocal = 0;
-    span->free = span->mark = span->remote = 0;
-    span->used = span->fresh = span->slot_count = 1;
+    span->free = span->remote = 0;
+    mc_store(&span->mark, 0);
+    span->slot_count = 1;
+    mc_store(&span->fresh, 1);
     span->flags = 0;
     span->untagged_frees = 0;
     span->purged = 0;
@@ -142,6 +153,8 @@ void *mc_large_alloc(struct mc_thread *self, size_t size, size_t room, size_t al
         mc_span_struct_give(span);
         return 0;
     }
+    mc_span_count_for(span, state == MC_SPAN_HUGE ? MC_CLASS_HUGE : MC_CLASS_LARGE);
+    mc_store(&span->counts, span->counts + MC_COUNTS_ALLOCATION);
     mc_store_release(&span->state, (uint8_t)state);
     return (void *)span->base;
 }
@@ -173,7 +186,8 @@ static void *resize_huge(struct mc_span *span, uint64_t wanted)
         mc_panic("realloc()", moved, "out of memory: two threads moved huge objects at once");
     mc_store(&span->base, (uint64_t)moved);
     count_huge(0, (int64_t)(wanted - size));
-    span->slot_size = span->size = wanted;
+    span->slot_size = wanted;
+    mc_store(&span->size, wanted);
     return moved;
 }
 
@@ -191,7 +205,7 @@ static void *resize_large(struct mc_thread *self, struct mc_span *span, uint64_t
     if (slices > had && !take_behind(self, span, slices - had)) return 0;
     if (slices > had || wanted < span->slot_size) {
         if (slices < had) mc_arena_give(span->base + slices * MC_SLICE, had - slices);
-        span->size = slices * MC_SLICE;
+        mc_store(&span->size, slices * MC_SLICE);
     }
     span->slot_size = wanted;
     return (void *)span->base;

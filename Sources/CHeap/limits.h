@@ -26,7 +26,7 @@
 /* A copy made because an object grew gets room to grow on, from this size on: MC_GROW_TIMES the
  * request in address space, at most MC_GROW_ROOM_MAX more than it. Growing to N bytes then copies N/3
  * instead of 2N. Smaller objects are copied faster than slices are claimed. */
-#define MC_GROW_MIN      (32ull << 10)
+#define MC_GROW_MIN      (8ull << 10)
 #define MC_GROW_TIMES    4
 #define MC_GROW_ROOM_MAX (1ull << 20)
 
@@ -62,6 +62,10 @@
 #define MC_LOOK_BYTES  (512u << 10)
 #define MC_LOOK_REFILL (64u << 10)
 
+/* Whenever so much was purged, the structs and page-map leaves of what is gone are looked through for
+ * pages to give back: with 128 bytes for a span of 16 KiB and more, this is where it is worth it. */
+#define MC_TRIM_PURGED (16ull << 20)
+
 /* At a tick, free slots of this size and up lose their pages while others of the span live on. */
 #define MC_TRIM_SLOT MC_PAGE
 /* So many spans of a class at most, or a heap of many gigabytes would pay milliseconds a tick. */
@@ -85,6 +89,12 @@
 #define MC_SPAN_SLOTS_MIN  2
 #define MC_SPAN_SLICES_MAX 16
 
+/* Until a thread has had so many bytes of a class, and if its slots are larger than the other, the slots
+ * of a coarser class serve it: a page for each class that is used once or twice is most of what a small
+ * process has of a heap. */
+#define MC_LEND_BYTES (2ull << 10)
+#define MC_LEND_ABOVE 64
+
 /* Span structs are made in runs of this many; only touched ones cost memory. */
 #define MC_SPAN_POOL_COUNT 2048
 
@@ -102,6 +112,9 @@
 
 _Static_assert(MC_ARENA_SIZE_MIN % (64 * MC_SLICE) == 0, "arenas are whole bitmap words");
 _Static_assert(MC_ARENA_SIZE_MIN >= MC_COMMIT_SLICES * MC_SLICE, "arenas are whole commit runs");
+_Static_assert(MC_SPAN_SLICES_MAX *MC_SLICE / MC_QUANTUM <= INT16_MAX,
+               "mc_span.used holds all slots");
+_Static_assert(MC_CACHE_SLOTS <= INT16_MAX, "so does that of a list");
 _Static_assert(MC_SMALL_MAX *MC_SPAN_SLOTS_MIN <= MC_SPAN_SLICES_MAX * MC_SLICE,
                "the largest slots fit a span");
 

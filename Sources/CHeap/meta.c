@@ -145,6 +145,14 @@ void mc_pool_give(struct mc_pool *pool, void *item)
     } while (!mc_swap_if(&pool->top, &top, next_top(top, (uint64_t)item)));
 }
 
+void *mc_pool_take_all(struct mc_pool *pool)
+{
+    uint64_t top = mc_load(&pool->top);
+    while (!mc_swap_if(&pool->top, &top, next_top(top, 0)))
+        ;
+    return address_of(top);
+}
+
 void *mc_pool_take(struct mc_pool *pool)
 {
     uint64_t top = mc_load_acquire(&pool->top);

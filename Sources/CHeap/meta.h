@@ -30,6 +30,9 @@ void mc_pool_give(struct mc_pool *pool, void *item);
 /* Returns NULL when the pool is empty. The first word is 0. */
 void *mc_pool_take(struct mc_pool *pool);
 
+/* Takes all there are: a list by their first words. */
+void *mc_pool_take_all(struct mc_pool *pool);
+
 /* What is listed is counted. Only while no other thread is in here. */
 void mc_meta_check(void);
 

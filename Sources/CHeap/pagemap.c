@@ -5,9 +5,10 @@
 #include <errno.h>
 
 #include "meta.h"
+#include "os.h"
 #include "root.h"
 
-uint64_t *mc_page_map[MC_ROOT_COUNT];
+MC_TABLE uint64_t *mc_page_map[MC_ROOT_COUNT];
 
 _Static_assert(MC_LEAF_SHIFT == 30 && MC_ROOT_COUNT == 1u << 17 && MC_LEAF_COUNT == 0x10000,
                "mc_free() in heap.h has these numbers");
@@ -53,6 +54,11 @@ int mc_page_map_set(uint64_t base, uint64_t slices, struct mc_span *span)
     for (uint64_t i = 0; i < slices; i++)
         mc_store_release(entry(base + i * MC_SLICE), (uint64_t)span);
     return 0;
+}
+
+void mc_page_map_purge(uint64_t base)
+{
+    if (mc_load_acquire(&mc_page_map[base >> MC_LEAF_SHIFT])) mc_os_purge(entry(base), MC_PAGE);
 }
 
 void mc_page_map_clear(uint64_t base, uint64_t slices)

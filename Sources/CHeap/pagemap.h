@@ -33,4 +33,10 @@ int mc_page_map_prepare(void);
 
 void mc_page_map_clear(uint64_t base, uint64_t slices);
 
+/* The slices whose entries share a page, from a multiple of their size on. */
+enum { MC_MAP_PAGE_SLICES = MC_PAGE / sizeof(uint64_t) };
+
+/* Gives the page of entries of these slices back; they are 0 and stay so. The caller holds the slices. */
+void mc_page_map_purge(uint64_t base);
+
 #endif

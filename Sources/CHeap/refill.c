@@ -10,6 +10,7 @@
 #include "os.h"
 #include "root.h"
 #include "span.h"
+#include "structs.h"
 #include "thread.h"
 #include "trim.h"
 
@@ -76,7 +77,7 @@ _Static_assert(MC_DIRECT_MAX == 1024, "a class ends there, so that direct[] is o
 static void take_current(struct mc_thread *self, struct mc_span *span)
 {
     mc_span_set_flag(span, MC_SPAN_CURRENT);
-    span->used++;
+    span->counts++;
     self->current[span->class_index] = (uint64_t)span;
     point_direct(self, span->class_index, span);
 }
@@ -90,7 +91,7 @@ static struct mc_span *drop_current(struct mc_thread *self, unsigned class_index
     point_direct(self, class_index, &mc_span_none);
     if (span->state == MC_SPAN_CACHE) return 0;
     mc_span_clear_flag(span, MC_SPAN_CURRENT);
-    span->used--;
+    span->counts--;
     return span;
 }
 
@@ -248,6 +249,20 @@ static struct mc_span *next_span(struct mc_thread *self, unsigned class_index)
     return span ? span : mc_span_make(class_index, self);
 }
 
+/* What has_more() said of a span when it went on a list need not be so: a purged part may hold no
+ * slot's start, and all slots around it be in use. */
+static struct mc_span *next_with_slot(struct mc_thread *self, unsigned class_index, int *zero)
+{
+    for (;;) {
+        struct mc_span *span = next_span(self, class_index);
+        if (!span || span->free) return span;
+        int carved = mc_span_carve(span);
+        *zero = carved == MC_CARVED_ZERO;
+        if (carved) return span;
+        set_full(span);
+    }
+}
+
 /* The thread's cache serves the class from now on; what did so waits at the head of the list. */
 static struct mc_span *serve_cache(struct mc_thread *self, struct mc_span *cache)
 {
@@ -281,15 +296,22 @@ struct mc_span *mc_refill(struct mc_thread *self, unsigned class_index, int *zer
         if (carved) return span;
         set_full(drop_current(self, class_index));
     }
-    span = next_span(self, class_index);
-    if (!span) return 0;
-    if (!span->free) carved = mc_span_carve(span);
-    *zero = carved == MC_CARVED_ZERO;
-    take_current(self, span);
+    span = next_with_slot(self, class_index, zero);
+    if (span) take_current(self, span);
     return span;
 }
 
-static uint64_t next_tick_ms; /* [shared] */
+static uint64_t next_tick_ms;     /* [shared] */
+static uint64_t purged_last_look; /* [shared] bytes, when structs and page map were last trimmed */
+
+static void trim_metadata(void)
+{
+    uint64_t purged = mc_load(&mc_root()->purged_bytes);
+    if (likely(purged - mc_load(&purged_last_look) < MC_TRIM_PURGED)) return;
+    mc_store(&purged_last_look, purged);
+    mc_structs_trim();
+    mc_arena_trim_map();
+}
 
 void mc_refill_tick(struct mc_thread *self)
 {
@@ -304,6 +326,7 @@ void mc_refill_tick(struct mc_thread *self)
     for (struct mc_thread *thread = mc_thread_first(); thread; thread = mc_thread_next(thread))
         mc_large_flush(thread);
     if (mc_arena_purgeable()) mc_arena_purge(0);
+    trim_metadata();
 }
 
 void mc_refill_look(struct mc_thread *self, uint64_t bytes)

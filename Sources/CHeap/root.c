@@ -5,8 +5,8 @@
 #include "pagemap.h"
 #include "thread.h"
 
-uint64_t mc_arenas[MC_ARENAS_MAX];
-struct mc_heap_pool mc_span_pools[MC_SPAN_POOLS_MAX];
+MC_TABLE uint64_t mc_arenas[MC_ARENAS_MAX];
+MC_TABLE struct mc_heap_pool mc_span_pools[MC_SPAN_POOLS_MAX];
 
 static struct mc_meta_list first_list;
 

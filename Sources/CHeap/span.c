@@ -6,51 +6,13 @@
 #include "cache.h"
 #include "check.h"
 #include "class.h"
-#include "meta.h"
 #include "os.h"
 #include "root.h"
+#include "structs.h"
 #include "tag.h"
 #include "trim.h"
 
-static struct mc_pool structs;
 static uint64_t secret; /* [shared] written once: what marks are made of */
-
-/* The next struct never used before. */
-static struct mc_span *make_struct(void)
-{
-    uint64_t number = mc_load(&mc_root()->span_count);
-    do {
-        uint64_t pool = number / MC_SPAN_POOL_COUNT;
-        if (pool == MC_SPAN_POOLS_MAX) return 0;
-        if (mc_load_acquire(&mc_span_pools[pool].start)) continue;
-        uint64_t size = MC_SPAN_POOL_COUNT * sizeof(struct mc_span);
-        void *fresh = mc_meta_alloc(size);
-        uint64_t none = 0;
-        if (!fresh) return 0;
-        mc_store(&mc_span_pools[pool].count, MC_SPAN_POOL_COUNT);
-        if (mc_swap_if(&mc_span_pools[pool].start, &none, (uint64_t)fresh))
-            mc_add(&mc_root()->pool_count, 1);
-        else
-            mc_meta_unmap(fresh, size);
-    } while (!mc_swap_if(&mc_root()->span_count, &number, number + 1));
-    struct mc_span *first =
-        (struct mc_span *)mc_load(&mc_span_pools[number / MC_SPAN_POOL_COUNT].start);
-    return first + number % MC_SPAN_POOL_COUNT;
-}
-_Static_assert(MC_SPAN_POOL_COUNT * sizeof(struct mc_span) > MC_META_CHUNK / 4,
-               "a pool is a mapping of its own, so that a loser can unmap it");
-
-struct mc_span *mc_span_struct_take(void)
-{
-    struct mc_span *span = mc_pool_take(&structs);
-    return span ? span : make_struct();
-}
-
-void mc_span_struct_give(struct mc_span *span)
-{
-    mc_store_release(&span->state, MC_SPAN_UNUSED);
-    mc_pool_give(&structs, span);
-}
 
 /* What free slots of the span at `base` hold in their second word: not guessable, so that no
  * program writes it by accident, and never 0. */
@@ -74,17 +36,17 @@ struct mc_span *mc_span_make(unsigned class_index, struct mc_thread *owner)
         return 0;
     }
     uint64_t slot_size = mc_class_slot_size(class_index);
-    mc_store(&span->base, run.base); /* its old links may still be looked at, see meta.h */
+    /* The struct may still be looked at: meta.h, mc_spans_dense(). */
+    mc_store(&span->base, run.base);
     span->reciprocal = UINT64_MAX / slot_size + 1;
     span->free = 0;
-    span->mark = mark_for(run.base);
-    span->slot_size = slot_size;
-    span->used = 0;
-    span->fresh = 0;
-    span->size = run.slices * MC_SLICE;
-    span->slot_count = (uint32_t)(span->size / slot_size);
+    mc_store(&span->mark, mark_for(run.base)); /* seen by mc_structs_trim() */
+    mc_store(&span->slot_size, slot_size);
+    mc_span_count_for(span, class_index);
+    mc_store(&span->fresh, 0);
+    mc_store(&span->size, run.slices * MC_SLICE);
+    span->slot_count = (uint16_t)(span->size / slot_size);
     span->flags = run.zero ? MC_SPAN_ZERO : 0;
-    span->class_index = (uint8_t)class_index;
     span->untagged_frees = 0;
     span->purged = 0;
     span->remote = 0;
@@ -120,8 +82,9 @@ int mc_span_carve(struct mc_span *span)
 {
     if (span->purged) return mc_trim_restore(span);
     uint32_t count = (uint32_t)(MC_PAGE / span->slot_size);
+    uint32_t left = (uint32_t)(span->slot_count - span->fresh);
     if (count < 1) count = 1;
-    if (count > span->slot_count - span->fresh) count = span->slot_count - span->fresh;
+    if (count > left) count = left;
     if (!count) return 0;
     uint64_t first = span->base + span->fresh * span->slot_size;
     struct mc_slot *slot = (struct mc_slot *)first;
@@ -133,7 +96,7 @@ int mc_span_carve(struct mc_span *span)
     }
     slot->mark = span->mark;
     slot->next = 0;
-    mc_store(&span->fresh, span->fresh + count);
+    mc_store(&span->fresh, (uint16_t)(span->fresh + count));
     span->free = first;
     return count == 1 && span->flags & MC_SPAN_ZERO ? MC_CARVED_ZERO : MC_CARVED;
 }
@@ -182,7 +145,7 @@ void mc_span_collect(struct mc_span *span)
         last->next = (struct mc_slot *)span->free;
     }
     span->free = (uint64_t)first;
-    span->used -= (uint32_t)mc_remote_count(word);
+    mc_store(&span->counts, span->counts - mc_remote_count(word));
 }
 
 static int list_has(const struct mc_span *span, uint64_t list, const void *slot)
@@ -210,7 +173,7 @@ void mc_span_check(const struct mc_span *span)
     mc_assert(span->state == MC_SPAN_CLASS && span->class_index < MC_CLASS_COUNT);
     mc_assert(span->slot_size == mc_class_slot_size(span->class_index));
     mc_assert(span->fresh <= span->slot_count && span->slot_count * span->slot_size <= span->size);
-    mc_assert(mc_remote_count(span->remote) <= span->used);
+    mc_assert(mc_remote_count(span->remote) <= (uint64_t)span->used);
     uint32_t free_count = 0;
     for (struct mc_slot *slot = (struct mc_slot *)span->free; slot; slot = slot->next) {
         uint64_t offset = (uint64_t)slot - span->base;
@@ -222,7 +185,10 @@ void mc_span_check(const struct mc_span *span)
     }
     for (uint32_t i = 0; i < span->fresh; i++)
         free_count += mc_trim_is_purged(span, (void *)(span->base + i * span->slot_size));
-    mc_assert(span->used + free_count == span->fresh + !!(span->flags & MC_SPAN_CURRENT));
+    mc_assert(mc_counts_allocations(span->counts) + !!(span->flags & MC_SPAN_CURRENT) >=
+              (uint64_t)span->used);
+    mc_assert((uint32_t)span->used + free_count ==
+              (uint32_t)span->fresh + !!(span->flags & MC_SPAN_CURRENT));
     int plain = !(span->flags & (MC_SPAN_TAGGED | MC_SPAN_FULL)) && !span->purged;
     mc_assert(span->local == (plain ? span->owner : 0));
     mc_assert(!(span->flags & MC_SPAN_FULL) ||

@@ -68,8 +68,4 @@ int mc_spans_dense(void);
 void mc_span_check(const struct mc_span *span);
 void mc_spans_check(void); /* all there are */
 
-/* A struct from the pool of them, and back. Struct memory is never unmapped. */
-struct mc_span *mc_span_struct_take(void);
-void mc_span_struct_give(struct mc_span *span);
-
 #endif

@@ -31,8 +31,8 @@ int mc_spans_dense(void)
         const struct mc_span *span = pool_start(i / MC_SPAN_POOL_COUNT) + i % MC_SPAN_POOL_COUNT;
         uint8_t state = mc_load_acquire(&span->state);
         /* Of large ones nobody knows how much is touched. */
-        if (state != MC_SPAN_UNUSED && state != MC_SPAN_HUGE) size += span->size;
-        if (state == MC_SPAN_CLASS) carved += mc_load(&span->fresh) * span->slot_size;
+        if (state != MC_SPAN_UNUSED && state != MC_SPAN_HUGE) size += mc_load(&span->size);
+        if (state == MC_SPAN_CLASS) carved += mc_load(&span->fresh) * mc_load(&span->slot_size);
     }
     return size && (size - carved) * MC_HUGE_SPARSE < size && carved <= size;
 }

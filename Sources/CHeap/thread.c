@@ -40,10 +40,11 @@ unsigned mc_thread_number(void)
     return mc_self->number;
 }
 
-/* Makes `alive` anew and locks it. Fails only if the thread has none of the kernel's support for
+/* Makes `alive` anew and locks it, by the thread itself on its own stack. Fails only if the thread has none of the kernel's support for
  * robust mutexes; then its end stays unnoticed, and its spans serve nobody else. */
 static void hold(struct record *record)
 {
+    mc_store(&record->shared.stack_at, (uint64_t)__builtin_frame_address(0));
     pthread_mutexattr_t robust;
     pthread_mutexattr_init(&robust);
     pthread_mutexattr_setrobust(&robust, PTHREAD_MUTEX_ROBUST);

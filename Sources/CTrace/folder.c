@@ -15,8 +15,8 @@
 #include "memctl_region.h"
 #include "syscall.h"
 
-static char path[PATH_MAX]; /* of the folder; kept to remove the file at exit */
-static pid_t maker;         /* the process that made the file */
+MC_TABLE static char path[PATH_MAX]; /* of the folder; kept to remove the file at exit */
+static pid_t maker;                  /* the process that made the file */
 
 /* "PID" or "PID.NUMBER" */
 static void name_of(uint64_t pid, uint64_t number, char *name)

@@ -21,7 +21,7 @@ struct known {
     uint64_t record;
 };
 enum { KNOWN_MAX = 2048 };
-static struct known known[KNOWN_MAX];
+MC_TABLE static struct known known[KNOWN_MAX];
 static uint64_t known_count; /* [shared] */
 
 uint32_t mc_modules_epoch(void)

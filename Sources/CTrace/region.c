@@ -26,7 +26,7 @@ static uint64_t file_size;  /* of the region this process mapped last */
 static uint64_t areas_size; /* of what mc_areas maps */
 static int keep_at_exit;
 
-uint64_t mc_area_populated[MC_AREA_PAGES_MAX / 64];
+MC_TABLE uint64_t mc_area_populated[MC_AREA_PAGES_MAX / 64];
 #define SIZE_MAX_TRACKED ((uint64_t)MC_AREA_PAGES_MAX * MC_PAGE)
 
 static uint64_t read_ns(clockid_t clock)

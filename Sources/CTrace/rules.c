@@ -23,11 +23,12 @@
 
 #include <sched.h>
 
+#include "bits.h"
 #include "cfi.h"
 #include "unwind.h"
 #include "unwind_machine.h"
 
-uint64_t mc_rule_table[MC_RULE_COUNT] __attribute__((aligned(64)));
+MC_TABLE uint64_t mc_rule_table[MC_RULE_COUNT] __attribute__((aligned(64)));
 unsigned mc_rule_unloading;                 /* [shared] */
 static _Thread_local unsigned own_unloading /* [owner] this thread's part of mc_rule_unloading */
     __attribute__((tls_model("initial-exec")));
@@ -37,7 +38,7 @@ uint64_t mc_rule_epoch = 1; /* [shared] only grows; 0 is what untouched memory s
 /* [shared] The modules rules came from, by their first page; written without care: a torn entry,
  * as an overwritten one, costs a needless wipe or a missed one of those that are only a second
  * net. */
-static struct {
+MC_TABLE static struct {
     uintptr_t first, last, header;
 } modules[256];
 

@@ -9,7 +9,7 @@
  * pays for the others. */
 enum { PART_BITS = 9, PART = 1 << PART_BITS, PARTS = 1024, USUAL = 64 };
 
-static struct mc_trail **parts[PARTS]; /* [shared] */
+MC_TABLE static struct mc_trail **parts[PARTS]; /* [shared] */
 
 __thread struct mc_trail *mc_trail_own;
 

@@ -88,6 +88,10 @@ extension ClassesReport {
         metrics.gauge(
             "memctl_class_fragmentation_ratio", "Share of that memory in no live slot.",
             shares: rows.map { ([("class", $0.label)], $0.fragmentation) })
+        metrics.counter(
+            "memctl_class_allocations", "Slots handed out.", by(\.requests.succeeded))
+        metrics.counter(
+            "memctl_class_failures", "Requests for a slot that got none.", by(\.requests.failed))
         metrics.write(to: &output)
     }
 }

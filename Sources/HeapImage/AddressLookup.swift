@@ -44,8 +44,7 @@ package struct AddressLookup {
         let index = mappings.prefixCount { $0.range.lowerBound <= address }
         if index > 0, mappings[index - 1].range.contains(address) {
             let mapping = mappings[index - 1]
-            let thread = threads.threads.first { mapping.range.contains($0.stackPointer) }
-            return .mapping(mapping, stackOf: thread)
+            return .mapping(mapping, stackOf: threads.thread(onStack: mapping))
         }
         return .unmapped(
             below: index > 0 ? mappings[index - 1] : nil,
@@ -109,7 +108,7 @@ package struct AddressLookup {
                 _ = try memory.read(ranges, into: buffer)
             }
             let after = try memory.load(mc_span.self, at: address, zero: mc_span())
-            let isSettled = HeapLook.equal(span, after)
+            let isSettled = span.equals(after)
             let place = words.withUnsafeBytes { bytes in
                 SlotLists(span, SlotHeads(bytes, of: span), tags: []).place(of: index)
             }
@@ -134,7 +133,7 @@ package struct AddressLookup {
             kind: kind, base: span.base, size: span.size, slotSize: span.slot_size,
             slotCount: UInt64(span.slot_count),
             live: kind == .slots
-                ? UInt64(span.used).minus(mc_remote_count(span.remote) + current)
+                ? span.usedCount.minus(mc_remote_count(span.remote) + current)
                 : isWaiting ? 0 : 1,
             arena: heap.arena(of: span.base)?.base,
             thread: thread(at: kind == .slots ? span.owner : span.maker))

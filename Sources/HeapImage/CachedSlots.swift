@@ -62,7 +62,7 @@ extension HeapLook {
                     .threadSpan, .thread(thread.number), thread.cache,
                     "its cache at \(hex(thread.cache)) is none")
             }
-            let count = UInt64(0 &- list.used) & 0xffff
+            let count = list.cachedCount
             counts.liveSlots = counts.liveSlots.minus(count)
             counts.remoteSlots += count
         }
@@ -79,7 +79,7 @@ extension HeapLook {
         guard !found.isEmpty else { return }
         let after = try heap.cacheLists(of: thread, memory)
         guard after.count == lists.count else { return }
-        let changed = walked.filter { !Self.equal(lists[$0], after[$0]) }
+        let changed = walked.filter { !lists[$0].equals(after[$0]) }
         for finding in found where !changed.contains(Int(finding.at >> 48)) {
             note(finding.kind, finding.place, finding.at & (1 << 48 - 1), finding.what)
         }
@@ -97,7 +97,7 @@ extension HeapLook {
                     at: UInt64(index) << 48 | at & (1 << 48 - 1), what: "its cache: " + what))
         }
         var slot = list.free
-        var count: UInt32 = 0
+        var count: UInt64 = 0
         while slot != 0 {
             guard count < HeapStructures.cacheLimit, let span = self.span(holding: slot),
                 Int32(span.state) == Int32(MC_SPAN_CLASS), Int(span.class_index) == index,
@@ -121,8 +121,8 @@ extension HeapLook {
             count += 1
             slot = words[0]
         }
-        if count != 0 &- list.used {
-            note(.threadSpan, UInt64(index), "\(count) slots, counted \(0 &- list.used)")
+        if count != list.cachedCount {
+            note(.threadSpan, UInt64(index), "\(count) slots, counted \(list.cachedCount)")
         }
         return found
     }

@@ -102,7 +102,7 @@ extension HeapLook {
         var position = 0
         for reading in readings {
             while numbers[position] != reading.number { position += 1 }
-            guard Self.equal(reading.before, after[position]) else {
+            guard reading.before.equals(after[position]) else {
                 again.append(reading.number)
                 continue
             }
@@ -145,12 +145,6 @@ extension HeapLook {
         span.state == other.state && span.base == other.base && span.size == other.size
             && span.slot_size == other.slot_size && span.slot_count == other.slot_count
             && span.fresh <= span.slot_count
-    }
-
-    static func equal(_ left: mc_span, _ right: mc_span) -> Bool {
-        withUnsafePointer(to: left) { left in
-            withUnsafePointer(to: right) { memcmp(left, $0, MemoryLayout<mc_span>.size) == 0 }
-        }
     }
 }
 

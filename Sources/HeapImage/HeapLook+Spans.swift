@@ -60,16 +60,22 @@ extension HeapLook {
             return false
         }
         let current: UInt64 = Int32(span.flags) & Int32(MC_SPAN_CURRENT) != 0 ? 1 : 0
-        guard span.fresh <= span.slot_count, UInt64(span.used) <= UInt64(span.fresh) + current,
-            mc_remote_count(span.remote) + current <= UInt64(span.used)
+        guard span.fresh <= span.slot_count, span.usedCount <= UInt64(span.fresh) + current,
+            mc_remote_count(span.remote) + current <= span.usedCount
         else {
             note(
                 .spanCounts, place, 2,
-                "\(span.used) used, of which \(mc_remote_count(span.remote)) freed by others and"
+                "\(span.usedCount) used, of which \(mc_remote_count(span.remote)) freed by others and"
                     + " \(current) reserved; \(span.fresh) ever handed out of \(span.slot_count)")
             return false
         }
-        counts.liveSlots += UInt64(span.used) - mc_remote_count(span.remote) - current
+        if mc_counts_allocations(span.counts) + current < span.usedCount {
+            note(
+                .spanCounts, place, 3,
+                "\(span.usedCount - current) in use, \(mc_counts_allocations(span.counts)) ever"
+                    + " handed out")
+        }
+        counts.liveSlots += span.usedCount - mc_remote_count(span.remote) - current
         checkState(of: span)
         return hasSlices(span, size: span.size)
     }

@@ -17,10 +17,12 @@ package struct HeapThread: Equatable, Sendable {
     package var isLost: Bool
     /// Of its lists of slots of other threads' spans; 0: it has none.
     package var cache: UInt64
+    /// An address on its stack; 0: not known.
+    package var stackAt: UInt64
 
     package init(
         address: UInt64, number: UInt32, tid: UInt32, isLive: Bool = true, isLost: Bool = false,
-        cache: UInt64 = 0
+        cache: UInt64 = 0, stackAt: UInt64 = 0
     ) {
         self.address = address
         self.number = number
@@ -28,6 +30,7 @@ package struct HeapThread: Equatable, Sendable {
         self.isLive = isLive
         self.isLost = isLost
         self.cache = cache
+        self.stackAt = stackAt
     }
 
     static func all(
@@ -43,7 +46,8 @@ package struct HeapThread: Equatable, Sendable {
                 HeapThread(
                     address: address, number: thread.number, tid: thread.tid,
                     isLive: state != UInt32(MC_THREAD_FREE) && state != UInt32(MC_THREAD_LOST),
-                    isLost: state == UInt32(MC_THREAD_LOST), cache: thread.cache))
+                    isLost: state == UInt32(MC_THREAD_LOST), cache: thread.cache,
+                    stackAt: thread.stack_at))
             address = thread.next
         }
         return threads

@@ -86,11 +86,12 @@ package struct HeapWalk: Sendable {
     package let slicesRefused: UInt64
     package let mappingsTaken: UInt64
     package let mappingsRefused: UInt64
+    package private(set) var requests: SlotRequests
 
     /// A heap that is nowhere: for reports of what was recorded.
     package init(
         spans: [Span], waiting: [Span] = [], arenas: [Arena], threads: [HeapThread] = [],
-        metadata: [Range<UInt64>] = []
+        metadata: [Range<UInt64>] = [], requests: SlotRequests = SlotRequests()
     ) {
         self.spans = spans
         self.waiting = waiting
@@ -103,6 +104,7 @@ package struct HeapWalk: Sendable {
         hugeBytes = huge.reduce(0) { $0 + $1.size }
         (tagBytes, purgedBytes, slicesTaken, slicesRefused) = (0, 0, 0, 0)
         (mappingsTaken, mappingsRefused) = (0, 0)
+        self.requests = requests
     }
 
     package init(_ memory: some MemorySource, root address: UInt64) throws(HeapImageError) {
@@ -114,6 +116,7 @@ package struct HeapWalk: Sendable {
         purgedBytes = root.purged_bytes
         (slicesTaken, slicesRefused) = (root.slices_taken, root.slices_refused)
         (mappingsTaken, mappingsRefused) = (root.mappings_taken, root.mappings_refused)
+        requests = SlotRequests(root)
         threads = try HeapThread.all(memory, root)
         try readMetadata(memory, root)
         try readArenas(memory, root)
@@ -155,7 +158,8 @@ package struct HeapWalk: Sendable {
         try memory.load(into: &lists, from: address)
         for (index, list) in lists.enumerated() {
             let size = mc_class_slot_size(UInt32(index))
-            cachedSlots[size, default: 0] += UInt64(0 &- list.used) & 0xffff
+            cachedSlots[size, default: 0] += list.cachedCount
+            requests.add(list)
         }
     }
 
@@ -226,13 +230,14 @@ package struct HeapWalk: Sendable {
         try memory.load(into: &again, from: address)
         let stride = MemoryLayout<mc_span>.stride
         for index in 0..<count {
-            var isSettled = Self.equal(raw[index], again[index])
+            var isSettled = raw[index].equals(again[index])
             for _ in 0..<8 where !isSettled {
                 raw[index] = again[index]
                 again[index] = try memory.load(
                     mc_span.self, at: address &+ UInt64(index * stride), zero: mc_span())
-                isSettled = Self.equal(raw[index], again[index])
+                isSettled = raw[index].equals(again[index])
             }
+            requests.add(again[index])
             guard let span = Span(again[index]) else { continue }
             if !isSettled { unsettled += 1 }
             if Int32(again[index].state) == Int32(MC_SPAN_WAITING) {
@@ -240,12 +245,6 @@ package struct HeapWalk: Sendable {
             } else {
                 spans.append(span)
             }
-        }
-    }
-
-    private static func equal(_ left: mc_span, _ right: mc_span) -> Bool {
-        withUnsafePointer(to: left) { left in
-            withUnsafePointer(to: right) { memcmp(left, $0, MemoryLayout<mc_span>.size) == 0 }
         }
     }
 }
@@ -296,19 +295,19 @@ extension HeapWalk.Span {
         let isCurrent = Int32(raw.flags) & Int32(MC_SPAN_CURRENT) != 0
         let extra: UInt64 = isCurrent ? 1 : 0
         guard UInt64(raw.slot_count).times(raw.slot_size) <= raw.size || kind != .slots,
-            UInt64(raw.used) <= UInt64(raw.slot_count) + extra, raw.slot_count > 0
+            raw.usedCount <= UInt64(raw.slot_count) + extra, raw.slot_count > 0
         else { return nil }
         owner = kind == .slots ? raw.owner : 0
         base = raw.base
         size = raw.size
         slotSize = raw.slot_size
-        slotCount = raw.slot_count
+        slotCount = UInt32(raw.slot_count)
         remote = UInt32(mc_remote_count(raw.remote))
         let isWaiting = Int32(raw.state) == Int32(MC_SPAN_WAITING)
         live =
             isWaiting
-            ? 0 : UInt32(UInt64(raw.used).minus(mc_remote_count(raw.remote) + extra))
-        fresh = min(raw.fresh, raw.slot_count)
+            ? 0 : UInt32(raw.usedCount.minus(mc_remote_count(raw.remote) + extra))
+        fresh = UInt32(min(raw.fresh, raw.slot_count))
         mark = raw.mark
         purged = kind == .slots ? raw.purged : 0
         classIndex = raw.class_index

@@ -13,6 +13,8 @@ package struct ProcessThreads: Sendable {
         package var name: String
         /// 0 while it runs.
         package var stackPointer: UInt64
+        /// An address on its stack, where the heap noted one: known of a thread that runs, too.
+        package var stackAt: UInt64 = 0
         package var programCounter: UInt64
 
         package init(
@@ -23,12 +25,34 @@ package struct ProcessThreads: Sendable {
             self.name = name
             (self.stackPointer, self.programCounter) = (stackPointer, programCounter)
         }
+
+        /// Tells whether an address of its stack is below all that is in use; false while it runs,
+        /// or is on another stack.
+        package func isUnused(_ address: UInt64, of stack: Mapping) -> Bool {
+            stack.range.contains(stackPointer) && address < stackPointer
+        }
     }
 
     package private(set) var threads: [Thread] = []
 
     package init(_ threads: [Thread] = []) {
         self.threads = threads
+    }
+
+    /// Adds what the heap knows of where their stacks are.
+    package mutating func addStacks(_ known: [HeapThread]) {
+        let live = known.filter { $0.isLive && $0.stackAt != 0 }
+        let stacks = Dictionary(live.map { ($0.tid, $0.stackAt) }) { first, _ in first }
+        for index in threads.indices {
+            let tid = UInt32(bitPattern: threads[index].innerTid)
+            threads[index].stackAt = stacks[tid] ?? 0
+        }
+    }
+
+    /// The thread that has its stack in a mapping.
+    package func thread(onStack mapping: Mapping) -> Thread? {
+        threads.first { mapping.range.contains($0.stackPointer) }
+            ?? threads.first { mapping.range.contains($0.stackAt) }
     }
 
     /// Threads by their number; none of a process that has ended.

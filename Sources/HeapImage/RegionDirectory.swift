@@ -122,11 +122,15 @@ package struct RegionDirectory {
 
     /// Removes the file of a process that has ended.
     package func remove(_ entry: RegionEntry) throws(HeapImageError) {
+        try remove(entry.file)
+    }
+
+    func remove(_ file: RegionFile) throws(HeapImageError) {
         var status = stat()
-        let path = entry.file.path
+        let path = file.path
         // Another process may have got the number, and made a file of that name, meanwhile.
-        guard lstat(path, &status) == 0, UInt64(status.st_dev) == entry.file.device,
-            UInt64(status.st_ino) == entry.file.inode
+        guard lstat(path, &status) == 0, UInt64(status.st_dev) == file.device,
+            UInt64(status.st_ino) == file.inode
         else { return }
         guard unlink(path) == 0 || errno == ENOENT else {
             throw .cannotWrite(path: path, code: errno)
@@ -168,7 +172,7 @@ package struct RegionDirectory {
 
     // MARK: Folders
 
-    private func folders() -> [(folder: String, root: String)] {
+    func folders() -> [(folder: String, root: String)] {
         if let chosen { return [(chosen, "")] }
         var found = Self.shared(below: "")
         guard let mine = Descriptor.link(at: "/proc/self/ns/mnt") else { return found }

@@ -148,9 +148,10 @@ package struct Residency: Equatable, Sendable {
         package var modules: [ModuleRecord]
         package var region: (device: UInt64, inode: UInt64)?
 
-        package init(_ entry: RegionEntry, pid: Int32) {
+        package init(_ entry: RegionEntry, _ walk: HeapWalk, pid: Int32) {
             mappings = Mapping.all(of: pid) ?? []
             threads = ProcessThreads(of: pid)
+            threads.addStacks(walk.threads)
             modules = (try? entry.file.modules(entry.header)) ?? []
             region = (entry.file.device, entry.file.inode)
         }
@@ -170,7 +171,7 @@ package struct Residency: Equatable, Sendable {
         }
 
         func group(of mapping: Mapping) -> Group {
-            if mapping.name == "[stack]" || isStack(mapping) {
+            if mapping.name == "[stack]" || threads.thread(onStack: mapping) != nil {
                 return Group(part: .stacks, name: "stacks of threads")
             }
             // What follows a module's own pages has no name in the kernel's list.
@@ -189,10 +190,6 @@ package struct Residency: Equatable, Sendable {
             }
             return Group(
                 part: .mappings, name: mapping.name.isEmpty ? "without a name" : mapping.name)
-        }
-
-        private func isStack(_ mapping: Mapping) -> Bool {
-            threads.threads.contains { mapping.range.contains($0.stackPointer) }
         }
     }
 }

@@ -90,8 +90,8 @@ struct SlotLists {
     private mutating func compareCounts() {
         let current: UInt64 = Int32(span.flags) & Int32(MC_SPAN_CURRENT) != 0 ? 1 : 0
         let purged = slots.purgedCount
-        let inUse = UInt64(span.used).minus(current)
-        if UInt64(span.used) + freeCount + purged != UInt64(span.fresh) + current {
+        let inUse = span.usedCount.minus(current)
+        if span.usedCount + freeCount + purged != UInt64(span.fresh) + current {
             note(
                 .spanCounts, 0,
                 "\(inUse) slots in use, \(freeCount) free, \(purged) given back: not the"
@@ -157,7 +157,7 @@ struct SlotHeads {
             return [MemoryRange(start: span.base, size: Int(span.slot_size) * Int(span.fresh))]
         }
         let purged = PurgedParts(span)
-        return (0..<span.fresh).filter { purged.place(of: $0) != nil }.map {
+        return (0..<UInt32(span.fresh)).filter { purged.place(of: $0) != nil }.map {
             MemoryRange(start: span.base + UInt64($0) * span.slot_size, size: 16)
         }
     }

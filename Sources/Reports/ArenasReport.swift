@@ -25,6 +25,19 @@ package struct ArenasReport: Equatable, Sendable {
             self.succeeded = succeeded
             self.failed = failed
         }
+
+        /// A class, without its spans.
+        fileprivate init(_ name: String, _ requests: SlotRequests.Count) {
+            self.init(
+                name, inUse: 0, total: 0, succeeded: requests.succeeded, failed: requests.failed)
+        }
+
+        fileprivate var isUsed: Bool { total > 0 || succeeded ?? 0 > 0 || failed ?? 0 > 0 }
+
+        fileprivate mutating func add(_ span: HeapWalk.Span) {
+            inUse = inUse.plus(span.liveBytes)
+            total = total.plus(span.size)
+        }
     }
 
     package var process: ReportedProcess
@@ -68,25 +81,26 @@ package struct ArenasReport: Equatable, Sendable {
 
     private static func classes(_ walk: HeapWalk) -> [Row] {
         var bySize: [UInt64: Row] = [:]
-        var large = Row("class large", inUse: 0, total: 0)
-        for span in walk.spans + walk.waiting where span.kind != .huge {
-            if span.kind == .large {
-                large.inUse = large.inUse.plus(span.liveBytes)
-                large.total = large.total.plus(span.size)
-                continue
+        for size in walk.requests.slotSizes {
+            bySize[size] = Row("class \(size)", walk.requests[slotSize: size])
+        }
+        var large = Row("class large", walk.requests.large)
+        var huge = Row("class huge", walk.requests.huge)
+        for span in walk.spans + walk.waiting {
+            switch span.kind {
+            case .large: large.add(span)
+            case .huge: huge.add(span)
+            case .slots:
+                let size = span.slotSize
+                bySize[size, default: Row("class \(size)", SlotRequests.Count())].add(span)
             }
-            var row =
-                bySize[span.slotSize] ?? Row("class \(span.slotSize)", inUse: 0, total: 0)
-            row.inUse = row.inUse.plus(span.liveBytes)
-            row.total = row.total.plus(span.size)
-            bySize[span.slotSize] = row
         }
         for (size, count) in walk.cachedSlots {
             guard var row = bySize[size] else { continue }
             row.inUse = row.inUse.minus(count.times(size))
             bySize[size] = row
         }
-        return bySize.sorted { $0.key < $1.key }.map(\.value) + (large.total > 0 ? [large] : [])
+        return bySize.sorted { $0.key < $1.key }.map(\.value) + [large, huge].filter(\.isUsed)
     }
 
     package func writeText(to output: inout Output) {
@@ -103,7 +117,7 @@ package struct ArenasReport: Equatable, Sendable {
             output.write(line: line)
         }
         output.write(
-            line: "\nsucceed, fail: requests for slices and mappings; of slots nobody counts them")
+            line: "\nsucceed, fail: requests for slices, mappings of huge slots, and slots")
     }
 
     package func writeJSON(to output: inout Output) {

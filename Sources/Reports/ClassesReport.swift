@@ -19,10 +19,16 @@ package struct ClassesReport: Equatable, Sendable {
         package var populatedLive: UInt64 = 0
         /// The most free slots beside each other in one span; nil when nobody looked.
         package var largestFreeRun: UInt64?
+        /// Since the process started.
+        package var requests = SlotRequests.Count()
 
-        package init(slotSize: UInt64, kind: HeapWalk.Span.Kind) {
+        package init(
+            slotSize: UInt64, kind: HeapWalk.Span.Kind,
+            _ requests: SlotRequests.Count = SlotRequests.Count()
+        ) {
             self.slotSize = slotSize
             self.kind = kind
+            self.requests = requests
         }
 
         /// Memory that holds no live slot.
@@ -67,12 +73,14 @@ package struct ClassesReport: Equatable, Sendable {
                 json.field("populated", populated)
                 json.field("fragmentation_percent", percent: fragmentation)
                 json.field("largest_free_run", largestFreeRun)
+                json.field("allocations", requests.succeeded)
+                json.field("failures", requests.failed)
             }
         }
     }
 
     package var process: ReportedProcess
-    /// By slot size; large and huge ones last.
+    /// By slot size; large and huge ones last. Also of classes that have no span now, but had.
     package var rows: [Row]
 
     package init(process: ReportedProcess, rows: [Row]) {
@@ -85,9 +93,13 @@ package struct ClassesReport: Equatable, Sendable {
         _ process: ReportedProcess, _ reading: MemoryReading,
         freeRun: ((HeapWalk.Span) -> Int?)? = nil
     ) {
+        let requests = reading.walk.requests
         var bySize: [UInt64: Row] = [:]
-        var large = Row(slotSize: 0, kind: .large)
-        var huge = Row(slotSize: 0, kind: .huge)
+        for size in requests.slotSizes {
+            bySize[size] = Row(slotSize: size, kind: .slots, requests[slotSize: size])
+        }
+        var large = Row(slotSize: 0, kind: .large, requests.large)
+        var huge = Row(slotSize: 0, kind: .huge, requests.huge)
         for (index, piece) in reading.space.pieces.enumerated() {
             let span: HeapWalk.Span
             switch piece.use {
@@ -113,7 +125,7 @@ package struct ClassesReport: Equatable, Sendable {
         self.init(
             process: process,
             rows: bySize.values.sorted { $0.slotSize < $1.slotSize }
-                + [large, huge].filter { $0.spans > 0 })
+                + [large, huge].filter { $0.spans > 0 || $0.requests != SlotRequests.Count() })
     }
 
     package var total: Row {
@@ -141,7 +153,7 @@ package struct ClassesReport: Equatable, Sendable {
                     row.largestFreeRun.map { "\($0)" } ?? "-",
                 ]
             }
-            return rows.map { cells($0, $0.label) } + [cells(total, "all")]
+            return rows.filter { $0.spans > 0 }.map { cells($0, $0.label) } + [cells(total, "all")]
         }
         for line in lines { output.write(line: line) }
     }

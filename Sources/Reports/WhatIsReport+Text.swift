@@ -123,6 +123,16 @@ extension WhatIsReport.Answer {
         return "thread \(thread.number) (tid \(tid)\(name))"
     }
 
+    private static func place(
+        on stack: Mapping, _ thread: ProcessThreads.Thread, _ address: UInt64
+    ) -> String {
+        if thread.stackPointer == 0 { return "which runs" }
+        guard stack.range.contains(thread.stackPointer) else { return "which is on another now" }
+        return thread.isUnused(address, of: stack)
+            ? "below its stack pointer: not in use"
+            : "\(address - thread.stackPointer) bytes above its stack pointer"
+    }
+
     private static func lines(
         _ mapping: Mapping, _ thread: ProcessThreads.Thread?, _ address: UInt64
     ) -> [String] {
@@ -130,11 +140,8 @@ extension WhatIsReport.Answer {
         let offset = address - mapping.range.lowerBound
         if let thread {
             let name = thread.name.isEmpty ? "" : " (\(Layout.safe(thread.name)))"
-            let where_ =
-                address < thread.stackPointer
-                ? "below its stack pointer: not in use"
-                : "\(address - thread.stackPointer) bytes above its stack pointer"
-            lines.append("stack of thread \(thread.tid)\(name), \(where_)")
+            lines.append(
+                "stack of thread \(thread.tid)\(name), \(place(on: mapping, thread, address))")
         } else if mapping.isFile {
             lines.append(
                 "\(Layout.safe(mapping.name)) + \(hex(mapping.offset + offset))")

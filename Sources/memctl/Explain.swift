@@ -44,7 +44,7 @@ struct Explain: ParsableCommand {
     private static func look(_ entry: RegionEntry, _ pid: Int32) throws -> ExplainReport {
         let walk = try Snapshot.heap(of: entry).get()
         let residency = try Residency(
-            walk, Residency.Surroundings(entry, pid: pid), LivePages(pid: pid),
+            walk, Residency.Surroundings(entry, walk, pid: pid), LivePages(pid: pid),
             LiveProcess(pid: pid), resident: ResidentSize(of: pid)?.resident ?? 0)
         return ExplainReport(
             process: ReportedProcess(entry), now: residency, usedBytes: walk.usedBytes,

@@ -21,8 +21,12 @@ struct Forget: ParsableCommand {
         let entries = directory.entries()
         let ended = entries.filter { $0.livePid == nil }
         guard let process else {
+            // What no process has, and nobody can read: of another version of memctl, or damaged.
+            let others = directory.others().filter { !$0.isInUse }
             for entry in ended { try directory.remove(entry) }
-            Terminal.print("forgot \(Layout.count(UInt64(ended.count), "process", "processes"))")
+            for other in others { try directory.remove(other) }
+            let count = UInt64(ended.count + others.count)
+            Terminal.print("forgot \(Layout.count(count, "process", "processes"))")
             return
         }
         let matching = ended.filter {

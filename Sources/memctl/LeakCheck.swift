@@ -67,6 +67,7 @@ struct LeakCheck: ParsableCommand {
         var entry = try Steering.living(target)
         // Found out now rather than at the end: may its memory be read at all?
         _ = try Snapshot.heap(of: entry).get()
+        let pause = Pause()  // from here on an interrupt waits until what is changed can be put back
         let wasTraced = entry.isTraced && !entry.isShared
         let oldDepth = entry.header.depth
         if !wasTraced {
@@ -87,7 +88,6 @@ struct LeakCheck: ParsableCommand {
         let clock = BirthClock(start: before.birthsFromNanoseconds)
         let first = clock.nextQuarter()
         let window = LeakWindow(first: first, end: first + time.quarters)
-        let pause = Pause()
         try pause.sleep(until: clock.time(of: window.first))
         try pause.sleep(until: clock.time(of: window.end), saying: "watching \(entry.header.name)")
         let (table, samples) = try window.table(entry, LiveProcess(pid: entry.pid))

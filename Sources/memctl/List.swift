@@ -28,6 +28,7 @@ struct List: ParsableCommand {
             shown.append(entry)
         }
         shown += sharers
+        noteOthers(directory.others())
         let report = ListReport(shown, now: bootTimeNanoseconds())
         Terminal.print { text in
             switch output.format {
@@ -35,5 +36,13 @@ struct List: ParsableCommand {
             case .json: report.writeJSON(to: &text)
             }
         }
+    }
+
+    private func noteOthers(_ others: [OtherRegion]) {
+        guard let first = others.first else { return }
+        let count = Layout.count(UInt64(others.count), "region", "regions")
+        Terminal.note(
+            "\(count) not listed: \(first.file.path): \(first.reason)"
+                + " (memctl forget --all removes those of ended processes)")
     }
 }

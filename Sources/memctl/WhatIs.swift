@@ -66,6 +66,8 @@ struct AddressQuestion {
 
     func report(_ addresses: [UInt64], withReferences: Bool) throws -> WhatIsReport {
         let walk = try HeapWalk(memory, root: entry.header.heapRoot)
+        var threads = threads
+        threads.addStacks(walk.threads)
         let lookup = try AddressLookup(
             memory, root: entry.header.heapRoot, mappings: mappings, threads: threads,
             metadata: walk.metadata)
@@ -155,8 +157,8 @@ struct AddressQuestion {
             let place = slot.tag.flatMap { places(of: $0, names).first }
             let maker = place.map { ", made by " + ($0.lines.last ?? "") } ?? ""
             return (.slot, fact.summary + maker)
-        case .mapping(_, let thread?):
-            let isUnused = address < thread.stackPointer
+        case .mapping(let mapping, let thread?):
+            let isUnused = thread.isUnused(address, of: mapping)
             return (
                 isUnused ? .freeSlot : .stack,
                 fact.summary + (isUnused ? ", below its stack pointer" : "")

@@ -10,6 +10,7 @@
 #include "heap.h"
 #include "hooks.h"
 #include "limits.h"
+#include "os_faulty.h"
 #include "test.h"
 
 struct object {
@@ -146,6 +147,13 @@ static void allocated(struct object *object, void *place, size_t size)
     REQUIRE(object->usable >= size);
 }
 
+/* A slot of another class may serve the first requests of one: a power of two, not over twice as large. */
+static int is_lent(const struct object *object, size_t size)
+{
+    return object->usable <= MC_LEND_BYTES && mc_is_power_of_two(object->usable) &&
+           object->usable < 2 * size;
+}
+
 /* As instrumentation does where a slot is at hand: the tag goes where it was found to be. */
 static int alloc_tagged(struct operation *op)
 {
@@ -174,7 +182,8 @@ static void alloc(void *argument)
     allocated(op->object, place, op->size);
     REQUIRE(op->how != ALIGNED || (uint64_t)place % op->align == 0);
     if (op->how != ALIGNED && op->size > 128)
-        REQUIRE(op->object->usable - op->size <= op->object->usable / 8);
+        REQUIRE(op->object->usable - op->size <= op->object->usable / 8 ||
+                is_lent(op->object, op->size));
     for (size_t at = 0; op->how == ZERO && at < op->size; at++)
         REQUIRE_EQUAL(((unsigned char *)place)[at], 0);
     fill(op->object);
@@ -276,6 +285,8 @@ static void step(struct random *random, int tags)
         replace(&workers[random_below(random, WORKERS)]);
     else if (what == 1 && random_below(random, 20) == 0)
         somewhere(random, trim, 0);
+    else if (what == 2 && random_below(random, 4) == 0)
+        os_faults.ms_ahead += MC_TICK_MS; /* whoever looks at the clock next purges and flushes */
     else if (!op.object->place)
         somewhere(random, alloc, &op);
     else if (what < 20)
@@ -509,6 +520,25 @@ static void realloc_small(void)
     }
 }
 
+/* The first objects of a size lie in slots of a coarser class, the next in those of their own; an object
+ * that is to be traced never does otherwise. */
+static void lent_slots(void)
+{
+    enum { COUNT = MC_LEND_BYTES / 512 + 2 };
+    void *places[COUNT], *owned = mc_alloc_owned(800, MC_QUANTUM, 0);
+    REQUIRE_EQUAL(mc_usable_size(owned, ""), 832);
+    for (unsigned i = 0; i < COUNT; i++) {
+        places[i] = i % 2 ? mc_alloc(432) : mc_alloc_slow(432, 1);
+        REQUIRE_EQUAL(mc_usable_size(places[i], ""), i < MC_LEND_BYTES / 512 ? 512 : 448);
+        memset(places[i], 0x5a, 432);
+    }
+    mc_heap_check();
+    for (unsigned i = 0; i < COUNT; i++)
+        mc_free(places[i]);
+    mc_free(owned);
+    mc_heap_check();
+}
+
 /* A copy made for growth grows where it is, as far as its room reaches, and is never more than asked. */
 static void realloc_growing(void)
 {
@@ -561,6 +591,7 @@ static const struct test_case cases[] = {
     {"huge_moves", huge_moves, 0},
     {"impossible_sizes", impossible_sizes, 0},
     {"realloc_small", realloc_small, 0},
+    {"lent_slots", lent_slots, 0},
     {"realloc_growing", realloc_growing, 0},
     {"walk_is_whole", walk_is_whole, 0},
 };

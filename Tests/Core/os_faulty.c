@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* See os_faulty.h. Memory goes through libc here, so that sanitizers see it come and go; all else is
  * os.c itself, included with its memory calls under other names. */
-#define mc_os_reserve real_os_reserve
-#define mc_os_map     real_os_map
-#define mc_os_commit  real_os_commit
-#define mc_os_purge   real_os_purge
-#define mc_os_release real_os_release
-#define mc_os_resize  real_os_resize
+#define mc_os_reserve  real_os_reserve
+#define mc_os_map      real_os_map
+#define mc_os_commit   real_os_commit
+#define mc_os_purge    real_os_purge
+#define mc_os_release  real_os_release
+#define mc_os_resize   real_os_resize
+#define mc_os_clock_ms real_os_clock_ms
 #include "../../Sources/CBase/os.c"
 #undef mc_os_reserve
 #undef mc_os_map
@@ -14,6 +15,7 @@
 #undef mc_os_purge
 #undef mc_os_release
 #undef mc_os_resize
+#undef mc_os_clock_ms
 
 #include "os_faulty.h"
 
@@ -25,6 +27,7 @@ int mc_os_commit(void *start, size_t size);
 int mc_os_purge(void *start, size_t size);
 int mc_os_release(void *start, size_t size);
 int mc_os_resize(void *start, size_t size, size_t wanted, void **out);
+uint64_t mc_os_clock_ms(void);
 
 struct os_faults os_faults = {.fail_at = UINT64_MAX, .bytes_limit = UINT64_MAX};
 
@@ -102,4 +105,9 @@ int mc_os_resize(void *start, size_t size, size_t wanted, void **out)
     if (os_faults.after_resize) os_faults.after_resize(start, size);
     *out = address;
     return 0;
+}
+
+uint64_t mc_os_clock_ms(void)
+{
+    return real_os_clock_ms() + __atomic_load_n(&os_faults.ms_ahead, __ATOMIC_RELAXED);
 }

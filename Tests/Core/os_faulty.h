@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A kernel that fails when a test says so: os.h anew, to be linked instead of os.c. */
+/* A kernel that fails, and a clock that leaps, when a test says so: os.h anew, to be linked instead of os.c. */
 #ifndef OS_FAULTY_H
 #define OS_FAULTY_H
 
@@ -15,6 +15,7 @@ struct os_faults {
     uint64_t fail_count;  /* how many in a row */
     uint64_t bytes;       /* of address space held */
     uint64_t bytes_limit; /* more than that is refused, as by RLIMIT_AS */
+    uint64_t ms_ahead;    /* of the clock, in milliseconds */
     int resize_moves;     /* a resize goes elsewhere, always */
     void (*after_resize)(void *start, size_t size); /* the old place is free, nobody knows yet */
 };

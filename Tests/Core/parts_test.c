@@ -25,6 +25,10 @@ static void classes(void)
         REQUIRE_EQUAL(slot % MC_QUANTUM, 0);
         REQUIRE(!index || slot > mc_class_slot_size(index - 1));
         if (index + 1 < MC_CLASS_COUNT) REQUIRE_EQUAL(mc_class_for(slot + 1), index + 1);
+        unsigned lender = mc_class_lender(index);
+        uint64_t lent = mc_class_slot_size(lender);
+        REQUIRE_EQUAL(mc_class_lender(lender), lender);
+        REQUIRE(lender == index || (lent > slot && lent < 2 * slot && lent <= MC_LEND_BYTES));
     }
     REQUIRE_EQUAL(mc_class_slot_size(MC_CLASS_COUNT - 1), MC_SMALL_MAX);
     for (size_t size = 0; size <= MC_SMALL_MAX; size++) {

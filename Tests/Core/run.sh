@@ -66,7 +66,7 @@ compile_all() {
     heap=("$objects"/harness-*.o "$objects"/hooks-*.o "$objects"/base-*.o "$objects"/heap-*.o)
     trace=("$objects"/harness-*.o "$objects"/base-*.o "$objects"/trace-*.o)
     filter=("${trace[@]}" "$objects"/preload-*.o)
-    # The same heap on a kernel that a test can make fail.
+    # The same heap on a kernel that a test can make fail, and a clock it can put forward.
     faulty=("$objects"/faulty-*.o)
     local object
     for object in "${heap[@]}"; do [[ $object == */base-os.o ]] || faulty+=("$object"); done
@@ -95,13 +95,16 @@ run() {
 usual() {
     compile_all
     build parts "${heap[@]}" && run parts
-    build model "${heap[@]}" && run model
+    build model "${faulty[@]}" && run model
     build misuse "${heap[@]}" && run misuse
     build threads "${heap[@]}" && run threads
+    build forks "${heap[@]}" && run forks
     build faults "${faulty[@]}" && run faults
+    build requests "${faulty[@]}" && run requests
     build calls "${heap[@]}" && run calls
     build filter "${filter[@]}" && run filter
     build region "${trace[@]}" && run region
+    build region_life "${trace[@]}" && run region_life
     build sampling "${trace[@]}" && run sampling
     build mappings "${trace[@]}" && run mappings
 }

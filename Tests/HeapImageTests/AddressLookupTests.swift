@@ -55,6 +55,27 @@ import Testing
         #expect(slot.span.thread?.number == 1)
     }
 
+    /// The kernel tells no stack pointer of a thread that runs, the heap where its stack is.
+    @Test func aRunningThreadHasAStack() throws {
+        var heap = WholeHeap()
+        heap.thread.stack_at = Self.stack.range.upperBound - 8
+        let walk = try HeapWalk(heap.memory(), root: WholeHeap.root)
+        var threads = ProcessThreads([
+            ProcessThreads.Thread(tid: 1077, innerTid: 77, name: "worker"),
+            ProcessThreads.Thread(tid: 1078, innerTid: 78, name: "other"),
+        ])
+        #expect(threads.thread(onStack: Self.stack) == nil)
+        threads.addStacks(walk.threads)
+        let thread = try #require(threads.thread(onStack: Self.stack))
+        #expect(thread.tid == 1077)
+        #expect(!thread.isUnused(Self.stack.range.lowerBound, of: Self.stack))
+        #expect(threads.thread(onStack: Self.file) == nil)
+        // A struct whose thread has ended, or which the parent of a forked child had.
+        heap.thread.state = UInt32(MC_THREAD_LOST)
+        threads.addStacks(try HeapWalk(heap.memory(), root: WholeHeap.root).threads)
+        #expect(threads.thread(onStack: Self.stack) == nil)
+    }
+
     @Test func theRestIsNamed() throws {
         let lookup = try lookup()
         let end = WholeHeap.arena + 20 * UInt64(MC_SLICE)

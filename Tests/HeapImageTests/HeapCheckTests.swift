@@ -122,6 +122,14 @@ import Testing
         #expect(try kinds(heap).contains(.spanLost))
     }
 
+    @Test func aSpanHandedOutWhatIsInUse() throws {
+        var heap = WholeHeap()
+        heap.slots.counts = 60 << UInt64(MC_COUNTS_SHIFT) + 61
+        #expect(try kinds(heap) == [])
+        heap.slots.counts = 59 << UInt64(MC_COUNTS_SHIFT) + 61
+        #expect(try kinds(heap) == [.spanCounts])
+    }
+
     @Test func whatAThreadIsInTheMiddleOfIsExcused() throws {
         var heap = WholeHeap()
         heap.slots.used += 1

@@ -123,6 +123,47 @@ struct SampleHeap {
         #expect(walk.usedBytes == 5 * 64 + 102400 + 64 << 20)
     }
 
+    /// By spans in use and not, lists of caches, and what the root kept of spans that are no more.
+    @Test func requestsAreAddedUp() throws {
+        let one = UInt64(1) << UInt64(MC_COUNTS_SHIFT)
+        var sample = SampleHeap()
+        sample.spans[0].class_index = 3
+        sample.spans[0].counts += 1000 * one
+        sample.spans[1].class_index = UInt8(MC_CLASS_LARGE)
+        sample.spans[1].counts += 20 * one
+        (sample.spans[2].class_index, sample.spans[2].counts) = (3, 500 * one)
+        (sample.spans[3].class_index, sample.spans[3].counts) = (UInt8(MC_CLASS_HUGE), one + 1)
+        sample.cache = [mc_span](repeating: mc_span(), count: Int(MC_CACHE_CLASSES))
+        for index in sample.cache.indices { sample.cache[index].class_index = UInt8(index) }
+        sample.cache[3].counts = 30 * one &- 2
+        sample.root.slots_taken.3 = 4
+        sample.root.slots_refused.3 = 5
+        let walk = try HeapWalk(sample.build(), root: 0x1000)
+        #expect(walk.requests[slotSize: 64] == .init(succeeded: 1534, failed: 5))
+        #expect(walk.requests.large == .init(succeeded: 20))
+        #expect(walk.requests.huge == .init(succeeded: 1))
+        #expect(walk.requests.slotSizes == [64])
+        #expect(walk.requests[slotSize: 65] == .init())
+        #expect(walk.cachedSlots[64] == 2)
+        sample.spans[0].class_index = 200
+        #expect(
+            try HeapWalk(sample.build(), root: 0x1000).requests[slotSize: 64].succeeded == 534)
+    }
+
+    /// What was handed out and came back between two readings is no change.
+    @Test func spansThatOnlyCountedAreSettled() {
+        var one = mc_span()
+        one.counts = 7 << UInt64(MC_COUNTS_SHIFT) + 3
+        var two = one
+        two.counts = 9 << UInt64(MC_COUNTS_SHIFT) + 3
+        #expect(one.equals(two))
+        two.counts += 1
+        #expect(!one.equals(two))
+        two = one
+        two.free = 16
+        #expect(!one.equals(two))
+    }
+
     /// The arena says how long they are.
     @Test func bitmapsLieAsFarApartAsTheyAreLong() throws {
         var sample = SampleHeap()

@@ -58,7 +58,7 @@ struct WholeHeap {
         (slots.size, slots.slot_size, slots.slot_count) = (65536, Self.slotSize, 1024)
         slots.reciprocal = UInt64.max / Self.slotSize + 1
         // 61 in use: one for being current, two freed by others.
-        (slots.used, slots.fresh) = (61, 64)
+        (slots.counts, slots.fresh) = (100 << UInt64(MC_COUNTS_SHIFT) + 61, 64)
         slots.state = UInt8(MC_SPAN_CLASS)
         slots.flags = UInt8(MC_SPAN_TAGGED | MC_SPAN_CURRENT)
         slots.class_index = UInt8(Self.classIndex)

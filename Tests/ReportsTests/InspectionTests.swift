@@ -148,6 +148,24 @@ import Testing
         #expect(report.text.contains("/a\\u{1b}[2J + 0x1010"))
         #expect(report.text.contains("16 bytes above its stack pointer"))
     }
+
+    @Test(arguments: [
+        (0x2000 as UInt64, "16 bytes above its stack pointer"),
+        (0x2800, "below its stack pointer: not in use"), (0, "which runs"),
+        (0x9000, "which is on another now"),
+    ])
+    func whereOnItsStackAThreadIs(stackPointer: UInt64, text: String) {
+        let thread = ProcessThreads.Thread(
+            tid: 9, innerTid: 9, name: "x", stackPointer: stackPointer)
+        let report = WhatIsReport(
+            process: Sample.process,
+            answers: [
+                WhatIsReport.Answer(
+                    address: 0x2010,
+                    fact: .mapping(Mapping(range: 0x1000..<0x3000), stackOf: thread))
+            ])
+        #expect(report.text.contains("stack of thread 9 (x), \(text)\n"))
+    }
 }
 
 @Suite struct ExplainReportTests {

@@ -304,11 +304,13 @@ import Testing
                   arena 0x100000   147456  1048576        -     -
                 huge              1048576  1048576        0     0
                 metadata            65536    65536        -     -
-                class 64             6400    16384        -     -
-                class 8192          24576    65536        -     -
-                class large         24576    65536        -     -
+                class 48                0        0        9     0
+                class 64             6400    16384  1000000     0
+                class 8192          24576    65536        5     2
+                class large         24576    65536        3     0
+                class huge        1048576  1048576        1     4
 
-                succeed, fail: requests for slices and mappings; of slots nobody counts them
+                succeed, fail: requests for slices, mappings of huge slots, and slots
 
                 """)
     }

@@ -15,6 +15,16 @@ enum MemorySample {
         HeapThread(address: 0x7001, number: 1, tid: 1001),
     ]
 
+    static var requests: SlotRequests {
+        var requests = SlotRequests()
+        requests[slotSize: 48] = .init(succeeded: 9)
+        requests[slotSize: 64] = .init(succeeded: 1_000_000)
+        requests[slotSize: 8192] = .init(succeeded: 5, failed: 2)
+        requests.large = .init(succeeded: 3)
+        requests.huge = .init(succeeded: 1, failed: 4)
+        return requests
+    }
+
     static var walk: HeapWalk {
         var remote = HeapWalk.Span(
             kind: .slots, base: 0x104000, size: 0x10000, slotSize: 8192, slotCount: 8, live: 3,
@@ -36,7 +46,7 @@ enum MemorySample {
             arenas: [
                 HeapWalk.Arena(
                     base: 0x100000, size: 1 << 20, usedBytes: 0x24000, purgeableBytes: 0x4000)
-            ], threads: threads, metadata: [0xa00000..<0xa10000])
+            ], threads: threads, metadata: [0xa00000..<0xa10000], requests: requests)
     }
 
     static let mappings = [

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Builds and runs all unwinder tests: unit tests, rules against readelf, and the oracle over
 #   programs. run.sh            quick: under a minute
-#   run.sh --long     ten to twenty times as many stacks
+#   run.sh --long     ten to twenty times as many stacks; also by TEST_LONG=1
 #   run.sh NAME...    only the oracle programs so named
 # CC chooses the compiler of the unwinder. The logs of differences stay in $OUT (default: a
 # directory under ${TMPDIR:-/tmp}, removed when all is well).
@@ -10,17 +10,18 @@ set -u
 here=$(cd "$(dirname "$0")" && pwd)
 trace=$(cd "$here/../../Sources/CTrace" && pwd)
 cc=${CC:-cc}
-scale=1
+scale=${TEST_LONG:+10}
 if [[ ${1:-} == --long ]]; then
     scale=10
     shift
 fi
+scale=${scale:-1}
 only=("$@")
 kept=${OUT:+yes}
 out=${OUT:-$(mktemp -d "${TMPDIR:-/tmp}/unwind.XXXXXX")}
 mkdir -p "$out"
 failed=0
-warnings=(-std=gnu17 -g -O2 -Wall -Wextra -I "$trace/include")
+warnings=(-std=gnu17 -g -O2 -Wall -Wextra -I "$trace/include" -I "$trace/../CBase/include")
 sources=("$trace"/unwind*.c "$trace"/cfi*.c "$trace"/rules.c "$trace"/trail_walk.c "$trace"/trail_notes.c)
 unwinder=() # their objects
 

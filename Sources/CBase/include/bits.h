@@ -15,6 +15,10 @@
 
 enum { MC_PAGE = 4096, MC_CACHE_LINE = 64 };
 
+/* For large arrays that are zero at first and of which a small process touches little: they lie behind
+ * all other data, so that the small variables share a few pages instead of one between any two arrays. */
+#define MC_TABLE __attribute__((section(".bss.tables")))
+
 /* `align` is a power of two. May wrap to 0: callers bound `value` first. */
 static inline uint64_t mc_round_up(uint64_t value, uint64_t align)
 {

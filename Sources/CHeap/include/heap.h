@@ -47,8 +47,9 @@ void mc_free_slow(void *object);
  * names `caller`, as "free()"; so it is for mc_free and mc_realloc_in_place. */
 size_t mc_usable_size(const void *object, const char *caller);
 
-/* A slot was freed and its span is empty now. */
-void mc_span_emptied(struct mc_span *span);
+/* A slot was freed and its span is empty now. Not inlined: the short path of free then compares with the
+ * thread where it is, instead of keeping it at hand. */
+__attribute__((noinline)) void mc_span_emptied(struct mc_span *span);
 
 /* Tags: see tag.h. mc_tag_set() returns 0 if there is no memory for it; only the thread that was
  * just handed the slot may call it, and only if mc_tag_settable(). mc_tag_take() takes the tag off
@@ -123,7 +124,7 @@ static inline void *mc_alloc_direct(size_t size)
         struct mc_slot *slot = (struct mc_slot *)span->free;
         if (likely(slot)) {
             mc_store(&span->free, (uint64_t)slot->next);
-            mc_step(&span->used, 1);
+            mc_step(&span->counts, MC_COUNTS_ALLOCATION);
             slot->mark = 0;
             return slot;
         }
@@ -143,7 +144,7 @@ static inline void *mc_alloc_tagged(size_t size, struct mc_tagged *tagged)
         unlikely(!span->tags))
         return 0;
     mc_store(&span->free, (uint64_t)slot->next);
-    mc_step(&span->used, 1);
+    mc_step(&span->counts, MC_COUNTS_ALLOCATION);
     slot->mark = 0;
     tagged->span = span;
     tagged->place = (uint64_t *)span->tags + mc_slot_index(span, slot);
@@ -162,10 +163,9 @@ extern uint64_t *mc_page_map[];
 
 /* A byte first: the program has often just written a part of the word, as the end of a string, and
  * a load of all of it would wait until that has reached the cache. */
-static inline int mc_looks_free(const struct mc_slot *slot, const struct mc_span *span)
+static inline int mc_looks_free(const struct mc_slot *slot, uint64_t mark)
 {
-    return *(const unsigned char *)&slot->mark == *(const unsigned char *)&span->mark &&
-           slot->mark == span->mark;
+    return *(const unsigned char *)&slot->mark == (unsigned char)mark && slot->mark == mark;
 }
 
 static inline __attribute__((always_inline)) void mc_free_here(void *object)
@@ -182,14 +182,17 @@ static inline __attribute__((always_inline)) void mc_free_here(void *object)
      * exactly if d divides n, for n and d < 2^32. Lemire, Kaser, Kurz: "Faster remainder by direct
      * computation", 2019. */
     unsigned __int128 product = (unsigned __int128)(address - span->base) * span->reciprocal;
-    struct mc_slot *slot = object;
     if (unlikely((uint64_t)product >= span->reciprocal) ||
-        unlikely((uint64_t)(product >> 64) >= span->fresh) || unlikely(mc_looks_free(slot, span)))
+        unlikely((uint64_t)(product >> 64) >= span->fresh))
         return mc_free_slow(object);
+    struct mc_slot *slot = object;
+    uint64_t mark = span->mark;
+    if (unlikely(mc_looks_free(slot, mark))) return mc_free_slow(object);
     slot->next = (struct mc_slot *)span->free;
-    slot->mark = span->mark;
+    slot->mark = mark;
     mc_store(&span->free, address);
-    if (unlikely(mc_step(&span->used, -1u) == 0)) mc_span_emptied(span);
+    mc_step(&span->counts, -1ull);
+    if (unlikely(mc_peek(&span->used) == 0)) mc_span_emptied(span);
 }
 
 static inline void mc_free(void *object)

@@ -12,6 +12,8 @@
  *     live slots  = used - remote count - (1 if CURRENT) - slots of it in threads' caches
  *     used bytes  = sum over live spans of live slots * slot_size
  *     free slots  = slot_count - live slots     (those beyond `fresh` were never touched)
+ *     allocations = sum of mc_counts_allocations() over all structs of the class, in use or not, and
+ *                   over the lists of threads' caches, + slots_taken of the root
  * A cache is known by class, not by span: mc_thread.cache leads to a list a class, whose `used` is
  * minus the number of its slots.
  * Pointers are kept as uint64_t, atomics as plain fields: Swift imports neither pointers it may
@@ -26,7 +28,7 @@
 #define MC_HEAP_MAGIC 0x3170616568636d89ull /* 0x89 "mcheap1" */
 
 enum {
-    MC_HEAP_VERSION = 2,
+    MC_HEAP_VERSION = 3,
 
     MC_QUANTUM = 16,     /* smallest slot and alignment of every one: max_align_t */
     MC_SLICE_SHIFT = 14, /* a slice is 16 KiB: the unit an arena is cut in */
@@ -35,6 +37,9 @@ enum {
     MC_STEPS = 8,             /* ... and above every doubling is cut in so many: slack <= 1/9 */
     MC_SMALL_MAX = 128 << 10, /* largest slot of a class; more is whole slices or a mapping */
     MC_CLASS_COUNT = 16 + 9 * MC_STEPS,
+    MC_CLASS_LARGE = MC_CLASS_COUNT, /* large and huge slots, where classes are counted */
+    MC_CLASS_HUGE,
+    MC_COUNTED_CLASSES,
     MC_CACHE_CLASSES = 16 + 4 * MC_STEPS, /* those whose remote slots are cached: up to 4 KiB */
 
     MC_ARENAS_MAX = 1024,
@@ -59,6 +64,8 @@ enum {
     MC_SPAN_ZERO = 16,   /* slots beyond `fresh` read as zero */
 };
 
+enum { MC_COUNTS_SHIFT = 16, MC_COUNTS_ALLOCATION = (1 << MC_COUNTS_SHIFT) + 1 };
+
 /* A span: slices of one slot size, or one large or huge slot.
  * Invariants, asserted by mc_heap_check():
  *   1. used + |free| + |slots that start in purged parts| == fresh + (1 if CURRENT), and
@@ -66,20 +73,25 @@ enum {
  *   2. every slot on `remote` or in a thread's cache is still counted in `used`
  *   3. local == owner, if neither TAGGED nor FULL and nothing is purged; else 0
  *   4. a free slot's second word is `mark`; a slot handed out never starts with it there
- *   5. the tag of a free slot is 0 */
+ *   5. the tag of a free slot is 0
+ *   6. it made as many allocations as slots of it are in use, or more */
 struct mc_span {
-    uint64_t base;          /* [const] first slot */
-    uint64_t local;         /* [owner] the owner, if its frees may take the short path; else 0 */
-    uint64_t reciprocal;    /* [const] ceil(2^64 / slot_size); 0 for large and huge */
-    uint64_t free;          /* [owner] free slots, last freed first */
-    uint64_t mark;          /* [const] */
-    uint64_t slot_size;     /* bytes; [const] of class spans; of others the request, whole pages */
-    uint32_t used;          /* [owner] slots handed out, or on `remote` */
-    uint32_t fresh;         /* [owner] slots ever carved; those beyond were never touched by us */
-    uint32_t slot_count;    /* [const] */
-    uint8_t state;          /* [shared] MC_SPAN_, stored last when made and first when unmade */
-    uint8_t flags;          /* see above */
-    uint8_t class_index;    /* [const] of class spans */
+    uint64_t base;       /* [const] first slot */
+    uint64_t local;      /* [owner] the owner, if its frees may take the short path; else 0 */
+    uint64_t reciprocal; /* [const] ceil(2^64 / slot_size); 0 for large and huge */
+    uint64_t free;       /* [owner] free slots, last freed first */
+    uint64_t mark;       /* [const] */
+    uint64_t slot_size;  /* bytes; [const] of class spans; of others the request, whole pages */
+    union {
+        uint64_t
+            counts;   /* [owner] allocations << MC_COUNTS_SHIFT, plus `used`: one step for both */
+        int16_t used; /* slots handed out, or on `remote`; to be read, `counts` is what is stored */
+    };
+    uint16_t fresh;      /* [owner] slots ever carved; those beyond were never touched by us */
+    uint16_t slot_count; /* [const] */
+    uint8_t state;       /* [shared] MC_SPAN_, stored last when made and first when unmade */
+    uint8_t flags;       /* see above */
+    uint8_t class_index; /* [const] or MC_CLASS_LARGE, MC_CLASS_HUGE: whose allocations these are */
     uint8_t untagged_frees; /* [owner] frees without a tag while TAGGED; else see trim.c */
 
     uint64_t remote;      /* [shared] slots freed by other threads: address | count << 48 */
@@ -155,6 +167,8 @@ struct mc_thread {
     uint64_t large[MC_LARGE_KEPT];    /* [shared] large spans that wait to be used again, or 0 */
     uint64_t large_next;              /* [owner] which to replace next */
     uint64_t cache;                   /* [owner] address of MC_CACHE_CLASSES mc_span, or 0 */
+    uint64_t stack_at;                /* [owner] an address on the thread's stack */
+    uint8_t lent[MC_CLASS_COUNT];     /* [owner] requests of the class that another one served */
 };
 
 struct mc_heap_pool {
@@ -204,7 +218,17 @@ struct mc_heap_root {
      * for. */
     uint64_t slices_taken, slices_refused;
     uint64_t mappings_taken, mappings_refused;
+    /* [shared] The same of slots, by class. Of those taken only what spans counted whose struct now
+     * counts for another class. */
+    uint64_t slots_taken[MC_COUNTED_CLASSES], slots_refused[MC_COUNTED_CLASSES];
 };
+
+/* Allocations that a word mc_span.counts knows of; modulo 2^48. */
+static inline uint64_t mc_counts_allocations(uint64_t counts)
+{
+    uint64_t used = (uint64_t)(int64_t)(int16_t)counts;
+    return (counts - used) >> MC_COUNTS_SHIFT;
+}
 
 /* Slot size of a class. Requires index < MC_CLASS_COUNT.
  *     class   0   1 ..  15 |  16   17 ..   23 |  24   25 ..   31 | ..   87

@@ -97,6 +97,24 @@ def mappings(t):
     t.memctl("whatis", "zebra", *t.target(program), status=64)
 
 
+@row("U5_whatis_stack_of_a_running_thread")
+def running_stack(t):
+    """Of a thread that runs the kernel tells no stack pointer; the heap knows where its stack is."""
+    program = t.start(t.build.c("spinner", "-pthread"))
+    tid, address = program.answer().split()
+    def running():
+        text = open(f"/proc/{program.pid}/task/{tid}/syscall").read()
+        return text.startswith("running")
+    t.until(running, "the thread runs")
+    found = whatis(t, program, address)[0]
+    t.equal((found["kind"], found["stack_of_tid"]), ("mapping", int(tid)), "whose stack it is")
+    text = narrow(t, t.memctl("whatis", address, *t.target(program))[0])
+    t.has(text, f"stack of thread {tid} (spinner), which runs")
+    parts = explain(t, program)["parts"]
+    t.check(parts["stacks"]["bytes"] >= 1 << 20, f"stacks {parts['stacks']}")
+    t.check(parts["mappings"]["bytes"] < 1 << 20, f"mappings {parts['mappings']}")
+
+
 @row("U5_whatis_references")
 def references(t):
     """The puppet keeps addresses in memory that it mapped: one word points at each object."""

@@ -300,12 +300,55 @@ def arenas(t):
     memory = show(t, program, "memory")
     t.equal(rows["slices"]["total"] + rows["huge"]["total"], memory["reserved"], "total")
     t.equal(sum(each["in_use"] for name, each in rows.items()
-                if name.startswith("class ") or name == "huge"), memory["used"], "in use")
+                if name.startswith("class ")), memory["used"], "in use")
+    t.equal(rows["huge"]["in_use"], rows["class huge"]["in_use"], "huge, both ways")
     t.equal(rows["slices"]["total"] - rows["slices"]["in_use"], memory["free"], "free slices")
     t.equal(rows["metadata"]["total"], memory["metadata"], "metadata")
     t.check(rows["huge"]["succeeded"] >= 4, f"{rows['huge']['succeeded']} mappings succeeded")
     t.check(rows["slices"]["succeeded"] > 0, "no slices were taken")
     t.equal((rows["slices"]["failed"], rows["huge"]["failed"]), (0, 0), "failures")
+
+
+@row("U3_requests_by_class")
+def requests(t):
+    """What a program asked for and what it got, exactly, whoever freed it and where it went."""
+    program = t.puppet()
+
+    def counts():
+        program.stop()
+        rows = {each["name"]: each for each in show(t, program, "arenas")["arenas"]}
+        classes = {each["slot_size"] or each["class"]: each
+                   for each in show(t, program, "classes")["classes"]}
+        for size in ("large", "huge", *(size for size in classes if isinstance(size, int))):
+            if size in classes:
+                row_ = rows[f"class {size}"]
+                t.equal((classes[size]["allocations"], classes[size]["failures"]),
+                        (row_["succeeded"], row_["failed"]), f"class {size}, both ways")
+        program.signal(18)
+        return {name.removeprefix("class "): (each["succeeded"], each["failed"])
+                for name, each in rows.items() if name.startswith("class ")}
+
+    def grown(before, size):
+        now, was = counts().get(size, (0, 0)), before.get(size, (0, 0))
+        return now[0] - was[0], now[1] - was[1]
+
+    before = counts()
+    program.ask("pairs a 50000 48")
+    t.equal(grown(before, "48"), (50000, 0), "pairs on one slot")
+    program.ask("alloc b 3000 1500")
+    program.ask("free b 3000")
+    program.ask("calloc b 200 1500")
+    t.equal(grown(before, "1536"), (3200, 0), "malloc and calloc")
+    program.ask("realloc b 200 1490")
+    t.equal(grown(before, "1536"), (3200, 0), "realloc in place is no request")
+    program.ask("realloc b 200 5000")
+    t.equal(grown(before, "5120"), (200, 0), "realloc that moves is one")
+    program.ask("cross 4 5000")
+    crossed = counts()
+    program.ask("thread c 70 200000")
+    t.equal(grown(crossed, "large"), (70, 0), "large, by a thread that ended")
+    program.ask("alloc d 3 20000000")
+    t.equal(grown(crossed, "huge"), (3, 0), "huge")
 
 
 @row("U8_sizes")

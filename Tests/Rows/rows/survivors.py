@@ -106,6 +106,28 @@ def region_removed(t):
     t.equal(program.wait(), 0, "status")
 
 
+@row("X1_forget_another_version")
+def forget_another_version(t):
+    """Regions of another memctl are not listed, but said to be there, and can be got rid of."""
+    dead, alive = t.puppet(), t.puppet()
+    for each in (dead, alive):
+        t.on(each)
+        with t.region(each).path.open("r+b") as file:
+            page = file.read(4096)
+            place = page.index(b"\x89memctl1") + 8
+            version = int.from_bytes(page[place:place + 4], "little")
+            file.seek(place)
+            file.write((version + 1).to_bytes(4, "little"))
+    dead.kill()
+    _, note = t.memctl("list", "--format", "json")
+    t.has(note, "2 regions not listed")
+    t.has(note, f"version {version + 1}, memctl {version}")
+    t.has(t.memctl("forget", "--all")[0], "forgot 1 process")
+    t.equal([path.name for path in t.regions.iterdir()], [str(alive.pid)], "what is in use stays")
+    alive.send("exit 0")
+    t.equal(alive.wait(), 0, "status")
+
+
 @row("X1_list_and_forget")
 def list_and_forget(t):
     idle, gone, traced, alive = (t.puppet() for _ in range(4))

@@ -450,10 +450,11 @@ def leak_check_leaves_no_trace(t):
         for ending in (signal.SIGINT, signal.SIGTERM, None):
             watch = t.start(t.memctl_path, "leak-check", "--for", "1h" if ending else "500ms",
                             "-p", program.pid, preload=False)
-            if ending and not was_on:
+            if ending and not was_on:  # the moment it is on: the worst there is
                 t.until(lambda: region.armed, "leak-check turns tracing on")
-            if ending:
+            elif ending:
                 t.until(lambda: waits_for_signals(watch.pid), "leak-check waits")
+            if ending:
                 watch.signal(ending)
             status = watch.wait()
             t.equal(status, 1 if ending else 0, f"status after {ending}: {watch.stderr()}")

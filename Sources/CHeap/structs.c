@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT */
+/* See structs.h. */
+#include "structs.h"
+
+#include "check.h"
+#include "limits.h"
+#include "meta.h"
+#include "os.h"
+#include "root.h"
+
+enum {
+    PAGE_STRUCTS = MC_PAGE / sizeof(struct mc_span),
+    PAGES_MAX = MC_SPAN_POOLS_MAX * MC_SPAN_POOL_COUNT / PAGE_STRUCTS,
+};
+_Static_assert(MC_SPAN_POOL_COUNT % PAGE_STRUCTS == 0, "pools are whole pages");
+
+static struct mc_pool free_structs;
+MC_TABLE static uint64_t
+    empty[PAGES_MAX / 64];     /* [shared] a bit for each page that was given back */
+static uint64_t empty_count;   /* [shared] of these bits; advisory */
+static uint64_t next_seal = 2; /* [shared] even numbers, two for each trim */
+
+static struct mc_span *struct_at(uint64_t number)
+{
+    struct mc_span *start =
+        (struct mc_span *)mc_load_acquire(&mc_span_pools[number / MC_SPAN_POOL_COUNT].start);
+    return start + number % MC_SPAN_POOL_COUNT;
+}
+
+/* The next struct never used before. */
+static struct mc_span *make(void)
+{
+    uint64_t number = mc_load(&mc_root()->span_count);
+    do {
+        uint64_t pool = number / MC_SPAN_POOL_COUNT;
+        if (pool == MC_SPAN_POOLS_MAX) return 0;
+        if (mc_load_acquire(&mc_span_pools[pool].start)) continue;
+        uint64_t size = MC_SPAN_POOL_COUNT * sizeof(struct mc_span);
+        void *fresh = mc_meta_alloc(size);
+        uint64_t none = 0;
+        if (!fresh) return 0;
+        mc_store(&mc_span_pools[pool].count, MC_SPAN_POOL_COUNT);
+        if (mc_swap_if(&mc_span_pools[pool].start, &none, (uint64_t)fresh))
+            mc_add(&mc_root()->pool_count, 1);
+        else
+            mc_meta_unmap(fresh, size);
+    } while (!mc_swap_if(&mc_root()->span_count, &number, number + 1));
+    return struct_at(number);
+}
+_Static_assert(MC_SPAN_POOL_COUNT * sizeof(struct mc_span) > MC_META_CHUNK / 4,
+               "a pool is a mapping of its own: page-aligned, and a loser can unmap it");
+
+/* Clears a bit of the word and returns its number, or PAGES_MAX. */
+static uint64_t claim_empty(uint64_t word)
+{
+    for (uint64_t bits; (bits = mc_load(&empty[word])) != 0;) {
+        uint64_t bit = bits & -bits;
+        if (__atomic_fetch_and(&empty[word], ~bit, __ATOMIC_ACQUIRE) & bit)
+            return word * 64 + (uint64_t)__builtin_ctzll(bit);
+    }
+    return PAGES_MAX;
+}
+
+static struct mc_span *reuse_empty(void)
+{
+    if (likely(!mc_load(&empty_count))) return 0;
+    uint64_t pages = mc_load(&mc_root()->span_count) / PAGE_STRUCTS + 1;
+    for (uint64_t word = 0; word * 64 < pages && word < PAGES_MAX / 64; word++) {
+        uint64_t page = claim_empty(word);
+        if (page == PAGES_MAX) continue;
+        mc_sub(&empty_count, 1);
+        struct mc_span *first = struct_at(page * PAGE_STRUCTS);
+        for (unsigned i = PAGE_STRUCTS - 1; i > 0; i--)
+            mc_pool_give(&free_structs, first + i);
+        return first;
+    }
+    return 0;
+}
+
+struct mc_span *mc_span_struct_take(void)
+{
+    struct mc_span *span = mc_pool_take(&free_structs);
+    if (unlikely(!span)) span = reuse_empty();
+    return span ? span : make();
+}
+
+void mc_span_struct_give(struct mc_span *span)
+{
+    mc_store_release(&span->state, MC_SPAN_UNUSED);
+    mc_pool_give(&free_structs, span);
+}
+
+/* -- counts -------------------------------------------------------------------------------- */
+
+/* What it counted goes to the root, and stays there. */
+static void hand_in(struct mc_span *span)
+{
+    mc_add(&mc_root()->slots_taken[span->class_index], mc_counts_allocations(span->counts));
+    mc_store(&span->counts, 0);
+}
+
+void mc_span_count_for(struct mc_span *span, unsigned class_index)
+{
+    if (span->class_index != class_index) {
+        hand_in(span);
+        mc_store(&span->class_index, (uint8_t)class_index);
+    }
+    mc_store(&span->counts, mc_counts_allocations(span->counts) << MC_COUNTS_SHIFT);
+}
+
+/* -- trim ----------------------------------------------------------------------------------- */
+
+static struct mc_span *link_of(const struct mc_span *span)
+{
+    return (struct mc_span *)mc_load(&span->base); /* the stack's word */
+}
+
+static struct mc_span *page_of(const struct mc_span *span)
+{
+    return (struct mc_span *)((uint64_t)span & ~(uint64_t)(MC_PAGE - 1));
+}
+
+/* Seals say in `mark` which structs this trim holds, and, on the first of a page, that it holds all. No
+ * span has an even mark, and no other trim the same. */
+static void seal_pages(struct mc_span *held, uint64_t seal)
+{
+    for (struct mc_span *span = held; span; span = link_of(span))
+        mc_store(&span->mark, seal);
+    for (struct mc_span *span = held; span; span = link_of(span)) {
+        unsigned sealed = 0;
+        if (span != page_of(span)) continue;
+        while (sealed < PAGE_STRUCTS && mc_load(&span[sealed].mark) == seal)
+            sealed++;
+        if (sealed == PAGE_STRUCTS) mc_store(&span->mark, seal + 1);
+    }
+}
+
+static uint64_t number_of(const struct mc_span *span)
+{
+    for (uint64_t pool = 0;; pool++) {
+        uint64_t offset = (uint64_t)span - mc_load(&mc_span_pools[pool].start);
+        if (offset < MC_SPAN_POOL_COUNT * sizeof(*span))
+            return pool * MC_SPAN_POOL_COUNT + offset / sizeof(*span);
+    }
+}
+
+static void give_page(struct mc_span *first)
+{
+    for (unsigned i = 0; i < PAGE_STRUCTS; i++)
+        hand_in(first + i);
+    if (mc_os_purge(first, MC_PAGE)) {
+        for (unsigned i = 0; i < PAGE_STRUCTS; i++) {
+            mc_store(&first[i].mark, 0);
+            mc_pool_give(&free_structs, first + i);
+        }
+        return;
+    }
+    uint64_t page = number_of(first) / PAGE_STRUCTS;
+    mc_add(&empty_count, 1);
+    /* Release pairs with claim_empty(): the page reads as zero for whoever finds the bit. */
+    __atomic_fetch_or(&empty[page / 64], 1ull << page % 64, __ATOMIC_RELEASE);
+}
+
+void mc_structs_trim(void)
+{
+    struct mc_span *held = mc_pool_take_all(&free_structs), *pages = 0;
+    uint64_t seal = mc_add(&next_seal, 2);
+    seal_pages(held, seal);
+    for (struct mc_span *span = held, *next; span; span = next) {
+        next = link_of(span);
+        if (mc_load(&page_of(span)->mark) != seal + 1) {
+            mc_store(&span->mark, 0);
+            mc_pool_give(&free_structs, span);
+        } else if (span == page_of(span)) {
+            mc_store(&span->base, (uint64_t)pages);
+            pages = span;
+        }
+    }
+    for (struct mc_span *next; pages; pages = next) {
+        next = link_of(pages);
+        give_page(pages);
+    }
+}
+
+void mc_structs_check(void)
+{
+    uint64_t count = 0;
+    for (uint64_t page = 0; page < PAGES_MAX; page++) {
+        if (!(mc_load(&empty[page / 64]) >> page % 64 & 1)) continue;
+        for (unsigned i = 0; i < PAGE_STRUCTS; i++)
+            mc_assert(struct_at(page * PAGE_STRUCTS + i)->state == MC_SPAN_UNUSED);
+        count++;
+    }
+    mc_assert(count == mc_load(&empty_count));
+}
