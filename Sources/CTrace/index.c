@@ -2,8 +2,7 @@
 /* See index.h. */
 #include "index.h"
 
-#include "os.h"
-#include "trace.h"
+#include "own.h"
 
 enum { PROBES = 32, MOVED_AT_ONCE = MC_CACHE_LINE / sizeof(uint64_t) };
 
@@ -22,14 +21,11 @@ static uint64_t *table_at(struct mc_index *index, unsigned number)
 {
     uint64_t *table = mc_load_acquire(&index->tables[number]);
     if (likely(table)) return table;
-    void *fresh;
     uint64_t bytes = mc_round_up(size_of(number) * sizeof(uint64_t), MC_PAGE);
-    if (mc_os_map(bytes, &fresh)) return 0;
-    if (mc_swap_if(&index->tables[number], &table, fresh)) {
-        mc_trace_own_bytes((int64_t)bytes);
-        return fresh;
-    }
-    mc_os_release(fresh, bytes);
+    void *fresh = mc_own_map(bytes);
+    if (!fresh) return 0;
+    if (mc_swap_if(&index->tables[number], &table, fresh)) return fresh;
+    mc_own_release(fresh, bytes);
     return table;
 }
 

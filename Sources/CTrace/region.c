@@ -16,6 +16,7 @@
 #include "calls.h"
 #include "folder.h"
 #include "os.h"
+#include "own.h"
 #include "syscall.h"
 #include "vdso.h"
 
@@ -81,6 +82,7 @@ static void describe(struct mc_region *region, const struct mc_region_options *o
     region->births_from_ns = mc_births_from(region->start_boottime_ns);
     region->start_realtime_ns = read_ns(CLOCK_REALTIME);
     region->heap_root = options->heap_root;
+    region->own_lists = (uint64_t)&mc_own_lists;
     region->library_start = (uint64_t)__ehdr_start;
     region->library_end = (uint64_t)_end;
     region->pid_namespace = pid_namespace();
@@ -333,6 +335,7 @@ int mc_region_create_forked(const struct mc_region_options *options, const char 
     made.deepen = mc_own_region.deepen;
     made.births_from_ns = mc_own_region.births_from_ns; /* the tags it inherits count from there */
     made.epoch = mc_own_region.epoch;
+    made.own_bytes = mc_own_region.own_bytes; /* the child has a copy of that */
     mc_areas = 0;
     int error = map_over(&made, options, failed);
     if (!error && inherited) {

@@ -40,11 +40,6 @@ int mc_trace_has_rows(void)
     return mc_load_acquire(&mc_trace_state) == READY;
 }
 
-void mc_trace_own_bytes(int64_t change)
-{
-    mc_add(&mc_own_region.own_bytes, (uint64_t)change);
-}
-
 void mc_trace_after_fork(int error)
 {
     mc_store_release(&mc_trace_state, error ? IMPOSSIBLE : mc_areas ? READY : NONE);

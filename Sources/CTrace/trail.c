@@ -2,8 +2,7 @@
 /* Trails by thread number (contract in trail.h; the walk itself is in trail_walk.c). */
 #include "trail.h"
 #include "bits.h"
-#include "os.h"
-#include "trace.h"
+#include "own.h"
 
 /* A table of tables, made as numbers come up, so that neither the first thread nor the ten thousandth
  * pays for the others. */
@@ -36,9 +35,8 @@ static size_t bytes_of(uint32_t room)
 
 static struct mc_trail *make(uint32_t room)
 {
-    void *memory;
-    if (mc_os_map(bytes_of(room), &memory)) return 0;
-    mc_trace_own_bytes((int64_t)bytes_of(room));
+    void *memory = mc_own_map(bytes_of(room));
+    if (!memory) return 0;
     char *end = (char *)memory + bytes_of(room);
     struct mc_trail *trail = memory;
     trail->checks = (struct mc_trail_check *)(trail + 1);
@@ -58,15 +56,13 @@ static struct mc_trail **place_of(unsigned number)
     if (!number || index >= PARTS) return 0;
     struct mc_trail **part = mc_load_acquire(&parts[index]);
     if (!part) {
-        void *fresh;
         size_t bytes = PART * sizeof(*part);
-        if (mc_os_map(bytes, &fresh)) return 0;
-        if (mc_swap_if(&parts[index], &part, fresh)) {
-            mc_trace_own_bytes((int64_t)bytes);
+        void *fresh = mc_own_map(bytes);
+        if (!fresh) return 0;
+        if (mc_swap_if(&parts[index], &part, fresh))
             part = fresh;
-        } else {
-            mc_os_release(fresh, bytes);
-        }
+        else
+            mc_own_release(fresh, bytes);
     }
     return &part[number & (PART - 1)];
 }
@@ -80,8 +76,7 @@ __attribute__((noinline)) static struct mc_trail *take(unsigned number, uint32_t
     if (trail && trail->room < depth) {
         size_t bytes = bytes_of(trail->room);
         mc_trail_own = *place = 0;
-        mc_os_release(trail, bytes);
-        mc_trace_own_bytes(-(int64_t)bytes);
+        mc_own_release(trail, bytes);
         trail = 0;
     }
     if (!trail) *place = trail = make(room_for(depth));

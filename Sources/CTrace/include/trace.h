@@ -149,7 +149,4 @@ void mc_trace_may_call(int may);
 /* Whether memory can be read. Asks the kernel, a word a page; no means that it is not certain. */
 int mc_trace_can_read(const void *start, size_t size);
 
-/* Memory of the tracing outside the region that the heap reports: see mc_region.own_bytes. */
-void mc_trace_own_bytes(int64_t change);
-
 #endif
