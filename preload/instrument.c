@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include "os.h"
 #include "start.h"
 
 int mc_has_tag(const void *object)
@@ -16,7 +15,7 @@ int mc_has_tag(const void *object)
 
 __thread int mc_accounting;
 
-unsigned mc_armed_here(void)
+unsigned mc_armed_here_slow(void)
 {
     if (unlikely(mc_load(&mc_own_region.armed) & MC_ARMED_START)) mc_start();
     if (unlikely(mc_os_forked())) mc_heap_notice_fork();
@@ -28,29 +27,34 @@ unsigned mc_armed_here(void)
 }
 
 /* 1 if an object of that size is to be accounted. */
-static int tracing(size_t size)
+static inline int tracing(size_t size)
 {
     if (!(mc_armed_here() & MC_ARMED_TRACE)) return 0;
     if (unlikely(mc_accounting)) {
         mc_trace_untraced();
         return 0;
     }
-    return mc_sampling_takes(size) && mc_trace_ready();
+    return (likely(mc_sampling_takes_all()) || mc_sampling_takes(size)) && mc_trace_ready();
+}
+
+static inline void account(const struct mc_tagged *tagged, size_t requested,
+                           const struct mc_caller *caller)
+{
+    mc_accounting = 1;
+    uint64_t tag =
+        mc_trace_count_in(mc_thread_number(), caller, tagged->usable, requested, tagged->large);
+    mc_tag_finish(tagged, requested, tag);
+    mc_accounting = 0;
 }
 
 /* Accounts the object to the stack that asked for it. */
 static void trace(void *object, size_t requested, const struct mc_caller *caller)
 {
     struct mc_tagged tagged;
-    if (unlikely(!mc_tag_prepare(object, &tagged))) {
+    if (likely(mc_tag_prepare(object, &tagged)))
+        account(&tagged, requested, caller);
+    else
         mc_trace_untraced();
-        return;
-    }
-    mc_accounting = 1;
-    uint64_t tag =
-        mc_trace_count_in(mc_thread_number(), caller, tagged.usable, requested, tagged.large);
-    mc_tag_finish(&tagged, requested, tag);
-    mc_accounting = 0;
 }
 
 static void *out_of_memory(void)
@@ -71,14 +75,26 @@ static inline void *plain_alloc(size_t size, size_t align, int zero)
 MC_CALLER_ENTRY_3(mc_instrumented_alloc, mc_instrumented_alloc_for);
 MC_CALLER_ENTRY_2(mc_instrumented_realloc, mc_instrumented_realloc_for);
 
+/* Where there is no slot at hand, or nothing to be traced. */
+static __attribute__((noinline)) void *alloc_slow(size_t size, size_t align, int zero, int traced,
+                                                  const struct mc_caller *caller)
+{
+    void *object = traced ? mc_alloc_owned(size, align, zero) : plain_alloc(size, align, zero);
+    if (unlikely(!object)) return out_of_memory();
+    if (traced) trace(object, size, caller);
+    return object;
+}
+
 __attribute__((used)) void *mc_instrumented_alloc_for(size_t size, size_t align, int zero,
                                                       struct mc_caller caller)
 {
+    struct mc_tagged tagged;
     int traced = tracing(size);
     void *object =
-        unlikely(traced) ? mc_alloc_owned(size, align, zero) : plain_alloc(size, align, zero);
-    if (unlikely(!object)) return out_of_memory();
-    if (unlikely(traced)) trace(object, size, &caller);
+        likely(traced) && likely(align <= MC_QUANTUM) ? mc_alloc_tagged(size, &tagged) : 0;
+    if (unlikely(!object)) return alloc_slow(size, align, zero, traced, &caller);
+    if (zero) memset(object, 0, size);
+    account(&tagged, size, &caller);
     return object;
 }
 

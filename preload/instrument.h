@@ -6,6 +6,7 @@
 #define MC_INSTRUMENT_H
 
 #include "heap.h"
+#include "os.h"
 #include "trace.h"
 
 _Static_assert(MC_REQUESTED_UNKNOWN == MC_REQUESTED_IN_TAG,
@@ -19,7 +20,19 @@ static inline int mc_armed(void)
 }
 
 /* The armed word, if it is meant for this process; makes the region of a new process first. */
-unsigned mc_armed_here(void);
+static inline unsigned mc_armed_here(void);
+
+/* Its long way. */
+unsigned mc_armed_here_slow(void);
+
+static inline unsigned mc_armed_here(void)
+{
+    unsigned armed = mc_load(&mc_own_region.armed);
+    if (unlikely(armed & MC_ARMED_START) || unlikely(mc_os_forked()) ||
+        unlikely(mc_load(&mc_own_region.only_pid)))
+        return mc_armed_here_slow();
+    return armed;
+}
 
 /* A signal handler that allocates while its thread is in the middle of accounting goes untraced:
  * what it interrupted is not finished. */

@@ -13,6 +13,8 @@
 
 typedef int (*clock_function)(clockid_t, struct timespec *);
 
+clock_function mc_clock_code;
+
 static const char wanted[] = "__vdso_clock_gettime";
 
 static const Elf64_Phdr *segment_of(const Elf64_Ehdr *header, uint32_t type)
@@ -65,6 +67,7 @@ void mc_clock(clockid_t clock, struct timespec *now)
     if (unlikely(!function)) {
         const Elf64_Ehdr *header = (const Elf64_Ehdr *)getauxval(AT_SYSINFO_EHDR);
         function = header ? search(header) : 0;
+        mc_store(&mc_clock_code, function);
         if (!function) function = clock_gettime;
         mc_store(&found, function);
     }

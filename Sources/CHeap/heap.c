@@ -272,10 +272,34 @@ static void free_local(struct mc_thread *self, struct mc_span *span, struct mc_s
     if (span->flags & MC_SPAN_FULL || !span->used) mc_refill_span_freed(self, span);
 }
 
+/* The short path of spans with tags, for their owner: the checks of mc_free_here(), and the tag's slot
+ * is the one that they computed. 0: something is not plain, and nothing was done. */
+static inline int free_tagged(struct mc_thread *self, struct mc_span *span, struct mc_slot *slot)
+{
+    if (unlikely(mc_load(&span->owner) != (uint64_t)self) ||
+        unlikely(!(span->flags & MC_SPAN_TAGGED)) || unlikely(span->purged))
+        return 0;
+    unsigned __int128 product = (unsigned __int128)((uint64_t)slot - span->base) * span->reciprocal;
+    uint64_t index = (uint64_t)(product >> 64);
+    if (unlikely((uint64_t)product >= span->reciprocal) || unlikely(index >= span->fresh) ||
+        unlikely(mc_looks_free(slot, span->mark)) || unlikely(mc_os_forked()))
+        return 0;
+    uint64_t *place = (uint64_t *)span->tags + index, tag = mc_load(place);
+    if (likely(tag != 0)) {
+        mc_store(place, 0);
+        mc_heap_on_tagged_free(slot, span->slot_size, MC_REQUESTED_UNKNOWN, tag);
+    }
+    untag(span);
+    free_local(self, span, slot);
+    return 1;
+}
+
 void mc_free_slow(void *object)
 {
     struct mc_span *found = mc_page_map_find(object);
-    if (likely(found != 0) && likely(mc_cache_push_plain(mc_self, found, object))) return;
+    if (likely(found != 0) && (likely(free_tagged(mc_self, found, object)) ||
+                               likely(mc_cache_push_plain(mc_self, found, object))))
+        return;
     if (!object) return;
     if (unlikely(mc_os_forked())) mc_heap_notice_fork();
     struct mc_span *span = span_of_live(object, "free()");

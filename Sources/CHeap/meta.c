@@ -4,6 +4,7 @@
 
 #include "check.h"
 #include "os.h"
+#include "ranges.h"
 #include "root.h"
 
 /* The head of a chunk. */
@@ -21,34 +22,16 @@ static void *bump(struct chunk *chunk, size_t size)
     return offset + size <= chunk->size ? (char *)chunk + offset : 0;
 }
 
-static struct mc_meta_list *newest_list(void)
+/* It may come out of the very chunk that is to be listed. Metadata that finds no memory to be listed in
+ * is counted all the same. */
+static struct mc_meta_list *make_list(void)
 {
-    return (struct mc_meta_list *)mc_load_acquire(&mc_root()->meta_lists);
+    return mc_meta_alloc(sizeof(struct mc_meta_list));
 }
 
-/* One more list, empty. It may come out of the very chunk that is to be listed. */
-static int add_list(void)
-{
-    struct mc_meta_list *list = mc_meta_alloc(sizeof(*list));
-    if (!list) return 0;
-    uint64_t newest = mc_load(&mc_root()->meta_lists);
-    do {
-        list->next = newest;
-    } while (!mc_swap_if(&mc_root()->meta_lists, &newest, (uint64_t)list));
-    return 1;
-}
-
-/* Metadata that finds no memory to be listed in is counted all the same. */
 static void note(void *start, size_t size)
 {
-    do {
-        struct mc_meta_list *list = newest_list();
-        uint64_t place = mc_add(&list->count, 1);
-        if (place >= MC_META_LIST_MAX) continue;
-        mc_store(&list->ranges[place].size, size);
-        mc_store_release(&list->ranges[place].start, (uint64_t)start); /* for the reader outside */
-        return;
-    } while (add_list());
+    mc_ranges_note(&mc_root()->meta_lists, start, size, make_list);
 }
 
 static void *map(size_t size)
@@ -71,24 +54,9 @@ void *mc_meta_map(size_t size)
     return fresh;
 }
 
-static void forget(const void *start)
-{
-    for (struct mc_meta_list *list = newest_list(); list;
-         list = (struct mc_meta_list *)list->next) {
-        for (unsigned i = 0; i < MC_META_LIST_MAX; i++) {
-            if (mc_load_acquire(&list->ranges[i].start) == (uint64_t)start &&
-                mc_load(&list->ranges[i].size)) {
-                mc_store(&list->ranges[i].size, 0);
-                return;
-            }
-        }
-    }
-}
-
-/* Forgotten first: once it is unmapped another thread may get the same addresses. */
 void mc_meta_unmap(void *start, size_t size)
 {
-    forget(start);
+    mc_ranges_forget(&mc_root()->meta_lists, start);
     unmap(start, size);
 }
 
@@ -116,13 +84,7 @@ void *mc_meta_alloc(size_t size)
 /* Not always equal: a fork may have come between the count and the list. */
 void mc_meta_check(void)
 {
-    uint64_t listed = 0;
-    for (const struct mc_meta_list *list = newest_list(); list;
-         list = (const struct mc_meta_list *)list->next) {
-        for (unsigned i = 0; i < MC_META_LIST_MAX; i++)
-            listed += list->ranges[i].start ? list->ranges[i].size : 0;
-    }
-    mc_assert(listed <= mc_root()->metadata_bytes);
+    mc_assert(mc_ranges_bytes(&mc_root()->meta_lists) <= mc_root()->metadata_bytes);
 }
 
 enum { ADDRESS_BITS = 48 };

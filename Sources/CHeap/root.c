@@ -12,7 +12,7 @@ static struct mc_meta_list first_list;
 
 static const char version_text[] = "memctl 0.1.0";
 
-/* Within one page, which every process touches: a reader from outside would give it the other. */
+/* Within a page, which the process touches as it starts: so that reading it never brings a page in. */
 enum { ROOT_ALIGN = 2048 };
 _Static_assert(sizeof(struct mc_heap_root) <= ROOT_ALIGN, "the root lies in one page");
 

@@ -22,17 +22,12 @@ void mc_tags_give(struct mc_span *span)
     mc_store(&span->tags, 0);
 }
 
-static uint64_t slot_index(const struct mc_span *span, const void *slot)
-{
-    return (uint64_t)((unsigned __int128)((uint64_t)slot - span->base) * span->reciprocal >> 64);
-}
-
 /* Where the tag of a slot is; NULL if it can have none yet. */
 static uint64_t *tag_of(struct mc_span *span, const void *slot)
 {
     if (span->state != MC_SPAN_CLASS) return &span->tag;
     uint64_t *tags = (uint64_t *)mc_load_acquire(&span->tags);
-    return tags ? &tags[slot_index(span, slot)] : 0;
+    return tags ? &tags[mc_slot_index(span, slot)] : 0;
 }
 
 int mc_tag_settable(const void *slot)

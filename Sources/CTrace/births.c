@@ -2,25 +2,31 @@
 /* See births.h. */
 #include "births.h"
 
-#include "os.h"
 #include "region.h"
 
-uint64_t mc_births_now(void)
+uint64_t mc_births_origin;
+
+static uint64_t coarse_ns(struct timespec *now)
 {
-    static uint64_t start_ms; /* [shared] the same within a step, whoever stores it */
-    uint64_t ms = mc_os_clock_ms(), start = mc_load(&start_ms);
-    if (unlikely(!start)) {
-        start = ms - (mc_boottime_ns() - mc_own_region.births_from_ns) / 1000000;
-        mc_store(&start_ms, start);
-    }
-    uint64_t birth = (ms - start) / (MC_TAG_BIRTH_NS / 1000000);
-    uint64_t last = (1ull << MC_TAG_BIRTH_BITS) - 1;
-    return birth < last ? birth : last;
+    mc_clock(CLOCK_MONOTONIC_COARSE, now);
+    return (uint64_t)now->tv_sec * 1000000000 + (uint64_t)now->tv_nsec;
 }
 
-struct mc_life mc_births_life(uint64_t tag)
+uint64_t mc_births_from(uint64_t boottime_ns)
 {
-    uint64_t birth = mc_tag_birth(tag), end = mc_births_now();
-    uint64_t ticks = end > birth ? end - birth : 0;
-    return (struct mc_life){ticks, ticks <= MC_TEMPORARY_TICKS};
+    struct timespec now = {0};
+    return boottime_ns - coarse_ns(&now) % MC_TAG_BIRTH_NS;
+}
+
+/* The two clocks are not read at once, and one is coarse: to the nearest tick. */
+uint64_t mc_births_now_slow(void)
+{
+    struct timespec now = {0};
+    uint64_t origin = mc_load(&mc_births_origin), ns = coarse_ns(&now);
+    if (!origin) {
+        uint64_t passed = mc_boottime_ns() - mc_own_region.births_from_ns;
+        origin = (ns - passed + MC_TAG_BIRTH_NS / 2) / MC_TAG_BIRTH_NS + 1;
+        mc_store(&mc_births_origin, origin);
+    }
+    return mc_births_of(&now, origin);
 }

@@ -4,65 +4,59 @@
 
 #include "sampling.h"
 
-static struct mc_region_counters *row(unsigned shard, uint32_t stack)
-{
-    uint64_t capacity = mc_own_region.areas[MC_AREA_COUNTERS].capacity;
-    return mc_area_record(MC_AREA_COUNTERS, shard * capacity + stack);
-}
-
-static void add(uint64_t *field, uint64_t value, int alone)
-{
-    if (alone)
-        mc_store(field, *field + value);
-    else
-        mc_add(field, value);
-}
-
 /* A row that somebody may count in; NULL if there is no room for it. */
 static struct mc_region_counters *row_if_room(unsigned shard, uint32_t stack)
 {
-    struct mc_region_counters *counters = row(shard, stack);
+    struct mc_region_counters *counters = mc_counters_row(shard, stack);
     return likely(mc_area_ensure(counters, sizeof(*counters))) ? counters : 0;
 }
 
-/* The thread's own row if it has a shard for itself, else the shared one; *alone says which.
- * *stack becomes MC_STACK_OVERFLOW if there is no room for either. */
-static struct mc_region_counters *row_of(unsigned thread, uint32_t *stack, int *alone)
+/* Everybody's row: of the stack, or, with *stack changed, the one that is always there. */
+static struct mc_region_counters *shared_row(uint32_t *stack)
 {
-    struct mc_region_counters *found = 0;
-    *alone = thread > 0 && thread < MC_REGION_SHARDS;
-    if (likely(*alone)) found = row_if_room(thread, *stack);
-    if (likely(found != 0)) return found;
-    *alone = 0;
-    found = row_if_room(0, *stack);
+    struct mc_region_counters *found = row_if_room(0, *stack);
     if (likely(found != 0)) return found;
     *stack = MC_STACK_OVERFLOW;
-    return row(0, MC_STACK_OVERFLOW);
+    return mc_counters_row(0, MC_STACK_OVERFLOW);
+}
+
+/* The thread's own row if it may have one and there is room, else NULL. */
+static struct mc_region_counters *own_row(unsigned thread, uint32_t stack)
+{
+    return thread > 0 && thread < MC_REGION_SHARDS ? row_if_room(thread, stack) : 0;
 }
 
 uint32_t mc_counters_in(unsigned thread, uint32_t stack, struct mc_amount amount)
 {
-    int alone;
+    struct mc_region_counters *counters = own_row(thread, stack);
+    if (likely(counters != 0)) {
+        mc_counters_own_in(counters, amount);
+        return stack;
+    }
     uint32_t found = stack;
-    struct mc_region_counters *counters = row_of(thread, &found, &alone);
+    counters = shared_row(&found);
     if (unlikely(found != stack)) mc_add(&mc_own_region.overflow_stacks, 1);
-    add(&counters->allocs, amount.count, alone);
-    add(&counters->bytes_in, amount.requested, alone);
-    add(&counters->usable_in, amount.usable, alone);
+    mc_add(&counters->allocs, amount.count);
+    mc_add(&counters->bytes_in, amount.requested);
+    mc_add(&counters->usable_in, amount.usable);
     return found;
 }
 
 void mc_counters_out(unsigned thread, uint32_t stack, struct mc_amount amount, struct mc_life life)
 {
-    int alone;
+    struct mc_region_counters *counters = own_row(thread, stack);
+    if (likely(counters != 0)) {
+        mc_counters_own_out(counters, amount, life);
+        return;
+    }
     uint32_t found = stack;
-    struct mc_region_counters *counters = row_of(thread, &found, &alone);
+    counters = shared_row(&found);
     if (unlikely(found != stack)) mc_add(&mc_own_region.misplaced_frees, 1);
-    add(&counters->frees, amount.count, alone);
-    add(&counters->bytes_out, amount.requested, alone);
-    add(&counters->usable_out, amount.usable, alone);
-    add(&counters->lifetimes, life.lifetimes, alone);
-    add(&counters->temporary, life.temporary, alone);
+    mc_add(&counters->frees, amount.count);
+    mc_add(&counters->bytes_out, amount.requested);
+    mc_add(&counters->usable_out, amount.usable);
+    mc_add(&counters->lifetimes, life.lifetimes);
+    mc_add(&counters->temporary, life.temporary);
 }
 
 /* -- sampled stacks: few objects, so everything is everybody's -------------------------------- */
@@ -70,9 +64,8 @@ void mc_counters_out(unsigned thread, uint32_t stack, struct mc_amount amount, s
 /* The samples of a stack; NULL if there is no room for all that counting it takes. */
 static struct mc_region_samples *samples_of(unsigned thread, uint32_t stack)
 {
-    int alone;
     uint32_t found = stack;
-    row_of(thread, &found, &alone);
+    if (!own_row(thread, stack)) shared_row(&found);
     struct mc_region_samples *samples = mc_area_record(MC_AREA_SAMPLES, stack);
     return found == stack && mc_area_ensure(samples, sizeof(*samples)) ? samples : 0;
 }

@@ -24,7 +24,40 @@ struct mc_life {
     uint64_t temporary;
 };
 
-/* Returns the stack counted under: `stack`, or MC_STACK_OVERFLOW. */
+/* Where a shard's row is, or would be. */
+static inline struct mc_region_counters *mc_counters_row(unsigned shard, uint32_t stack)
+{
+    const struct mc_region_area *area = &mc_own_region.areas[MC_AREA_COUNTERS];
+    struct mc_region_counters *shards = (void *)(mc_areas + area->offset);
+    return shards + shard * area->capacity + stack;
+}
+
+/* The row of a thread that has a shard for itself, if it is there to count in; else NULL. */
+static inline struct mc_region_counters *mc_counters_own(unsigned thread, uint32_t stack)
+{
+    struct mc_region_counters *row = mc_counters_row(thread, stack);
+    return likely(thread - 1 < MC_REGION_SHARDS - 1) && likely(mc_area_is_there(row)) ? row : 0;
+}
+
+/* Counts in such a row; a step each, since a signal handler may count in it as well. */
+static inline void mc_counters_own_in(struct mc_region_counters *row, struct mc_amount amount)
+{
+    mc_step(&row->allocs, amount.count);
+    mc_step(&row->bytes_in, amount.requested);
+    mc_step(&row->usable_in, amount.usable);
+}
+
+static inline void mc_counters_own_out(struct mc_region_counters *row, struct mc_amount amount,
+                                       struct mc_life life)
+{
+    mc_step(&row->frees, amount.count);
+    mc_step(&row->bytes_out, amount.requested);
+    mc_step(&row->usable_out, amount.usable);
+    mc_step(&row->lifetimes, life.lifetimes);
+    mc_step(&row->temporary, life.temporary);
+}
+
+/* In any row. Returns the stack counted under: `stack`, or MC_STACK_OVERFLOW. */
 uint32_t mc_counters_in(unsigned thread, uint32_t stack, struct mc_amount amount);
 void mc_counters_out(unsigned thread, uint32_t stack, struct mc_amount amount, struct mc_life life);
 

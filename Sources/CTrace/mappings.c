@@ -8,7 +8,7 @@
 #include "births.h"
 #include "calls.h"
 #include "check.h"
-#include "os.h"
+#include "own.h"
 #include "syscall.h"
 #include "trace.h"
 
@@ -63,9 +63,8 @@ static int make_room(uint64_t at)
 {
     uint64_t count = mc_load(&mc_mappings_count);
     if (!mappings) {
-        void *memory;
-        if (mc_os_map(MAPPINGS_MAX * sizeof(struct mapping), &memory)) return 0;
-        mappings = memory;
+        mappings = mc_own_map(MAPPINGS_MAX * sizeof(struct mapping));
+        if (!mappings) return 0;
     }
     if (count == MAPPINGS_MAX) return 0;
     memmove(&mappings[at + 1], &mappings[at], (count - at) * sizeof(struct mapping));

@@ -12,9 +12,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "births.h"
 #include "calls.h"
 #include "folder.h"
 #include "os.h"
+#include "own.h"
 #include "syscall.h"
 #include "vdso.h"
 
@@ -25,10 +27,8 @@ static uint64_t file_size;  /* of the region this process mapped last */
 static uint64_t areas_size; /* of what mc_areas maps */
 static int keep_at_exit;
 
-/* A bit a page of the file: populated. */
-enum { POPULATED_WORDS = 1 << 12 };
-MC_TABLE static uint64_t populated[POPULATED_WORDS];
-#define SIZE_MAX_TRACKED ((uint64_t)POPULATED_WORDS * 64 * MC_PAGE)
+MC_TABLE uint64_t mc_area_populated[MC_AREA_PAGES_MAX / 64];
+#define SIZE_MAX_TRACKED ((uint64_t)MC_AREA_PAGES_MAX * MC_PAGE)
 
 static uint64_t read_ns(clockid_t clock)
 {
@@ -79,9 +79,10 @@ static void describe(struct mc_region *region, const struct mc_region_options *o
     region->uid = (uint32_t)geteuid();
     if (mc_call_allowed(MC_CALL_CLOCK)) asleep_ns = mc_boottime_ns() - read_ns(CLOCK_MONOTONIC);
     region->start_boottime_ns = mc_boottime_ns();
-    region->births_from_ns = region->start_boottime_ns;
+    region->births_from_ns = mc_births_from(region->start_boottime_ns);
     region->start_realtime_ns = read_ns(CLOCK_REALTIME);
     region->heap_root = options->heap_root;
+    region->own_lists = (uint64_t)&mc_own_lists;
     region->library_start = (uint64_t)__ehdr_start;
     region->library_end = (uint64_t)_end;
     region->pid_namespace = pid_namespace();
@@ -212,7 +213,7 @@ int mc_areas_make(void)
     lay_out(areas, size);
     mc_areas = (char *)mapped;
     areas_size = size;
-    memset(populated, 0, sizeof(populated));
+    memset(mc_area_populated, 0, sizeof(mc_area_populated));
     memcpy(mc_own_region.areas, areas, sizeof(areas));
     int good =
         mc_area_ensure(mc_area_record(MC_AREA_FRAMES, 0), sizeof(struct mc_region_frame)) &&
@@ -257,9 +258,9 @@ int mc_area_ensure(const void *record, uint64_t size)
     uint64_t offset = (uint64_t)((const char *)record - mc_areas);
     for (uint64_t page = offset / MC_PAGE; page <= (offset + size - 1) / MC_PAGE; page++) {
         uint64_t bit = 1ull << page % 64;
-        if (likely(mc_load(&populated[page / 64]) & bit)) continue;
+        if (likely(mc_load(&mc_area_populated[page / 64]) & bit)) continue;
         if (!populate(page, 1)) return 0;
-        __atomic_fetch_or(&populated[page / 64], bit, __ATOMIC_RELEASE);
+        __atomic_fetch_or(&mc_area_populated[page / 64], bit, __ATOMIC_RELEASE);
     }
     return 1;
 }
@@ -334,6 +335,7 @@ int mc_region_create_forked(const struct mc_region_options *options, const char 
     made.deepen = mc_own_region.deepen;
     made.births_from_ns = mc_own_region.births_from_ns; /* the tags it inherits count from there */
     made.epoch = mc_own_region.epoch;
+    made.own_bytes = mc_own_region.own_bytes; /* the child has a copy of that */
     mc_areas = 0;
     int error = map_over(&made, options, failed);
     if (!error && inherited) {

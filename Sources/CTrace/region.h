@@ -28,6 +28,17 @@ static inline void *mc_area_record(unsigned area, uint64_t index)
 /* Makes the bytes at `record` writable without risk; 0 if the file system is full. */
 int mc_area_ensure(const void *record, uint64_t size);
 
+/* A bit a page of the areas: populated. [shared] */
+enum { MC_AREA_PAGES_MAX = 1 << 18 };
+extern uint64_t mc_area_populated[MC_AREA_PAGES_MAX / 64];
+
+/* 1 if the page that `record` begins in is writable without risk. */
+static inline int mc_area_is_there(const void *record)
+{
+    uint64_t page = (uint64_t)((const char *)record - mc_areas) / MC_PAGE;
+    return mc_load(&mc_area_populated[page / 64]) >> page % 64 & 1;
+}
+
 /* A fresh record, or UINT64_MAX if the area is full. The caller fills it and then calls
  * mc_area_publish(). Records may be published out of order by a moment. */
 uint64_t mc_area_append(unsigned area, uint64_t count);

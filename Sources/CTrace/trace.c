@@ -13,17 +13,18 @@
 #include "unwind_machine.h"
 
 /* Of the areas: made by the one thread that finds NONE. */
-enum { NONE, MAKING, READY, IMPOSSIBLE };
-static uint32_t state; /* [shared] */
+enum { NONE, MAKING, READY = MC_TRACE_READY, IMPOSSIBLE };
+uint32_t mc_trace_state; /* [shared] */
 
-int mc_trace_ready(void)
+int mc_trace_make_ready(void)
 {
-    uint32_t seen = mc_load_acquire(&state);
+    uint32_t seen = mc_load_acquire(&mc_trace_state);
     if (likely(seen == READY)) return 1;
     int good = 0;
-    if (seen == NONE && mc_swap_if(&state, &seen, MAKING)) {
+    if (seen == NONE && mc_swap_if(&mc_trace_state, &seen, MAKING)) {
         good = !mc_areas_make();
-        mc_store_release(&state, good ? READY : IMPOSSIBLE); /* pairs with the load above */
+        mc_store_release(&mc_trace_state,
+                         good ? READY : IMPOSSIBLE); /* pairs with the load above */
     }
     if (!good) mc_trace_untraced();
     return good;
@@ -36,17 +37,12 @@ void mc_trace_untraced(void)
 
 int mc_trace_has_rows(void)
 {
-    return mc_load_acquire(&state) == READY;
-}
-
-void mc_trace_own_bytes(int64_t change)
-{
-    mc_add(&mc_own_region.own_bytes, (uint64_t)change);
+    return mc_load_acquire(&mc_trace_state) == READY;
 }
 
 void mc_trace_after_fork(int error)
 {
-    mc_store_release(&state, error ? IMPOSSIBLE : mc_areas ? READY : NONE);
+    mc_store_release(&mc_trace_state, error ? IMPOSSIBLE : mc_areas ? READY : NONE);
     mc_unwind_epoch_forked();
 }
 
@@ -89,10 +85,11 @@ static uint32_t count_in(unsigned thread, uint32_t stack, uint64_t requested, ui
                        : mc_counters_in(thread, stack, (struct mc_amount){1, requested, usable});
 }
 
-static void count_out(unsigned thread, uint32_t stack, uint64_t requested, uint64_t usable,
-                      struct mc_life life)
+static __attribute__((noinline)) void count_out_slow(unsigned thread, uint32_t stack,
+                                                     uint64_t requested, uint64_t usable,
+                                                     struct mc_life life)
 {
-    if (mc_load_acquire(&state) != READY)
+    if (mc_load_acquire(&mc_trace_state) != READY)
         return; /* a forked child that could not have a region of its own */
     uint32_t n = interval_of(stack);
     if (unlikely(n))
@@ -101,12 +98,51 @@ static void count_out(unsigned thread, uint32_t stack, uint64_t requested, uint6
         mc_counters_out(thread, stack, (struct mc_amount){1, requested, usable}, life);
 }
 
-uint64_t mc_trace_count_in(unsigned thread, const struct mc_caller *caller, size_t usable,
-                           size_t requested, int large)
+static inline void count_out(unsigned thread, uint32_t stack, uint64_t requested, uint64_t usable,
+                             struct mc_life life)
+{
+    struct mc_region_counters *row = 0;
+    if (likely(mc_load_acquire(&mc_trace_state) == READY) && likely(!mc_load(&mc_sampling_used)))
+        row = mc_counters_own(thread, stack);
+    if (likely(row != 0))
+        mc_counters_own_out(row, (struct mc_amount){1, requested, usable}, life);
+    else
+        count_out_slow(thread, stack, requested, usable, life);
+}
+
+/* Where stacks are not plain ones, or their row is not there. `stack` is 0 or known; returns it. */
+static __attribute__((noinline)) uint32_t count_in_slow(unsigned thread,
+                                                        const struct mc_caller *caller,
+                                                        uint32_t stack, uint64_t requested,
+                                                        uint64_t usable)
 {
     uint32_t n = mc_sampling.interval;
     uint32_t sampled = MC_STACK_SAMPLED | n << MC_STACK_INTERVAL_SHIFT;
-    uint32_t stack = count_in(thread, stack_of(thread, caller, n ? sampled : 0), requested, usable);
+    if (!stack) stack = stack_of(thread, caller, n ? sampled : 0);
+    return count_in(thread, stack, requested, usable);
+}
+
+/* What is the same for all: 1 if stacks are neither sampled nor deepened. */
+static inline int is_plain(void)
+{
+    return !mc_sampling.interval && !mc_load(&mc_own_region.deepen);
+}
+
+uint64_t mc_trace_count_in(unsigned thread, const struct mc_caller *caller, size_t usable,
+                           size_t requested, int large)
+{
+    struct mc_region_counters *row = 0;
+    uint32_t stack = 0;
+    if (likely(caller != 0) && likely(is_plain())) {
+        stack = mc_capture_again(caller);
+        if (!stack)
+            stack = mc_capture(thread, caller, checked_depth(mc_load(&mc_own_region.depth)), 0);
+        row = mc_counters_own(thread, stack);
+    }
+    if (likely(row != 0))
+        mc_counters_own_in(row, (struct mc_amount){1, requested, usable});
+    else
+        stack = count_in_slow(thread, caller, stack, requested, usable);
     uint64_t commands = mc_load(&mc_own_region.commands);
     if (unlikely(mc_load(&mc_own_region.commands_seen) != commands))
         mc_store(&mc_own_region.commands_seen, commands);
@@ -134,7 +170,8 @@ void mc_trace_count_undo(unsigned thread, uint64_t tag, size_t usable, size_t re
 void mc_trace_recount(uint64_t tag, uint64_t usable, uint64_t requested, void *thread)
 {
     uint32_t stack = mc_tag_stack(tag);
-    if (mc_load_acquire(&state) == READY && stack < mc_own_region.areas[MC_AREA_STACKS].count)
+    if (mc_load_acquire(&mc_trace_state) == READY &&
+        stack < mc_own_region.areas[MC_AREA_STACKS].count)
         count_in(*(const unsigned *)thread, stack, requested_of(tag, usable, requested), usable);
 }
 

@@ -2,8 +2,7 @@
 /* Trails by thread number (contract in trail.h; the walk itself is in trail_walk.c). */
 #include "trail.h"
 #include "bits.h"
-#include "os.h"
-#include "trace.h"
+#include "own.h"
 
 /* A table of tables, made as numbers come up, so that neither the first thread nor the ten thousandth
  * pays for the others. */
@@ -11,9 +10,7 @@ enum { PART_BITS = 9, PART = 1 << PART_BITS, PARTS = 1024, USUAL = 64 };
 
 MC_TABLE static struct mc_trail **parts[PARTS]; /* [shared] */
 
-/* [owner] This thread's trail, so that the tables need not be asked: a trail is far off, and a thread
- * has few bytes of its own at hand. */
-static __thread struct mc_trail *own;
+__thread struct mc_trail *mc_trail_own;
 
 /* Rooms are of two sizes, so that the depth may change to and fro without mapping anything. */
 static uint32_t room_for(uint32_t depth)
@@ -21,25 +18,30 @@ static uint32_t room_for(uint32_t depth)
     return depth <= USUAL ? USUAL : MC_TRAIL_DEPTH_MAX;
 }
 
+enum { NOTES_BYTES = sizeof(struct mc_trail_note) << MC_TRAIL_NOTE_BITS };
+_Static_assert(NOTES_BYTES % MC_PAGE == 0, "arrays begin at a page");
+
 static size_t array_bytes(uint32_t room)
 {
-    return mc_round_up(2 * room * sizeof(struct mc_trail_frame), MC_PAGE);
+    return mc_round_up((2 * room + 1) * sizeof(struct mc_trail_frame), MC_PAGE);
 }
 
 static size_t bytes_of(uint32_t room)
 {
-    return mc_round_up(sizeof(struct mc_trail) + room * sizeof(struct mc_trail_check), MC_PAGE) +
-           2 * array_bytes(room);
+    size_t words = room + MC_TRAIL_WORDS(room);
+    return mc_round_up(sizeof(struct mc_trail) + words * sizeof(struct mc_trail_check), MC_PAGE) +
+           NOTES_BYTES + 2 * array_bytes(room);
 }
 
 static struct mc_trail *make(uint32_t room)
 {
-    void *memory;
-    if (mc_os_map(bytes_of(room), &memory)) return 0;
-    mc_trace_own_bytes((int64_t)bytes_of(room));
+    void *memory = mc_own_map(bytes_of(room));
+    if (!memory) return 0;
     char *end = (char *)memory + bytes_of(room);
     struct mc_trail *trail = memory;
     trail->checks = (struct mc_trail_check *)(trail + 1);
+    trail->repeat.words = trail->checks + room;
+    trail->notes = (struct mc_trail_note *)(void *)(end - 2 * array_bytes(room) - NOTES_BYTES);
     trail->frames = (struct mc_trail_frame *)(void *)(end - 2 * array_bytes(room));
     trail->fresh = (struct mc_trail_frame *)(void *)(end - array_bytes(room));
     trail->room = room;
@@ -54,15 +56,13 @@ static struct mc_trail **place_of(unsigned number)
     if (!number || index >= PARTS) return 0;
     struct mc_trail **part = mc_load_acquire(&parts[index]);
     if (!part) {
-        void *fresh;
         size_t bytes = PART * sizeof(*part);
-        if (mc_os_map(bytes, &fresh)) return 0;
-        if (mc_swap_if(&parts[index], &part, fresh)) {
-            mc_trace_own_bytes((int64_t)bytes);
+        void *fresh = mc_own_map(bytes);
+        if (!fresh) return 0;
+        if (mc_swap_if(&parts[index], &part, fresh))
             part = fresh;
-        } else {
-            mc_os_release(fresh, bytes);
-        }
+        else
+            mc_own_release(fresh, bytes);
     }
     return &part[number & (PART - 1)];
 }
@@ -75,9 +75,8 @@ __attribute__((noinline)) static struct mc_trail *take(unsigned number, uint32_t
     struct mc_trail *trail = *place;
     if (trail && trail->room < depth) {
         size_t bytes = bytes_of(trail->room);
-        own = *place = 0;
-        mc_os_release(trail, bytes);
-        mc_trace_own_bytes(-(int64_t)bytes);
+        mc_trail_own = *place = 0;
+        mc_own_release(trail, bytes);
         trail = 0;
     }
     if (!trail) *place = trail = make(room_for(depth));
@@ -85,11 +84,11 @@ __attribute__((noinline)) static struct mc_trail *take(unsigned number, uint32_t
         trail->depth = depth;
         mc_trail_forget(trail);
     }
-    return own = trail;
+    return mc_trail_own = trail;
 }
 
 struct mc_trail *mc_trail_take(unsigned number, uint32_t depth)
 {
-    struct mc_trail *trail = own;
+    struct mc_trail *trail = mc_trail_own;
     return likely(trail && trail->depth == depth) ? trail : take(number, depth);
 }

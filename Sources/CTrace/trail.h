@@ -35,42 +35,81 @@
 #define MC_TRAIL_H
 
 #include "caller.h"
+#include "rules.h"
 #include "unwind.h"
 
 enum { MC_TRAIL_DEPTH_MAX = 256, MC_TRAIL_NO_USER = UINT16_MAX };
 
+/* Of words that a repeated walk compares: so many at once, and at most, of a trail of `room`. */
+enum { MC_TRAIL_STRIDE = 4 };
+#define MC_TRAIL_WORDS(room) (2 * (room) + 1 + MC_TRAIL_STRIDE)
+
 /* A frame; innermost first. `hash`, `user` and `checks` are there for settled frames only. */
 struct mc_trail_frame {
-    uintptr_t sp;    /* above the return address */
-    uintptr_t pc;    /* that return address */
-    uint64_t hash;   /* mc_path_hash of this frame and all further out */
-    uint32_t rule;   /* of pc */
-    uint16_t user;   /* the frame, this or further out, whose rule uses bp as it is here, or none */
+    uintptr_t sp;  /* above the return address */
+    uintptr_t pc;  /* that return address */
+    uint64_t hash; /* mc_path_hash of this frame and all further out */
+    uint32_t rule; /* of pc */
+    uint16_t user; /* the frame, this or further out, whose rule uses bp as it is here, counted from
+                        the end; or none */
     uint16_t checks; /* how many of trail->checks belong to this frame and all further out */
 };
 
-/* A word that has to be on the stack: a saved bp that some frame's rule uses. */
+/* A word that has to be on the stack: a saved bp that some frame's rule uses, or a return address. */
 struct mc_trail_check {
     uintptr_t place, value;
 };
 
+/* A way that a walk went before it landed, and the stack it is the inner part of: the words that decided
+ * it, what it landed on, and what bp had to be at its ends. A walk that finds them all as they were
+ * need not be made. */
+enum { MC_TRAIL_NOTE_WORDS = 13, MC_TRAIL_NOTE_BITS = 8 };
+struct mc_trail_note {
+    struct mc_trail_check words[MC_TRAIL_NOTE_WORDS]; /* the last one as often as there is room */
+    uint64_t outer;                                   /* the hash of the frame landed on */
+    uintptr_t sp;                                     /* its place */
+    uintptr_t bp, bp_mask;                            /* the caller's, in the bits of the mask */
+    uintptr_t needed_bp;                              /* by what it landed on; 0: none */
+    uint32_t generation;                              /* of the trail; 0: nothing is noted */
+    uint32_t stack;
+};
+
 /* Invariants: start <= settled <= end <= 2 * depth <= 2 * room; sp grows with the index, and is at most `high`;
- * frames [settled, end) are settled, and so are as many checks as frames[settled] says. */
+ * frames [settled, end) are settled, and so are as many checks as frames[settled] says. Of a trail that was
+ * cut, frames[end] is there as well: only its sp is known. */
 struct mc_trail {
     uint64_t epoch;                        /* mc_rule_epoch of what it was found by */
+    uint64_t hash;                         /* mc_path_hash of all frames */
     uintptr_t high;                        /* end of the stack it lies on */
-    struct mc_trail_frame *frames, *fresh; /* 2 * room each: the trail, and the walk going on */
+    struct mc_trail_frame *frames, *fresh; /* 2 * room + 1 each: the trail, and the walk going on */
     struct mc_trail_check *checks;         /* room of them */
     uint32_t start, settled, end;
-    uint32_t room;               /* the depth it was made for */
-    uint32_t depth;              /* of walks: at most so many frames */
-    uint32_t complete;           /* the last frame is the outermost: walks may land */
-    uint32_t unlucky;            /* walks in a row that did not land */
-    uint32_t pause;              /* walks to go before landing is tried again */
-    uint32_t rare;               /* walks in a row that were not for it */
-    uint32_t leave;              /* walks to go before it is tried again */
+    uint32_t room;     /* the depth it was made for */
+    uint32_t depth;    /* of walks: at most so many frames */
+    uint32_t complete; /* the last frame is the outermost: walks may land; 0: it was cut */
+    uint32_t rare;     /* walks in a row that were not for it */
+    uint32_t leave;    /* walks to go before it is tried again */
     uint32_t stack, stack_flags; /* what the frames are: for mc_capture() */
+    uint32_t generation;         /* of notes */
+    struct mc_trail_note *notes; /* 2^MC_TRAIL_NOTE_BITS */
+    struct mc_trail_note *noted; /* by the walk before, without a stack yet; or NULL */
+
+    /* The walk that would be the same again, if `sp` is not 0: see mc_trail_repeats(). */
+    struct {
+        uintptr_t sp;
+        uintptr_t bp, bp_mask; /* what the caller's has to be, in the bits of the mask */
+        struct mc_trail_check *words;
+        const struct mc_trail_check *end; /* a multiple of MC_TRAIL_STRIDE behind `words` */
+        uint32_t stack;                   /* what mc_trail_expect() was told */
+    } repeat;
 };
+
+/* The value that bp must have in a frame whose user is `user`. */
+static inline uintptr_t mc_trail_needed_bp(const struct mc_trail *trail, uint32_t user)
+{
+    const struct mc_trail_frame *frame = &trail->frames[trail->end - user];
+    return frame[1].sp - (uintptr_t)mc_rule_cfa(frame->rule);
+}
 
 /* The walk's result: frames [first, first + depth) of the trail, MC_UNWIND_ flags, the hash of all
  * frames; `same`: they are those of the walk before. */
@@ -81,18 +120,60 @@ struct mc_trail_path {
     uint64_t hash;
     int same;
     uint32_t landed; /* frames that were not walked */
+    uint32_t known;  /* not 0: no walk was made, and this is the stack; nothing else is here then */
 };
 
 /* The trail of the calling thread, whose number is `number` (from 1), for walks of at most `depth`
  * frames; NULL if there is no memory or no number. */
 struct mc_trail *mc_trail_take(unsigned number, uint32_t depth);
 
+/* [owner] The same, if it was taken before: a trail is far off, and a thread has few bytes of its own
+ * at hand. */
+extern __thread struct mc_trail *mc_trail_own;
+
 /* Walks find nothing to land on. */
 void mc_trail_forget(struct mc_trail *trail);
 
-/* 0, or EAGAIN where the walk has to be made by mc_unwind: nothing is in *path then. */
-int mc_trail_walk(struct mc_trail *trail, const struct mc_caller *caller,
+/* 0, or EAGAIN where the walk has to be made by mc_unwind: nothing is in *path then. Notes of stacks
+ * from `least` on are used. */
+int mc_trail_walk(struct mc_trail *trail, const struct mc_caller *caller, uint32_t least,
                   struct mc_trail_path *path);
+
+/* What the walk before led to is this stack. */
+static inline void mc_trail_remember(struct mc_trail *trail, uint32_t stack)
+{
+    if (!trail->noted) return;
+    trail->noted->stack = stack;
+    trail->noted->generation = trail->generation;
+    trail->noted = 0;
+}
+
+/* From now on, until the trail changes, mc_trail_repeats() may tell a walk that is the trail's again.
+ * `stack` is the caller's word for it. The trail is not a forgotten one. */
+void mc_trail_expect(struct mc_trail *trail, uint32_t stack);
+
+/* 1 if a walk from the caller would read what the trail's did, and so lead to the same frames,
+ * trail->repeat.stack. All the words that decide are in one list, innermost first. */
+static inline int mc_trail_repeats(struct mc_trail *trail, const struct mc_caller *caller)
+{
+    if (caller->sp != trail->repeat.sp || (caller->bp & trail->repeat.bp_mask) != trail->repeat.bp)
+        return 0;
+    /* Acquire: pairs with mc_unwind_epoch_end, as in mc_unwind. */
+    if (__builtin_expect(__atomic_load_n(&mc_rule_unloading, __ATOMIC_ACQUIRE) ||
+                             __atomic_load_n(&mc_rule_epoch, __ATOMIC_ACQUIRE) != trail->epoch,
+                         0))
+        return 0;
+    const struct mc_trail_check *word = trail->repeat.words, *end = trail->repeat.end;
+    do {
+        for (int i = 0; i < MC_TRAIL_STRIDE; i++, word++) {
+            uintptr_t found;
+            __builtin_memcpy(&found, (const void *)word->place, sizeof found);
+            if (found != word->value) return 0;
+        }
+    } while (word != end);
+    trail->rare = 0;
+    return 1;
+}
 
 /* The hash of a path: a polynomial of its pcs in MC_PATH_BASE, the innermost one's power being 0. So the
  * hash of outer frames is joined to inner ones by one multiplication, wherever one begins:

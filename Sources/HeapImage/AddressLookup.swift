@@ -14,14 +14,17 @@ package struct AddressLookup {
     private let order: [Int]
     /// All that the heap mapped for itself.
     private let metadata: [Range<UInt64>]
+    /// The same of the tracing.
+    private let tracing: [Range<UInt64>]
     private let tagArrays: [(start: UInt64, size: UInt64, span: Int)]
 
     package init(
         _ memory: some MemorySource, root: UInt64, mappings: [Mapping], threads: ProcessThreads,
-        metadata: [Range<UInt64>] = []
+        metadata: [Range<UInt64>] = [], tracing: [Range<UInt64>] = []
     ) throws(HeapImageError) {
         self.memory = memory
         self.metadata = metadata
+        self.tracing = tracing
         heap = try HeapStructures(memory, root: root)
         self.mappings = mappings
         self.threads = threads
@@ -168,12 +171,15 @@ package struct AddressLookup {
         if index > 0, address - tagArrays[index - 1].start < tagArrays[index - 1].size {
             return "the tags of the span at \(hex(heap.spans[tagArrays[index - 1].span].base))"
         }
+        if tracing.contains(where: { $0.contains(address) }) {
+            return "the tracing's index, or what it keeps of a thread's stack"
+        }
         return metadata.contains { $0.contains(address) } ? "bitmaps, page map, or not in use" : nil
     }
 
     /// Where the heap keeps what it knows of slots: words there refer to nothing.
     package var ownRanges: [Range<UInt64>] {
-        metadata
+        metadata + tracing
             + heap.pools.map { $0.start..<$0.start.plus($0.count.times(HeapStructures.spanSize)) }
             + heap.threads.map {
                 $0.address..<$0.address.plus(UInt64(MemoryLayout<mc_thread>.size))

@@ -71,7 +71,7 @@ package struct AddressSpace: Sendable {
         for (index, span) in walk.waiting.enumerated() {
             pieces.append(Piece(span.range, .waiting(index)))
         }
-        for range in walk.metadata { pieces.append(Piece(range, .metadata)) }
+        for range in walk.metadata + walk.tracing { pieces.append(Piece(range, .metadata)) }
         pieces = disjoint(pieces)
         var all: [Piece] = []
         all.reserveCapacity(pieces.count * 2)

@@ -33,6 +33,14 @@ package struct HeapThread: Equatable, Sendable {
         self.stackAt = stackAt
     }
 
+    /// The lists of its cache, by class; each says by its `used` how many slots it has.
+    func cacheLists(_ memory: some MemorySource) throws(HeapImageError) -> [mc_span] {
+        guard cache != 0 else { return [] }
+        var lists = [mc_span](repeating: mc_span(), count: Int(MC_CACHE_CLASSES))
+        try memory.load(into: &lists, from: cache)
+        return lists
+    }
+
     static func all(
         _ memory: some MemorySource, _ root: mc_heap_root
     ) throws(HeapImageError) -> [HeapThread] {

@@ -77,6 +77,8 @@ package struct HeapWalk: Sendable {
     package let metadataBytes: UInt64
     /// Where the heap's own structures are; what found no place in its lists is missing.
     package private(set) var metadata: [Range<UInt64>] = []
+    /// The same of the tracing: its index, and what it keeps a thread.
+    package private(set) var tracing: [Range<UInt64>] = []
     package let tagBytes: UInt64
     package let hugeCount: UInt64
     package let hugeBytes: UInt64
@@ -91,13 +93,15 @@ package struct HeapWalk: Sendable {
     /// A heap that is nowhere: for reports of what was recorded.
     package init(
         spans: [Span], waiting: [Span] = [], arenas: [Arena], threads: [HeapThread] = [],
-        metadata: [Range<UInt64>] = [], requests: SlotRequests = SlotRequests()
+        metadata: [Range<UInt64>] = [], tracing: [Range<UInt64>] = [],
+        requests: SlotRequests = SlotRequests()
     ) {
         self.spans = spans
         self.waiting = waiting
         self.arenas = arenas
         self.threads = threads
         self.metadata = metadata
+        self.tracing = tracing
         metadataBytes = metadata.reduce(0) { $0 + $1.upperBound - $1.lowerBound }
         let huge = spans.filter { $0.kind == .huge }
         hugeCount = UInt64(huge.count)
@@ -107,7 +111,10 @@ package struct HeapWalk: Sendable {
         self.requests = requests
     }
 
-    package init(_ memory: some MemorySource, root address: UInt64) throws(HeapImageError) {
+    /// `tracing`: where the process notes what its tracing mapped, if it does.
+    package init(
+        _ memory: some MemorySource, root address: UInt64, tracing: UInt64 = 0
+    ) throws(HeapImageError) {
         let root = try memory.heapRoot(at: address)
         metadataBytes = root.metadata_bytes
         tagBytes = root.tag_bytes
@@ -118,23 +125,30 @@ package struct HeapWalk: Sendable {
         (mappingsTaken, mappingsRefused) = (root.mappings_taken, root.mappings_refused)
         requests = SlotRequests(root)
         threads = try HeapThread.all(memory, root)
-        try readMetadata(memory, root)
+        metadata = try Self.ranges(
+            memory, lists: root.meta_lists, limit: root.metadata_bytes / 4096)
+        try readTracing(memory, tracing)
         try readArenas(memory, root)
         try readSpans(memory, root)
         // After the spans: what moves from a span to a cache meanwhile is not counted as used.
-        for thread in threads where thread.cache != 0 {
-            try readCache(memory, at: thread.cache)
+        for thread in threads {
+            for (index, list) in try thread.cacheLists(memory).enumerated() {
+                cachedSlots[mc_class_slot_size(UInt32(index)), default: 0] += list.cachedCount
+                requests.add(list)
+            }
         }
     }
 
     // MARK: Metadata
 
-    private mutating func readMetadata(
-        _ memory: some MemorySource, _ root: mc_heap_root
-    ) throws(HeapImageError) {
-        var address = root.meta_lists
-        // As many as all the metadata could be listed in; a cycle ends there.
-        let limit = root.metadata_bytes / 4096 / UInt64(MC_META_LIST_MAX) + 64
+    /// What lists of ranges name, the newest list first; of damaged ones what makes sense.
+    private static func ranges(
+        _ memory: some MemorySource, lists: UInt64, limit pages: UInt64
+    ) throws(HeapImageError) -> [Range<UInt64>] {
+        var found: [Range<UInt64>] = []
+        var address = lists
+        // As many as all the pages could be listed in; a cycle ends there.
+        let limit = pages / UInt64(MC_META_LIST_MAX) + 64
         for _ in 0..<min(limit, 1 << 20) where address != 0 {
             let list = try memory.load(mc_meta_list.self, at: address, zero: mc_meta_list())
             let ranges = withUnsafeBytes(of: list.ranges) { bytes in
@@ -142,26 +156,28 @@ package struct HeapWalk: Sendable {
             }
             for range in ranges where range.start != 0 && range.size > 0 {
                 guard range.start < 1 << 56, range.size < 1 << 56 else { continue }
-                metadata.append(range.start..<range.start + range.size)
+                found.append(range.start..<range.start + range.size)
             }
             address = list.next
         }
+        return found
     }
 
-    // MARK: Caches
-
-    /// The lists of a thread's cache; each says by its `used` how many slots it has.
-    private mutating func readCache(
-        _ memory: some MemorySource, at address: UInt64
+    /// Where it can't be read, it is as if there were none: the heap is what matters.
+    private mutating func readTracing(
+        _ memory: some MemorySource, _ noted: UInt64
     ) throws(HeapImageError) {
-        var lists = [mc_span](repeating: mc_span(), count: Int(MC_CACHE_CLASSES))
-        try memory.load(into: &lists, from: address)
-        for (index, list) in lists.enumerated() {
-            let size = mc_class_slot_size(UInt32(index))
-            cachedSlots[size, default: 0] += list.cachedCount
-            requests.add(list)
+        guard noted != 0 else { return }
+        var found: [Range<UInt64>] = []
+        _ = try memory.attempt { () throws(HeapImageError) in
+            let newest = try memory.load(UInt64.self, at: noted, zero: 0)
+            found = try Self.ranges(memory, lists: newest, limit: Self.tracingLimit)
         }
+        tracing = found
     }
+
+    /// Pages of tables a process may have: those of a million threads.
+    private static let tracingLimit: UInt64 = 1 << 22
 
     // MARK: Arenas
 
@@ -192,55 +208,15 @@ package struct HeapWalk: Sendable {
 
     // MARK: Spans
 
-    /// As many as a heap of 512 GiB of the smallest spans has.
-    private static let spanLimit = 1 << 25
-
     private mutating func readSpans(
         _ memory: some MemorySource, _ root: mc_heap_root
     ) throws(HeapImageError) {
-        guard root.pool_count <= UInt64(MC_SPAN_POOLS_MAX) else {
-            throw .damagedHeap(why: "\(root.pool_count) span pools")
-        }
-        guard root.pool_count > 0 else { return }
-        var pools = [mc_heap_pool](repeating: mc_heap_pool(), count: Int(root.pool_count))
-        try memory.load(into: &pools, from: root.pools)
-        // The first `span_count` structs were used so far; a pool has room for more.
-        var left = root.span_count
-        guard left <= UInt64(Self.spanLimit) else { throw .damagedHeap(why: "\(left) spans") }
-        for pool in pools {
-            let used = min(pool.count, left)
-            left -= used
-            var first: UInt64 = 0
-            while first < used {
-                let count = min(used - first, 4096)
-                try readSpans(
-                    memory, at: pool.start &+ first * UInt64(MemoryLayout<mc_span>.size),
-                    count: Int(count))
-                first += count
-            }
-        }
-    }
-
-    private mutating func readSpans(
-        _ memory: some MemorySource, at address: UInt64, count: Int
-    ) throws(HeapImageError) {
-        var raw = [mc_span](repeating: mc_span(), count: count)
-        var again = raw
-        try memory.load(into: &raw, from: address)
-        try memory.load(into: &again, from: address)
-        let stride = MemoryLayout<mc_span>.stride
-        for index in 0..<count {
-            var isSettled = raw[index].equals(again[index])
-            for _ in 0..<8 where !isSettled {
-                raw[index] = again[index]
-                again[index] = try memory.load(
-                    mc_span.self, at: address &+ UInt64(index * stride), zero: mc_span())
-                isSettled = raw[index].equals(again[index])
-            }
-            requests.add(again[index])
-            guard let span = Span(again[index]) else { continue }
+        spans.reserveCapacity(Int(min(root.span_count, SpanReader.limit)))
+        try SpanReader.forEach(memory, root) { raw, isSettled in
+            requests.add(raw)
+            guard let span = Span(raw) else { return }
             if !isSettled { unsettled += 1 }
-            if Int32(again[index].state) == Int32(MC_SPAN_WAITING) {
+            if Int32(raw.state) == Int32(MC_SPAN_WAITING) {
                 waiting.append(span)
             } else {
                 spans.append(span)
@@ -338,6 +314,11 @@ extension HeapWalk {
     package var reservedBytes: UInt64 {
         let huge = spans.reduce(UInt64(0)) { $0.plus($1.kind == .huge ? $1.size : 0) }
         return arenas.reduce(huge) { $0.plus($1.size) }
+    }
+    /// Address space of our own structures: the heap's and the tracing's.
+    package var ownBytes: UInt64 { metadataBytes.plus(tracingBytes) }
+    package var tracingBytes: UInt64 {
+        tracing.reduce(UInt64(0)) { $0.plus($1.upperBound - $1.lowerBound) }
     }
     package var waitingBytes: UInt64 { waiting.reduce(UInt64(0)) { $0.plus($1.size) } }
     package var liveThreads: Int { threads.count { $0.isLive } }

@@ -65,6 +65,15 @@ package struct MemoryReading: Sendable {
             isRegion: { entry.file.isBehind($0) })
     }
 
+    /// The span a piece is, live or waiting; nil for what is none.
+    package func span(of piece: AddressSpace.Piece) -> HeapWalk.Span? {
+        switch piece.use {
+        case .span(let number): walk.spans[number]
+        case .waiting(let number): walk.waiting[number]
+        default: nil
+        }
+    }
+
     /// Bytes of a piece that have memory.
     package func populated(_ piece: Int) -> UInt64 {
         sums.tallies[piece].populated.times(sums.pageSize)

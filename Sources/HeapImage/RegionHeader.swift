@@ -66,6 +66,8 @@ package struct RegionHeader: Equatable, Sendable {
     /// Frees that had no room for their row's counters, and are counted out of the overflow row.
     package var misplacedFrees: UInt64
     package var missedMaps: UInt64
+    /// Where the lists of the tracing's own memory are noted; 0: nowhere.
+    package var ownLists: UInt64
 
     package var shards: Int
     package var modules: Area
@@ -135,6 +137,7 @@ package struct RegionHeader: Equatable, Sendable {
         pidNamespace = raw.pid_namespace
         misplacedFrees = raw.misplaced_frees
         missedMaps = raw.missed_maps
+        ownLists = raw.own_lists
         shards = Int(raw.shards)
         let areas = withUnsafeBytes(of: raw.areas) { bytes in
             bytes.bindMemory(to: mc_region_area.self).map {

@@ -21,7 +21,7 @@ package struct Residency: Equatable, Sendable {
         case cached
         /// Slices of arenas that are in no span.
         case free
-        /// The heap's own structures.
+        /// Our own structures: the heap's and the tracing's.
         case metadata
         /// The file shared with memctl.
         case region
@@ -174,7 +174,8 @@ package struct Residency: Equatable, Sendable {
             if mapping.name == "[stack]" || threads.thread(onStack: mapping) != nil {
                 return Group(part: .stacks, name: "stacks of threads")
             }
-            // What follows a module's own pages has no name in the kernel's list.
+            // What follows a module's own pages has no name in the kernel's list; where the region
+            // does not tell of modules, it is what begins where their data end.
             let start = mapping.range.lowerBound
             if let module = modules.first(where: { $0.start <= start && start < $0.end }),
                 mapping.name.isEmpty || mapping.name == module.path
@@ -182,14 +183,30 @@ package struct Residency: Equatable, Sendable {
                 return Group(part: .modules, name: module.path)
             }
             if mapping.isFile {
-                let isCode = mappings.contains {
-                    $0.inode == mapping.inode && $0.device == mapping.device
-                        && $0.permissions.contains("x")
-                }
-                return Group(part: isCode ? .modules : .files, name: mapping.name)
+                return Group(part: isOfModule(mapping) ? .modules : .files, name: mapping.name)
+            }
+            if mapping.name.isEmpty, let data = dataBefore(start) {
+                return Group(part: .modules, name: data.name)
             }
             return Group(
                 part: .mappings, name: mapping.name.isEmpty ? "without a name" : mapping.name)
+        }
+
+        /// A module's data, if they end there.
+        private func dataBefore(_ address: UInt64) -> Mapping? {
+            let count = mappings.prefixCount { $0.range.upperBound <= address }
+            guard count > 0 else { return nil }
+            let data = mappings[count - 1]
+            return data.range.upperBound == address && data.permissions.hasPrefix("rw")
+                && data.isFile && isOfModule(data) ? data : nil
+        }
+
+        /// Parts of the file are mapped to be executed.
+        private func isOfModule(_ mapping: Mapping) -> Bool {
+            mappings.contains {
+                $0.inode == mapping.inode && $0.device == mapping.device
+                    && $0.permissions.contains("x")
+            }
         }
     }
 }

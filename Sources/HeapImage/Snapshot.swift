@@ -53,11 +53,26 @@ package struct Snapshot {
 
     /// The heap alone, for what needs no stacks.
     package static func heap(of entry: RegionEntry) -> Result<HeapWalk, HeapImageError> {
+        reading(entry) { (memory) throws(HeapImageError) in
+            try HeapWalk(memory, root: entry.header.heapRoot, tracing: entry.header.ownLists)
+        }
+    }
+
+    /// Bytes of live slots alone.
+    package static func total(of entry: RegionEntry) -> Result<HeapTotal, HeapImageError> {
+        reading(entry) { (memory) throws(HeapImageError) in
+            try HeapTotal(memory, root: entry.header.heapRoot)
+        }
+    }
+
+    private static func reading<Value>(
+        _ entry: RegionEntry, _ read: (LiveProcess) throws(HeapImageError) -> Value
+    ) -> Result<Value, HeapImageError> {
         Result { () throws(HeapImageError) in
             guard let pid = entry.livePid else { throw .gone(pid: entry.pid) }
             let memory = LiveProcess(pid: pid)
             do throws(HeapImageError) {
-                return try HeapWalk(memory, root: entry.header.heapRoot)
+                return try read(memory)
             } catch .unreadable(let address) {
                 // Nothing at all can be read of a process one may not look into.
                 var byte: [UInt8] = [0]

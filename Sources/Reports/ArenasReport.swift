@@ -74,7 +74,7 @@ package struct ArenasReport: Equatable, Sendable {
             Row(
                 "huge", inUse: huge.reduce(0) { $0.plus($1.liveBytes) }, total: hugeBytes,
                 succeeded: walk.mappingsTaken, failed: walk.mappingsRefused))
-        rows.append(Row("metadata", inUse: walk.metadataBytes, total: walk.metadataBytes))
+        rows.append(Row("metadata", inUse: walk.ownBytes, total: walk.ownBytes))
         rows += Self.classes(walk)
         self.init(process: process, rows: rows)
     }
@@ -121,21 +121,14 @@ package struct ArenasReport: Equatable, Sendable {
     }
 
     package func writeJSON(to output: inout Output) {
-        JSONWriter.write(to: &output) { json in
-            json.object { json in
-                process.write(to: &json)
-                json.array("arenas") { json in
-                    for row in rows {
-                        json.object { json in
-                            json.field("name", row.name)
-                            json.field("depth", row.depth)
-                            json.field("in_use", row.inUse)
-                            json.field("total", row.total)
-                            json.field("succeeded", row.succeeded)
-                            json.field("failed", row.failed)
-                        }
-                    }
-                }
+        process.writeReport(to: &output) { json in
+            json.objects("arenas", rows) { json, row in
+                json.field("name", row.name)
+                json.field("depth", row.depth)
+                json.field("in_use", row.inUse)
+                json.field("total", row.total)
+                json.field("succeeded", row.succeeded)
+                json.field("failed", row.failed)
             }
         }
     }

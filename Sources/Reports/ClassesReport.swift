@@ -101,12 +101,7 @@ package struct ClassesReport: Equatable, Sendable {
         var large = Row(slotSize: 0, kind: .large, requests.large)
         var huge = Row(slotSize: 0, kind: .huge, requests.huge)
         for (index, piece) in reading.space.pieces.enumerated() {
-            let span: HeapWalk.Span
-            switch piece.use {
-            case .span(let number): span = reading.walk.spans[number]
-            case .waiting(let number): span = reading.walk.waiting[number]
-            default: continue
-            }
+            guard let span = reading.span(of: piece) else { continue }
             let (populated, live) = (reading.populated(index), reading.populatedLive(index))
             switch span.kind {
             case .large: large.add(span, populated, live: live)
@@ -159,12 +154,9 @@ package struct ClassesReport: Equatable, Sendable {
     }
 
     package func writeJSON(to output: inout Output) {
-        JSONWriter.write(to: &output) { json in
-            json.object { json in
-                process.write(to: &json)
-                json.array("classes") { json in
-                    for row in rows { row.write(to: &json) }
-                }
+        process.writeReport(to: &output) { json in
+            json.array("classes") { json in
+                for row in rows { row.write(to: &json) }
             }
         }
     }

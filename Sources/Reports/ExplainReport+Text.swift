@@ -75,40 +75,37 @@ extension ExplainReport {
 
 extension ExplainReport {
     package func writeJSON(to output: inout Output) {
-        JSONWriter.write(to: &output) { json in
-            json.object { json in
-                process.write(to: &json)
-                json.field("window_ms", windowNanoseconds.map { $0 / 1_000_000 })
-                json.object("parts") { json in
-                    for part in Residency.Part.allCases {
-                        json.object(part.rawValue) { json in
-                            json.field("bytes", now.bytes[part] ?? 0)
-                            json.field("grew_by", growth(of: part).map { Int($0) })
-                        }
+        process.writeReport(to: &output) { json in
+            json.field("window_ms", windowNanoseconds.map { $0 / 1_000_000 })
+            json.object("parts") { json in
+                for part in Residency.Part.allCases {
+                    json.object(part.rawValue) { json in
+                        json.field("bytes", now.bytes[part] ?? 0)
+                        json.field("grew_by", growth(of: part).map { Int($0) })
                     }
                 }
-                json.field("sum", now.sum)
-                json.field("rss", now.resident)
-                json.field("remainder", Int(remainder))
-                json.field("used", usedBytes)
-                json.field("untouched", now.untouched)
-                json.field("swapped", now.swapped)
-                json.field("hugetlb", now.hugetlb)
-                json.field("unknown_pages", now.unknownPages)
-                json.array("not_malloc") { json in
-                    for (group, bytes, growth) in groups {
-                        json.object { json in
-                            json.field("part", group.part.rawValue)
-                            json.field("name", group.name)
-                            json.field("bytes", bytes)
-                            json.field("grew_by", growth.map { Int($0) })
-                        }
-                    }
-                }
-                json.field("verdict", verdict.rawValue)
-                json.field("sentence", sentence)
-                json.field("next", next)
             }
+            json.field("sum", now.sum)
+            json.field("rss", now.resident)
+            json.field("remainder", Int(remainder))
+            json.field("used", usedBytes)
+            json.field("untouched", now.untouched)
+            json.field("swapped", now.swapped)
+            json.field("hugetlb", now.hugetlb)
+            json.field("unknown_pages", now.unknownPages)
+            json.array("not_malloc") { json in
+                for (group, bytes, growth) in groups {
+                    json.object { json in
+                        json.field("part", group.part.rawValue)
+                        json.field("name", group.name)
+                        json.field("bytes", bytes)
+                        json.field("grew_by", growth.map { Int($0) })
+                    }
+                }
+            }
+            json.field("verdict", verdict.rawValue)
+            json.field("sentence", sentence)
+            json.field("next", next)
         }
     }
 }

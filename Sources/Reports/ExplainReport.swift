@@ -198,7 +198,7 @@ extension Residency.Part {
         case .fragmented: "free slots beside live ones"
         case .cached: "free, kept for reuse"
         case .free: "slices that go back soon"
-        case .metadata: "the heap's own structures"
+        case .metadata: "our own structures"
         case .region: "shared with memctl"
         case .stacks: "of threads"
         case .modules: "executable and libraries"

@@ -37,6 +37,16 @@ package struct JSONWriter: ~Copyable {
         enclose(key, "[", "]", body)
     }
 
+    /// An array with an object for each element.
+    package mutating func objects<Element>(
+        _ key: String, _ elements: some Sequence<Element>,
+        _ body: (inout JSONWriter, Element) -> Void
+    ) {
+        array(key) { json in
+            for element in elements { json.object { body(&$0, element) } }
+        }
+    }
+
     private mutating func enclose(
         _ key: String?, _ open: Unicode.Scalar, _ close: Unicode.Scalar,
         _ body: (inout JSONWriter) -> Void

@@ -67,20 +67,15 @@ extension MapReport {
     }
 
     package func writeJSON(to output: inout Output) {
-        JSONWriter.write(to: &output) { json in
-            json.object { json in
-                process.write(to: &json)
-                json.field("page_size", pageSize)
-                json.field("whole", isWhole)
-                json.field("populated", populated)
-                json.field("rss", size?.resident)
-                json.field("remainder", signed: remainder)
-                json.field("unknown_reason", unknownReason)
-                json.field("numa_unavailable", nodesUnavailable)
-                json.array("mappings") { json in
-                    for row in rows { json.object { write(row, to: &$0) } }
-                }
-            }
+        process.writeReport(to: &output) { json in
+            json.field("page_size", pageSize)
+            json.field("whole", isWhole)
+            json.field("populated", populated)
+            json.field("rss", size?.resident)
+            json.field("remainder", signed: remainder)
+            json.field("unknown_reason", unknownReason)
+            json.field("numa_unavailable", nodesUnavailable)
+            json.objects("mappings", rows) { write($1, to: &$0) }
         }
     }
 

@@ -44,8 +44,10 @@ extension MemoryReport {
             row("free", free, "slices of no span"),
             part("purgeable", purgeable, "not yet given back"),
             part("purged", purged, "given back so far"),
-            row("metadata", metadata, "the heap's own, tags \(Layout.size(tags))"),
-            row("region", region, "the tracing's; index \(Layout.size(tracing))"),
+            row("metadata", metadata, "our own structures"),
+            part("tags", tags, "words of slots in traced spans"),
+            part("tracing", tracing, "its index, and trails of threads"),
+            row("region", region, "the file shared with memctl"),
             row("not malloc", notMalloc, ""),
         ]
         for other in Other.allCases {
@@ -88,17 +90,14 @@ extension MemoryReport {
     // MARK: JSON
 
     package func writeJSON(to output: inout Output) {
-        JSONWriter.write(to: &output) { json in
-            json.object { json in
-                process.write(to: &json)
-                writeAmounts(to: &json)
-                writePopulated(to: &json)
-                pages.write(to: &json)
-                json.array("classes") { json in
-                    for row in classes { row.write(to: &json) }
-                }
-                json.field("unsettled", unsettled)
+        process.writeReport(to: &output) { json in
+            writeAmounts(to: &json)
+            writePopulated(to: &json)
+            pages.write(to: &json)
+            json.array("classes") { json in
+                for row in classes { row.write(to: &json) }
             }
+            json.field("unsettled", unsettled)
         }
     }
 

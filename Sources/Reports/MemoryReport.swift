@@ -46,12 +46,12 @@ package struct MemoryReport: Equatable, Sendable {
     /// Of `free`: may still have memory behind it, and goes back to the kernel soon.
     package var purgeable: UInt64 = 0
     package var purged: UInt64 = 0
-    /// The heap's own structures.
+    /// Our own structures: the heap's and the tracing's.
     package var metadata = Amount()
     package var tags: UInt64 = 0
     /// The region file; its `bytes` are what the file occupies.
     package var region = Amount()
-    /// The index and so on of the tracing, in anonymous memory.
+    /// Of `metadata`: the tracing's index, and what it keeps a thread.
     package var tracing: UInt64 = 0
     /// Not the heap's, by Other.
     package var others: [Other: Amount] = [:]
@@ -91,7 +91,6 @@ package struct MemoryReport: Equatable, Sendable {
 extension MemoryReport {
     package init(_ entry: RegionEntry, _ reading: MemoryReading, _ traced: StackCounts) {
         self.init(ReportedProcess(entry), reading, traced)
-        tracing = entry.header.ownBytes
         if !entry.isShared { region.bytes = (try? entry.file.extent().allocated) ?? 0 }
     }
 
@@ -109,7 +108,8 @@ extension MemoryReport {
         unsettled = walk.unsettled
         size = reading.size
         for (index, piece) in reading.space.pieces.enumerated() { add(index, piece, reading) }
-        metadata.bytes = walk.metadataBytes
+        metadata.bytes = walk.ownBytes
+        tracing = walk.tracingBytes
         // Spans count slots in threads' caches as live; they were written to when they were freed.
         let inCaches = min(walk.cachedBytes, used.populated)
         used = Amount(used.bytes.minus(walk.cachedBytes), populated: used.populated - inCaches)

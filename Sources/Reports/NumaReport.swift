@@ -101,12 +101,7 @@ package struct NumaReport: Equatable, Sendable {
         var bySize: [UInt64: PageTally] = [:]
         var others: [HeapWalk.Span.Kind: PageTally] = [:]
         for (index, piece) in reading.space.pieces.enumerated() {
-            let span: HeapWalk.Span
-            switch piece.use {
-            case .span(let number): span = reading.walk.spans[number]
-            case .waiting(let number): span = reading.walk.waiting[number]
-            default: continue
-            }
+            guard let span = reading.span(of: piece) else { continue }
             let tally = reading.sums.tallies[index]
             if span.kind == .slots {
                 bySize[span.slotSize, default: PageTally()].add(tally)
@@ -168,16 +163,11 @@ package struct NumaReport: Equatable, Sendable {
     // MARK: JSON
 
     package func writeJSON(to output: inout Output) {
-        JSONWriter.write(to: &output) { json in
-            json.object { json in
-                process.write(to: &json)
-                json.field("by", order.rawValue)
-                json.field("numa_unavailable", nodesUnavailable)
-                json.field("policies_unavailable", policiesUnavailable)
-                json.array("rows") { json in
-                    for row in rows { json.object { write(row, to: &$0) } }
-                }
-            }
+        process.writeReport(to: &output) { json in
+            json.field("by", order.rawValue)
+            json.field("numa_unavailable", nodesUnavailable)
+            json.field("policies_unavailable", policiesUnavailable)
+            json.objects("rows", rows) { write($1, to: &$0) }
         }
     }
 

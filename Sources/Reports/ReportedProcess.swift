@@ -48,6 +48,16 @@ package struct ReportedProcess: Equatable, Sendable {
         return "\(label) (\(Layout.safe(name))\(ending))"
     }
 
+    /// A report as JSON: one object, of which the process is the first field.
+    func writeReport(to output: inout Output, _ body: (inout JSONWriter) -> Void) {
+        JSONWriter.write(to: &output) { json in
+            json.object { json in
+                write(to: &json)
+                body(&json)
+            }
+        }
+    }
+
     func write(to json: inout JSONWriter) {
         json.object("process") { json in
             json.field("pid", Int(pid))

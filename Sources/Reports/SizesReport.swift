@@ -121,24 +121,17 @@ package struct SizesReport: Equatable, Sendable {
     // MARK: JSON
 
     package func writeJSON(to output: inout Output) {
-        JSONWriter.write(to: &output) { json in
-            json.object { json in
-                process.write(to: &json)
-                json.array("sizes") { json in
-                    for row in rows {
-                        json.object { json in
-                            json.field("slot_size", row.slotSize == 0 ? nil : row.slotSize)
-                            json.field("live", row.live)
-                            json.field("live_bytes", row.liveBytes)
-                            json.field("traced", row.traced)
-                            json.field("requested_bytes", row.requested)
-                            json.field("requested_min", row.traced == 0 ? nil : row.smallest)
-                            json.field("requested_max", row.traced == 0 ? nil : row.largest)
-                            json.field("slack_bytes", row.slack)
-                            json.field("slack_percent", percent: row.slackShare)
-                        }
-                    }
-                }
+        process.writeReport(to: &output) { json in
+            json.objects("sizes", rows) { json, row in
+                json.field("slot_size", row.slotSize == 0 ? nil : row.slotSize)
+                json.field("live", row.live)
+                json.field("live_bytes", row.liveBytes)
+                json.field("traced", row.traced)
+                json.field("requested_bytes", row.requested)
+                json.field("requested_min", row.traced == 0 ? nil : row.smallest)
+                json.field("requested_max", row.traced == 0 ? nil : row.largest)
+                json.field("slack_bytes", row.slack)
+                json.field("slack_percent", percent: row.slackShare)
             }
         }
     }

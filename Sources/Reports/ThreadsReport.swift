@@ -80,12 +80,7 @@ package struct ThreadsReport: Equatable, Sendable {
         }
         var others = Row(number: 0, state: .none)
         for (index, piece) in reading.space.pieces.enumerated() {
-            let span: HeapWalk.Span
-            switch piece.use {
-            case .span(let number): span = reading.walk.spans[number]
-            case .waiting(let number): span = reading.walk.waiting[number]
-            default: continue
-            }
+            guard let span = reading.span(of: piece) else { continue }
             if let row = rowOfOwner[span.owner] {
                 rows[row].add(span, reading.sums.tallies[index])
             } else {
@@ -143,15 +138,10 @@ package struct ThreadsReport: Equatable, Sendable {
     // MARK: JSON
 
     package func writeJSON(to output: inout Output) {
-        JSONWriter.write(to: &output) { json in
-            json.object { json in
-                process.write(to: &json)
-                json.field("numa_unavailable", nodesUnavailable)
-                json.field("in_caches", inCaches)
-                json.array("threads") { json in
-                    for row in rows { json.object { row.write(to: &$0, pageSize: pageSize) } }
-                }
-            }
+        process.writeReport(to: &output) { json in
+            json.field("numa_unavailable", nodesUnavailable)
+            json.field("in_caches", inCaches)
+            json.objects("threads", rows) { $1.write(to: &$0, pageSize: pageSize) }
         }
     }
 }
@@ -192,14 +182,10 @@ extension ThreadsReport.Row {
         json.field("populated_pages", pages.populated)
         json.field("home_node", homeNode)
         json.field("remote_pages", remotePages)
-        json.array("nodes") { json in
-            for (node, count) in pages.nodes.enumerated() {
-                json.object { json in
-                    json.field("node", node)
-                    json.field("pages", count)
-                    json.field("bytes", count.times(pageSize))
-                }
-            }
+        json.objects("nodes", pages.nodes.enumerated()) { json, node in
+            json.field("node", node.offset)
+            json.field("pages", node.element)
+            json.field("bytes", node.element.times(pageSize))
         }
     }
 }

@@ -15,11 +15,8 @@ package struct TotalReport: Equatable, Sendable {
     }
 
     package func writeJSON(to output: inout Output) {
-        JSONWriter.write(to: &output) { json in
-            json.object { json in
-                process.write(to: &json)
-                json.field("used", used)
-            }
+        process.writeReport(to: &output) { json in
+            json.field("used", used)
         }
     }
 }

@@ -204,37 +204,33 @@ extension TraceReport {
     }
 
     var missingLines: [String] {
-        var lines: [String] = []
-        if missing.overflowStacks > 0 {
-            lines.append(
-                Layout.count(missing.overflowStacks, "stack", "stacks")
-                    + " found the table full: counted in the row without frames")
-        }
-        if missing.untaggedAllocs > 0 {
-            lines.append(
-                Layout.count(missing.untaggedAllocs, "allocation", "allocations")
-                    + " could not be tagged for want of memory: untraced")
-        }
-        if missing.misplacedFrees > 0 {
-            lines.append(
-                Layout.count(missing.misplacedFrees, "free", "frees")
-                    + " found no room in its row: counted in the row without frames")
-        }
-        if missing.missedMaps > 0 {
-            lines.append(
-                Layout.count(missing.missedMaps, "mapping", "mappings")
-                    + " could not be kept account of: untraced")
-        }
-        if missing.cutStacks > 0 {
-            lines.append(
-                Layout.count(missing.cutStacks, "stack was", "stacks were")
-                    + " deeper than the depth kept: outer frames are missing")
-        }
-        if missing.stoppedStacks > 0 {
-            lines.append(
-                Layout.count(missing.stoppedStacks, "stack ends", "stacks end")
-                    + " at a frame without unwind information")
-        }
+        let kinds = [
+            (
+                missing.overflowStacks, "stack", "stacks",
+                " found the table full: counted in the row without frames"
+            ),
+            (
+                missing.untaggedAllocs, "allocation", "allocations",
+                " could not be tagged for want of memory: untraced"
+            ),
+            (
+                missing.misplacedFrees, "free", "frees",
+                " found no room in its row: counted in the row without frames"
+            ),
+            (
+                missing.missedMaps, "mapping", "mappings",
+                " could not be kept account of: untraced"
+            ),
+            (
+                missing.cutStacks, "stack was", "stacks were",
+                " deeper than the depth kept: outer frames are missing"
+            ),
+            (
+                missing.stoppedStacks, "stack ends", "stacks end",
+                " at a frame without unwind information"
+            ),
+        ]
+        let lines = kinds.filter { $0.0 > 0 }.map { Layout.count($0, $1, $2) + $3 }
         return lines.isEmpty
             ? ["not recorded: nothing"] : ["not recorded:"] + lines.map { "    " + $0 }
     }

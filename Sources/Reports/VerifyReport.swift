@@ -111,28 +111,25 @@ extension VerifyReport {
     }
 
     package func writeJSON(to output: inout Output) {
-        JSONWriter.write(to: &output) { json in
-            json.object { json in
-                process.write(to: &json)
-                json.field("clean", isClean)
-                json.field("corrupt", findings.count)
-                Self.write(findings, "findings", to: &json)
-                Self.write(uncertain, "uncertain", to: &json)
-                json.field("unsettled_spans", unsettled)
-                json.field("abandoned_spans", abandoned)
-                json.object("walked") { json in
-                    json.field("arenas", walked.arenas)
-                    json.field("slot_spans", walked.slotSpans)
-                    json.field("large", walked.large)
-                    json.field("huge", walked.huge)
-                    json.field("waiting", walked.waiting)
-                    json.field("live_slots", walked.liveSlots)
-                    json.field("free_slots", walked.freeSlots)
-                    json.field("remote_slots", walked.remoteSlots)
-                    json.field("tags", walked.tags)
-                    json.field("page_map_entries", walked.pageMapEntries)
-                    json.field("threads", walked.threads)
-                }
+        process.writeReport(to: &output) { json in
+            json.field("clean", isClean)
+            json.field("corrupt", findings.count)
+            Self.write(findings, "findings", to: &json)
+            Self.write(uncertain, "uncertain", to: &json)
+            json.field("unsettled_spans", unsettled)
+            json.field("abandoned_spans", abandoned)
+            json.object("walked") { json in
+                json.field("arenas", walked.arenas)
+                json.field("slot_spans", walked.slotSpans)
+                json.field("large", walked.large)
+                json.field("huge", walked.huge)
+                json.field("waiting", walked.waiting)
+                json.field("live_slots", walked.liveSlots)
+                json.field("free_slots", walked.freeSlots)
+                json.field("remote_slots", walked.remoteSlots)
+                json.field("tags", walked.tags)
+                json.field("page_map_entries", walked.pageMapEntries)
+                json.field("threads", walked.threads)
             }
         }
     }

@@ -3,14 +3,11 @@ import HeapImage
 
 extension WhatIsReport {
     package func writeJSON(to output: inout Output) {
-        JSONWriter.write(to: &output) { json in
-            json.object { json in
-                process.write(to: &json)
-                json.array("answers") { json in
-                    for answer in answers { answer.write(to: &json) }
-                }
-                json.field("threads_without_registers", threadsMissing)
+        process.writeReport(to: &output) { json in
+            json.array("answers") { json in
+                for answer in answers { answer.write(to: &json) }
             }
+            json.field("threads_without_registers", threadsMissing)
         }
     }
 }

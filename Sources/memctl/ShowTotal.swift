@@ -14,7 +14,7 @@ struct ShowTotal: ParsableCommand {
     func run() throws {
         let entry = try target.entry()
         let report = TotalReport(
-            process: ReportedProcess(entry), used: try Snapshot.heap(of: entry).get().usedBytes)
+            process: ReportedProcess(entry), used: try Snapshot.total(of: entry).get().usedBytes)
         output.print(
             text: report.writeText, json: report.writeJSON, prometheus: report.writePrometheus)
     }

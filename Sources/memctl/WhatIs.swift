@@ -65,12 +65,13 @@ struct AddressQuestion {
     }
 
     func report(_ addresses: [UInt64], withReferences: Bool) throws -> WhatIsReport {
-        let walk = try HeapWalk(memory, root: entry.header.heapRoot)
+        let walk = try HeapWalk(
+            memory, root: entry.header.heapRoot, tracing: entry.header.ownLists)
         var threads = threads
         threads.addStacks(walk.threads)
         let lookup = try AddressLookup(
             memory, root: entry.header.heapRoot, mappings: mappings, threads: threads,
-            metadata: walk.metadata)
+            metadata: walk.metadata, tracing: walk.tracing)
         let names = Names(entry, modules)
         var answers = try addresses.map { address in
             answer(address, try lookup.fact(about: address), names)

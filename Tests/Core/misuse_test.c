@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 
 #include "heap.h"
+#include "hooks.h"
 #include "limits.h"
 #include "test.h"
 
@@ -231,6 +232,90 @@ static void double_free_trimmed(void)
         dies(places[i], "double free");
 }
 
+/* -- with tags, whose frees take a path of their own ---------------------------------------- */
+
+static uint64_t tags_off; /* that frees took off */
+
+static void tag_off(void *place, size_t usable, size_t requested, uint64_t tag)
+{
+    (void)place, (void)usable, (void)requested;
+    tags_off += tag;
+}
+
+static void *tagged_alloc(size_t size)
+{
+    void *place = mc_alloc_owned(size, MC_QUANTUM, 0);
+    REQUIRE(place && mc_tag_set(place, size, 1));
+    return place;
+}
+
+static void tagged_inner_pointers(char *place, size_t size)
+{
+    size_t usable = mc_usable_size(place, "");
+    const char *what = size > MC_SMALL_MAX ? "invalid pointer" : inside;
+    dies(place + 1, what);
+    dies(place + 8, what);
+    if (usable > MC_QUANTUM) dies(place + MC_QUANTUM, what);
+    dies(place + usable - 1, what);
+}
+
+/* Objects beside it that have tags, or none; by the owner and by others. */
+static void tagged_frees(void)
+{
+    static const size_t sizes[] = {0, 16, 24, 100, 256, 1000, 1024, 1025, 5000, 40000, 200000};
+    on_tagged_free = tag_off;
+    for (unsigned i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+        char *keeps = tagged_alloc(sizes[i]), *place = tagged_alloc(sizes[i]),
+             *other = tagged_alloc(sizes[i]), *plain = mc_alloc(sizes[i]);
+        memset(place, 0x55, mc_usable_size(place, ""));
+        tagged_inner_pointers(place, sizes[i]);
+        tagged_inner_pointers(plain, sizes[i]);
+        tags_off = 0;
+        mc_free(place);
+        REQUIRE_EQUAL(tags_off, 1);
+        dies(place, "double free");
+        mc_free(plain);
+        REQUIRE_EQUAL(tags_off, 1);
+        dies(plain, "double free");
+        call_free_remote(other);
+        REQUIRE_EQUAL(tags_off, 2);
+        dies(other, "double free");
+        dies(place, "double free");
+        mc_free(keeps);
+        REQUIRE_EQUAL(tags_off, 3);
+    }
+    mc_heap_check();
+}
+
+static void tagged_never_allocated(void)
+{
+    char *place = tagged_alloc(1000);
+    dies(place + 20 * mc_usable_size(place, ""), "invalid pointer: never allocated");
+}
+
+/* Slots at hand with tags, until there are none; each freed again, in another order. */
+static void tagged_at_hand(void)
+{
+    enum { COUNT = 1000 };
+    static void *places[COUNT];
+    struct mc_tagged tagged;
+    on_tagged_free = tag_off;
+    REQUIRE(!mc_alloc_tagged(100, &tagged)); /* no thread yet */
+    mc_free(tagged_alloc(100));
+    unsigned count = 0;
+    while (count < COUNT && (places[count] = mc_alloc_tagged(100, &tagged))) {
+        REQUIRE(tagged.usable >= 100 && !tagged.large && !*tagged.place);
+        mc_tag_finish(&tagged, 100, ++count);
+    }
+    REQUIRE(count > 0 && count < COUNT);
+    mc_heap_check();
+    tags_off = 0;
+    for (unsigned i = 0; i < count; i++)
+        mc_free(places[i % 2 ? i / 2 : count - 1 - i / 2]);
+    REQUIRE_EQUAL(tags_off, (uint64_t)count * (count + 1) / 2);
+    mc_heap_check();
+}
+
 static const struct test_case cases[] = {
     {"misuse_first_call", first_call, 0},
     {"misuse_wild_pointers", wild_pointers, 0},
@@ -243,5 +328,8 @@ static const struct test_case cases[] = {
     {"misuse_double_free_large", double_free_large, 0},
     {"misuse_free_after_trim", free_after_trim, 0},
     {"misuse_double_free_trimmed", double_free_trimmed, 0},
+    {"misuse_tagged_frees", tagged_frees, 0},
+    {"misuse_tagged_never_allocated", tagged_never_allocated, 0},
+    {"misuse_tagged_at_hand", tagged_at_hand, 0},
 };
 TEST_MAIN(cases)

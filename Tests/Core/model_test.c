@@ -120,7 +120,7 @@ static void check_contents(const struct object *object)
 
 /* -- operations ---------------------------------------------------------------------------- */
 
-enum { PLAIN, ZERO, ALIGNED };
+enum { PLAIN, ZERO, ALIGNED, TAGGED };
 
 struct operation {
     struct object *object;
@@ -154,10 +154,27 @@ static int is_lent(const struct object *object, size_t size)
            object->usable < 2 * size;
 }
 
+/* As instrumentation does where a slot is at hand: the tag goes where it was found to be. */
+static int alloc_tagged(struct operation *op)
+{
+    struct mc_tagged tagged;
+    void *place = mc_alloc_tagged(op->size, &tagged);
+    if (!place) return 0;
+    allocated(op->object, place, op->size);
+    REQUIRE(mc_tag_settable(place) && tagged.usable == op->object->usable && !*tagged.place);
+    op->object->tag = next_tag++;
+    mc_tag_finish(&tagged, op->size, op->object->tag);
+    live_tags++;
+    tag_sum += op->object->tag;
+    fill(op->object);
+    return 1;
+}
+
 static void alloc(void *argument)
 {
     struct operation *op = argument;
     void *place;
+    if (op->how == TAGGED && alloc_tagged(op)) return;
     if (op->how == ALIGNED)
         place = mc_alloc_aligned(op->size, op->align);
     else
@@ -262,7 +279,7 @@ static void step(struct random *random, int tags)
     struct operation op = {.object = &objects[random_below(random, OBJECTS)],
                            .size = random_size(random),
                            .align = random_align(random),
-                           .how = (int)random_below(random, 3)};
+                           .how = (int)random_below(random, tags ? 4 : 3)};
     uint64_t what = random_below(random, 100);
     if (what == 0 && random_below(random, 20) == 0)
         replace(&workers[random_below(random, WORKERS)]);

@@ -105,6 +105,7 @@ usual() {
     build filter "${filter[@]}" && run filter
     build region "${trace[@]}" && run region
     build region_life "${trace[@]}" && run region_life
+    build own "${trace[@]}" && run own
     build sampling "${trace[@]}" && run sampling
     build mappings "${trace[@]}" && run mappings
 }
@@ -117,6 +118,7 @@ concurrent() {
     build threads "${faulty[@]}" && run threads exchanges handed_over linked_nodes adoption only_frees
     build calls "${faulty[@]}" && run calls calls_settle
     build region "${trace[@]}" && run region index_threads stack_threads counter_threads
+    build own "${trace[@]}" && run own own_threads
     build mappings "${trace[@]}" && run mappings mappings_threads
 }
 

@@ -121,6 +121,7 @@ struct SampleHeap {
         #expect(walk.cachedBytes == 128)
         #expect(walk.usedCount == 7)
         #expect(walk.usedBytes == 5 * 64 + 102400 + 64 << 20)
+        #expect(try HeapTotal(sample.build(), root: 0x1000).usedBytes == walk.usedBytes)
     }
 
     /// By spans in use and not, lists of caches, and what the root kept of spans that are no more.
@@ -148,6 +149,30 @@ struct SampleHeap {
         sample.spans[0].class_index = 200
         #expect(
             try HeapWalk(sample.build(), root: 0x1000).requests[slotSize: 64].succeeded == 534)
+    }
+
+    /// Pages of the tracing's own are known from lists that the region leads to.
+    @Test func theTracingsMemoryIsListed() throws {
+        var sample = SampleHeap()
+        var memory = sample.build()
+        var list = mc_meta_list()
+        list.count = 3
+        list.ranges.0 = mc_meta_range(start: 0x700000, size: 4096)
+        list.ranges.1 = mc_meta_range(start: 0x710000, size: 0)
+        list.ranges.2 = mc_meta_range(start: 0x720000, size: 8192)
+        memory.put(UInt64(0xb100), at: 0xb000)
+        memory.put(list, at: 0xb100)
+        let walk = try HeapWalk(memory, root: 0x1000, tracing: 0xb000)
+        #expect(walk.tracing == [0x700000..<0x701000, 0x720000..<0x722000])
+        #expect(walk.ownBytes == 4096 + 4096 + 8192)
+        // A list that leads in a circle ends; one that is not there is none.
+        list.next = 0xb100
+        memory.put(list, at: 0xb100)
+        #expect(try HeapWalk(memory, root: 0x1000, tracing: 0xb000).tracing.count > 2)
+        #expect(try HeapWalk(memory, root: 0x1000, tracing: 0xeeee_0000).tracing.isEmpty)
+        list.next = 0xeeee_0000
+        memory.put(list, at: 0xb100)
+        #expect(try HeapWalk(memory, root: 0x1000, tracing: 0xb000).tracing.isEmpty)
     }
 
     /// What was handed out and came back between two readings is no change.

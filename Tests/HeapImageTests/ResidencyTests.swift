@@ -12,6 +12,7 @@ import Testing
         var pages = RecordedPages()
         pages.add(0x5000_0000, pages: 3, .present)
         pages.add(0x5000_4000, pages: 1, [.present, .zero])
+        pages.add(0x5000_9000, pages: 1, .present)
         pages.add(0x6000_0000, pages: 2, .present)
         pages.add(0x7000_0000, pages: 4, .swapped)
         // The span's first two pages, ten of the large slot's 25, and three that are free.
@@ -27,12 +28,17 @@ import Testing
                 Mapping(
                     range: 0x5000_0000..<0x5000_8000, permissions: "r-xp", inode: 4,
                     name: "/lib/libz.so"),
+                Mapping(
+                    range: 0x5000_8000..<0x5000_9000, permissions: "rw-p", offset: 0x8000, inode: 4,
+                    name: "/lib/libz.so"),
+                Mapping(range: 0x5000_9000..<0x5000_a000),
                 Mapping(range: 0x6000_0000..<0x6000_8000),
                 Mapping(range: 0x7000_0000..<0x7000_8000, name: "[stack]"),
             ])
         let residency = try Residency(walk, surroundings, pages, memory, resident: 21 * 4096)
-        #expect(residency.sum == 20 * 4096)
-        #expect(residency.bytes[.modules] == 3 * 4096)
+        #expect(residency.sum == 21 * 4096)
+        // The page behind its data is its own, too.
+        #expect(residency.bytes[.modules] == 4 * 4096)
         #expect(residency.bytes[.mappings] == 2 * 4096)
         #expect(residency.bytes[.free] == 3 * 4096)
         #expect(residency.swapped == 4 * 4096)
@@ -45,7 +51,7 @@ import Testing
         #expect(residency.untouched == 15 * 4096)
         #expect(
             residency.groups == [
-                Residency.Group(part: .modules, name: "/lib/libz.so"): 3 * 4096,
+                Residency.Group(part: .modules, name: "/lib/libz.so"): 4 * 4096,
                 Residency.Group(part: .mappings, name: "without a name"): 2 * 4096,
             ])
     }

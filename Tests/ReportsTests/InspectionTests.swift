@@ -203,7 +203,7 @@ import Testing
                        0          0  fragmented     free slots beside live ones
                        0          0  cached         free, kept for reuse
                  2097152   -1048576  free           slices that go back soon
-                       0          0  metadata       the heap's own structures
+                       0          0  metadata       our own structures
                        0          0  region         shared with memctl
                        0          0  stacks         of threads
                        0          0  modules        executable and libraries

@@ -28,11 +28,13 @@ import Testing
                 free          901120       8192  slices of no span
                   purgeable    16384             not yet given back
                   purged           0             given back so far
-                metadata       65536      12288  the heap's own, tags 0 B
-                region             0          0  the tracing's; index 0 B
-                not malloc   1122304      28672
+                metadata       69632      12288  our own structures
+                  tags             0             words of slots in traced spans
+                  tracing       4096             its index, and trails of threads
+                region             0          0  the file shared with memctl
+                not malloc   1118208      28672
                   files         8192       8192  program, libraries, other files
-                  stack        65536      20480  of the first thread
+                  stack        61440      20480  of the first thread
                   anonymous  1048576          0  threads' stacks, mapped memory
                 RSS                     1187840  what the kernel counts
                   peak                  1228800  of the process (VmHWM)
@@ -245,8 +247,10 @@ import Testing
                     numa 0: 3
                 c00000    8K    4K      2       0     0     0     0          app
                     numa 0: 2
-                d00000   64K    4K      5      11     0     0     0          [stack]
+                d00000   56K    4K      5       9     0     0     0          [stack]
                     numa 0: 5
+                d0e000    4K    4K      0       1     0     0     0          metadata
+                d0f000    4K    4K      0       1     0     0     0          [stack]
                 all     3.1M          290     512   256     8     1
                 sum of the rows: 1187840 bytes
                 RSS: 1187840, remainder 0
@@ -303,7 +307,7 @@ import Testing
                 slices             147456  1048576        0     0
                   arena 0x100000   147456  1048576        -     -
                 huge              1048576  1048576        0     0
-                metadata            65536    65536        -     -
+                metadata            69632    69632        -     -
                 class 48                0        0        9     0
                 class 64             6400    16384  1000000     0
                 class 8192          24576    65536        5     2

@@ -9,6 +9,7 @@ import HeapImage
 ///     0x100000  arena of 64 slices: span of 64 B (thread 1), of 8 KiB (thread 2), free, a large slot,
 ///               a large one that waits, free
 ///     0x800000  huge slot of 1 MiB      0xa00000  metadata      0xc00000  a file and a stack
+///     0xd0e000  the tracing's
 enum MemorySample {
     static let threads = [
         HeapThread(address: 0x7002, number: 2, tid: 1002),
@@ -46,7 +47,8 @@ enum MemorySample {
             arenas: [
                 HeapWalk.Arena(
                     base: 0x100000, size: 1 << 20, usedBytes: 0x24000, purgeableBytes: 0x4000)
-            ], threads: threads, metadata: [0xa00000..<0xa10000], requests: requests)
+            ], threads: threads, metadata: [0xa00000..<0xa10000],
+            tracing: [0xd0e000..<0xd0f000], requests: requests)
     }
 
     static let mappings = [

@@ -5,6 +5,7 @@
 """
 
 import json
+import re
 from pathlib import Path
 
 PATH = Path(__file__).resolve().parents[2] / "docs" / "reports.schema.json"
@@ -43,6 +44,8 @@ def problems_at(value, rule, defs, place):
         yield f"{place}: {value!r} is not {rule['const']!r}"
     if "minimum" in rule and is_type(value, "number") and value < rule["minimum"]:
         yield f"{place}: {value} is below {rule['minimum']}"
+    if "pattern" in rule and isinstance(value, str) and not re.search(rule["pattern"], value):
+        yield f"{place}: {value!r} is not like {rule['pattern']}"
     if "anyOf" in rule:
         all_found = [list(problems_at(value, each, defs, place)) for each in rule["anyOf"]]
         if all(all_found):

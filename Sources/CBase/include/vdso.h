@@ -8,4 +8,8 @@
 
 void mc_clock(clockid_t clock, struct timespec *now);
 
+/* The kernel's code for it, for those to whom a microsecond matters: NULL until mc_clock() was
+ * called, and where there is none. Coarse clocks are in memory, so those it may always be asked. */
+extern int (*mc_clock_code)(clockid_t clock, struct timespec *now); /* [shared] */
+
 #endif

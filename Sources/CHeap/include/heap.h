@@ -109,6 +109,12 @@ void mc_heap_on_fork(void);
 /* Asserts every invariant of every structure. Only while no other thread allocates. */
 void mc_heap_check(void);
 
+/* Of a class span: which slot that is. Requires that it is one. */
+static inline uint64_t mc_slot_index(const struct mc_span *span, const void *slot)
+{
+    return (uint64_t)((unsigned __int128)((uint64_t)slot - span->base) * span->reciprocal >> 64);
+}
+
 /* NULL if there is no slot at hand. */
 static inline void *mc_alloc_direct(size_t size)
 {
@@ -124,6 +130,27 @@ static inline void *mc_alloc_direct(size_t size)
         }
     }
     return 0;
+}
+
+/* A slot at hand whose span has room for its tag, as mc_alloc_direct() and mc_tag_prepare(); NULL if
+ * there is none. */
+static inline void *mc_alloc_tagged(size_t size, struct mc_tagged *tagged)
+{
+    if (unlikely(size > MC_DIRECT_MAX)) return 0;
+    struct mc_thread *self = mc_self;
+    struct mc_span *span = (struct mc_span *)self->direct[(size + MC_QUANTUM - 1) / MC_QUANTUM];
+    struct mc_slot *slot = (struct mc_slot *)span->free;
+    if (unlikely(!slot) || unlikely(mc_load(&span->owner) != (uint64_t)self) ||
+        unlikely(!span->tags))
+        return 0;
+    mc_store(&span->free, (uint64_t)slot->next);
+    mc_step(&span->counts, MC_COUNTS_ALLOCATION);
+    slot->mark = 0;
+    tagged->span = span;
+    tagged->place = (uint64_t *)span->tags + mc_slot_index(span, slot);
+    tagged->usable = span->slot_size;
+    tagged->large = 0;
+    return slot;
 }
 
 static inline void *mc_alloc(size_t size)

@@ -176,7 +176,7 @@ struct mc_region {
         untagged_allocs;     /* allocations that could not be tagged for want of memory: untraced */
     uint64_t cut_stacks;     /* stacks with MC_STACK_CUT */
     uint64_t stopped_stacks; /* stacks with MC_STACK_STOPPED */
-    uint64_t own_bytes;      /* memory of the tracing itself outside this file: index, tags */
+    uint64_t own_bytes;      /* memory of the tracing itself outside this file: index, trails */
     uint64_t traced_since_ns; /* boot time of the first armed allocation; 0: never */
     uint64_t pid_namespace;   /* inode of /proc/PID/ns/pid: whose pid this is; 0: unknown */
     uint64_t births_from_ns;  /* boot time that the births of tags count from */
@@ -189,6 +189,8 @@ struct mc_region {
     uint64_t misplaced_frees; /* frees that found no room for their row's counters: counted out of
                                  stack 1, so that the sum is exact */
     uint64_t missed_maps;     /* mappings that could not be kept account of: untraced */
+    uint64_t own_lists;       /* address of the address of a struct mc_meta_list, or of 0: what
+                                 own_bytes is */
 };
 
 _Static_assert(offsetof(struct mc_region, magic) == 64, "region layout is an ABI");

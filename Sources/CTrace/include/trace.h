@@ -50,7 +50,18 @@ void mc_region_remove(void);
 
 /* 1 once the areas are there; tries to make them on the first call after a new region. To be called
  * for each allocation that is to be traced. */
-int mc_trace_ready(void);
+static inline int mc_trace_ready(void);
+
+/* Its long way, and what it asks for first. */
+int mc_trace_make_ready(void);
+extern uint32_t mc_trace_state; /* [shared] */
+enum { MC_TRACE_READY = 2 };
+
+static inline int mc_trace_ready(void)
+{
+    return __atomic_load_n(&mc_trace_state, __ATOMIC_ACQUIRE) == MC_TRACE_READY ||
+           mc_trace_make_ready();
+}
 
 /* What a thread knows of sampling; see sampling.h. */
 extern __thread struct mc_sampling {
@@ -70,6 +81,12 @@ static inline int mc_sampling_passes(size_t size)
         return 0;
     own->left -= counted;
     return 1;
+}
+
+/* 1 if all allocations are accounted, and the calling thread knows. */
+static inline int mc_sampling_takes_all(void)
+{
+    return !mc_sampling.interval && !__atomic_load_n(&mc_own_region.sample, __ATOMIC_RELAXED);
 }
 
 /* 1 if an allocation is to be accounted, by mc_trace_count_in(). */
@@ -131,8 +148,5 @@ void mc_trace_may_call(int may);
 
 /* Whether memory can be read. Asks the kernel, a word a page; no means that it is not certain. */
 int mc_trace_can_read(const void *start, size_t size);
-
-/* Memory of the tracing outside the region that the heap reports: see mc_region.own_bytes. */
-void mc_trace_own_bytes(int64_t change);
 
 #endif

@@ -174,6 +174,37 @@ def adds_up(t):
     t.has(text, "next: memctl ")
 
 
+@row("P7_explain_sets_the_tracing_apart")
+def tracing_apart(t):
+    """What the tracing keeps, an index of many stacks, is our own memory, not the program's."""
+    program = t.puppet()
+    before = explain(t, program)["parts"]
+    t.on(program)
+    program.ask("many a 30000 16")
+    program.stop()
+    after = explain(t, program)["parts"]
+    grown = {part: after[part]["bytes"] - before[part]["bytes"] for part in after}
+    # 8 bytes a stack and as many a frame at least, in tables no more than half full.
+    t.check(grown["metadata"] >= 30000 * 16, f"grown {grown}")
+    # The puppet notes 8 bytes an object.
+    t.check(grown["mappings"] <= 30000 * 8 + (64 << 10), f"grown {grown}")
+    memory = json.loads(t.memctl("show", "memory", *t.target(program), "--format", "json")[0])
+    t.equal(memory["resident"]["metadata"], after["metadata"]["bytes"], "show memory's metadata")
+    overhead = t.trace(program).data["overhead"]
+    t.equal((memory["tracing"], memory["metadata"]),
+            (overhead["tracing"], overhead["tracing"] + overhead["heap"]), "listed and counted")
+    ours = next(each for each in map_rows(t, program)
+                if each["kind"] == "metadata" and int(each["end"], 16) - int(each["start"], 16)
+                >= 512 << 10)
+    found = whatis(t, program, ours["start"])[0]
+    t.equal(found["kind"], "structure", f"what {ours['start']} is")
+
+
+def map_rows(t, program):
+    text = t.memctl("show", "memory", "map", *t.target(program), "--format", "json")[0]
+    return json.loads(text)["mappings"]
+
+
 @row("P7_explain_fragmentation")
 def fragmentation(t):
     program = t.puppet()

@@ -11,6 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import schema
 from harness import PATIENCE, Failed, row
 
 
@@ -381,6 +382,7 @@ def a_million(t):
 def leak_check_command(t):
     leaks = t.build.c("leaks")
     out, _ = t.memctl("leak-check", "--check", "--format", "json", "--", leaks, "300", status=2)
+    t.equal(schema.check(json.loads(out), "leak-check")[:3], [], "as documented")
     report = json.loads(out)[0]
     rows = [each for each in report["rows"]
             if any(frame["function"] == "lose" for frame in each["frames"])]
@@ -428,7 +430,9 @@ def watched(t, program, region, seconds):
         report += data
     t.equal(region.armed, 0, "armed after leak-check")
     t.check(watch.wait() in (0, 2), "status with --check")
-    found = json.loads(report)[0]
+    found = json.loads(report)
+    t.equal(schema.check(found, "leak-check")[:3], [], "as documented")
+    found = found[0]
     t.equal(watch.wait(), 2 if found["rows"] else 0, "status with --check")
     return {frame["function"]: (each["count"], each["bytes"])
             for each in found["rows"] for frame in each["frames"]}
