@@ -117,9 +117,7 @@ static uint64_t run_program(struct churn *churn, const struct program *program, 
 
 static void read_ratio(struct churn *churn)
 {
-    uint64_t resident = mc_resident();
-    uint64_t grown = resident > churn->before ? resident - churn->before : 0;
-    churn->ratios += (double)grown / (double)churn->live;
+    churn->ratios += mc_resident_over(churn->live, churn->before);
     churn->readings++;
 }
 
