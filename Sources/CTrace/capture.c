@@ -3,6 +3,7 @@
  * the walk is made from here, with all registers known, and our own frames are left out. */
 #include "capture.h"
 
+#include "counters.h"
 #include "region.h"
 #include "stacks.h"
 #include "trail.h"
@@ -30,16 +31,20 @@ __attribute__((noinline)) static uint32_t capture_from_here(uint32_t wanted, uin
     uint64_t *pcs = (uint64_t *)frames; /* each pc goes where its frame, or one before it, was */
     for (size_t i = 0; i < depth; i++)
         pcs[i] = frames[first + i].pc;
-    return mc_stacks_intern(pcs, (uint32_t)depth, flags);
+    return mc_stacks_intern(pcs, (uint32_t)depth, flags, (struct mc_stack_alike){0});
 }
 
-/* A stack not seen before, or not for long. */
-__attribute__((noinline)) static uint32_t intern(const struct mc_trail_path *path, uint32_t flags)
+/* A stack not seen before, or not for long. What was not walked it shares with the one before. */
+__attribute__((noinline)) static uint32_t intern(const struct mc_trail *trail,
+                                                 const struct mc_trail_path *path, uint32_t flags)
 {
     uint64_t pcs[path->depth];
+    struct mc_stack_alike alike = {0};
+    if (trail->stack >= MC_STACK_FIRST && !((flags | trail->stack_flags) & MC_STACK_CUT))
+        alike = (struct mc_stack_alike){trail->stack, path->landed};
     for (uint32_t i = 0; i < path->depth; i++)
         pcs[i] = path->first[i].pc;
-    return mc_stacks_intern(pcs, path->depth, flags);
+    return mc_stacks_intern(pcs, path->depth, flags, alike);
 }
 
 /* The trail remembers the id of its frames' stack, unless that was reset since. */
@@ -58,21 +63,40 @@ static uint32_t stack_of(struct mc_trail *trail, const struct mc_trail_path *pat
         return trail->stack;
     }
     uint32_t stack = mc_stacks_find(path->hash, path->depth, flags, trail->stack);
-    if (unlikely(!stack)) stack = intern(path, flags);
+    if (unlikely(!stack)) stack = intern(trail, path, flags);
     trail->stack = stack;
     trail->stack_flags = flags;
     return stack;
+}
+
+/* Stacks first met one after the other are often met so again: what mc_stacks_find() and the
+ * counters will want of the next one comes while the walk goes on. */
+static void expect_next(unsigned thread, uint32_t stack)
+{
+    __builtin_prefetch(mc_area_record(MC_AREA_STACKS, stack + 1));
+    __builtin_prefetch(mc_counters_row(thread, stack + 1), 1);
 }
 
 uint32_t mc_capture(unsigned thread, const struct mc_caller *caller, uint32_t depth, uint32_t flags)
 {
     struct mc_trail_path path;
     struct mc_trail *trail = caller ? mc_trail_take(thread, depth) : 0;
-    if (unlikely(!trail) || unlikely(mc_trail_walk(trail, caller, &path)))
+    if (unlikely(!trail)) return capture_from_here(depth, flags);
+    expect_next(thread, trail->stack);
+    uint32_t least = mc_load(&mc_own_region.floor);
+    if (least < MC_STACK_FIRST) least = MC_STACK_FIRST;
+    if (unlikely(mc_trail_walk(trail, caller, flags ? UINT32_MAX : least, &path)))
         return capture_from_here(depth, flags);
+    if (path.known) {
+        if (path.known == trail->stack && !trail->stack_flags && !trail->repeat.sp)
+            mc_trail_expect(trail, trail->stack);
+        return path.known;
+    }
     if (unlikely(mc_region_is_own(path.first[0].pc - 1))) {
         trail->stack = 0;
         return capture_from_here(depth, flags);
     }
-    return stack_of(trail, &path, flags);
+    uint32_t stack = stack_of(trail, &path, flags);
+    if (!flags && stack >= MC_STACK_FIRST) mc_trail_remember(trail, stack);
+    return stack;
 }

@@ -4,16 +4,10 @@
 
 #include "sampling.h"
 
-static struct mc_region_counters *row(unsigned shard, uint32_t stack)
-{
-    uint64_t capacity = mc_own_region.areas[MC_AREA_COUNTERS].capacity;
-    return mc_area_record(MC_AREA_COUNTERS, shard * capacity + stack);
-}
-
 /* A row that somebody may count in; NULL if there is no room for it. */
 static struct mc_region_counters *row_if_room(unsigned shard, uint32_t stack)
 {
-    struct mc_region_counters *counters = row(shard, stack);
+    struct mc_region_counters *counters = mc_counters_row(shard, stack);
     return likely(mc_area_ensure(counters, sizeof(*counters))) ? counters : 0;
 }
 
@@ -23,7 +17,7 @@ static struct mc_region_counters *shared_row(uint32_t *stack)
     struct mc_region_counters *found = row_if_room(0, *stack);
     if (likely(found != 0)) return found;
     *stack = MC_STACK_OVERFLOW;
-    return row(0, MC_STACK_OVERFLOW);
+    return mc_counters_row(0, MC_STACK_OVERFLOW);
 }
 
 /* The thread's own row if it may have one and there is room, else NULL. */

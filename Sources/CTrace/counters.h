@@ -24,12 +24,18 @@ struct mc_life {
     uint64_t temporary;
 };
 
-/* The row of a thread that has a shard for itself, if it is there to count in; else NULL. */
-static inline struct mc_region_counters *mc_counters_own(unsigned thread, uint32_t stack)
+/* Where a shard's row is, or would be. */
+static inline struct mc_region_counters *mc_counters_row(unsigned shard, uint32_t stack)
 {
     const struct mc_region_area *area = &mc_own_region.areas[MC_AREA_COUNTERS];
     struct mc_region_counters *shards = (void *)(mc_areas + area->offset);
-    struct mc_region_counters *row = shards + thread * area->capacity + stack;
+    return shards + shard * area->capacity + stack;
+}
+
+/* The row of a thread that has a shard for itself, if it is there to count in; else NULL. */
+static inline struct mc_region_counters *mc_counters_own(unsigned thread, uint32_t stack)
+{
+    struct mc_region_counters *row = mc_counters_row(thread, stack);
     return likely(thread - 1 < MC_REGION_SHARDS - 1) && likely(mc_area_is_there(row)) ? row : 0;
 }
 

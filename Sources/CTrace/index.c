@@ -4,7 +4,7 @@
 
 #include "own.h"
 
-enum { PROBES = 32 };
+enum { PROBES = 32, MOVED_AT_ONCE = MC_CACHE_LINE / sizeof(uint64_t) };
 
 static uint64_t size_of(unsigned table)
 {
@@ -29,18 +29,25 @@ static uint64_t *table_at(struct mc_index *index, unsigned number)
     return table;
 }
 
+/* Where an entry is looked for first: by the bits that it keeps, so that it alone tells where it goes in
+ * the next table, which is nearly in the same order. */
+static uint64_t place_of(uint64_t entry)
+{
+    return entry >> MC_INDEX_ID_BITS;
+}
+
 /* Returns 0 if the table is full around there. */
-static int add_to(struct mc_index *index, unsigned number, uint64_t hash, uint64_t entry)
+static int add_to(struct mc_index *index, unsigned number, uint64_t entry)
 {
     uint64_t *table = table_at(index, number);
     uint64_t mask = size_of(number) - 1;
     if (!table) return 1;
     if (mc_load(&index->counts[number]) > mask / 2 && number + 1 < MC_INDEX_TABLES) return 0;
     for (unsigned probe = 0; probe < PROBES; probe++) {
-        uint64_t *place = &table[(hash + probe) & mask];
+        uint64_t *place = &table[(place_of(entry) + probe) & mask];
         uint64_t seen = mc_load(place);
         /* One of the same hash was not what its finder meant: an id that was reset. It may go. */
-        if (seen && seen >> MC_INDEX_ID_BITS != entry >> MC_INDEX_ID_BITS) continue;
+        if (seen && place_of(seen) != place_of(entry)) continue;
         uint64_t added = !seen;
         if (mc_swap_if(place, &seen, entry)) {
             mc_add(&index->counts[number], added);
@@ -50,27 +57,55 @@ static int add_to(struct mc_index *index, unsigned number, uint64_t hash, uint64
     return 0;
 }
 
+/* Takes a few entries of the oldest table along to the newest. Whoever moves the last ones retires the
+ * table; a child that was forked in the middle of some keeps it. What is added to a table behind its
+ * movers is lost, and made anew, as when two threads add one thing. */
+static void move_some(struct mc_index *index)
+{
+    uint64_t oldest = mc_load(&index->oldest), newest = mc_load(&index->newest);
+    if (likely(oldest == newest)) return;
+    uint64_t size = size_of((unsigned)oldest), from = mc_add(&index->begun[oldest], MOVED_AT_ONCE);
+    const uint64_t *table = mc_load_acquire(&index->tables[oldest]);
+    if (from >= size) return;
+    for (unsigned i = 0; table && i < MOVED_AT_ONCE; i++) {
+        uint64_t entry = mc_load_acquire(&table[from + i]);
+        if (entry) add_to(index, (unsigned)newest, entry);
+    }
+    /* Pairs with the load in mc_index_find(): who does not look there sees what was moved. */
+    uint64_t moved = __atomic_add_fetch(&index->moved[oldest], MOVED_AT_ONCE, __ATOMIC_ACQ_REL);
+    if (moved == size) mc_store_release(&index->oldest, oldest + 1);
+}
+
 void mc_index_add(struct mc_index *index, uint64_t hash, uint32_t id)
 {
     uint64_t newest = mc_load(&index->newest);
-    while (!add_to(index, (unsigned)newest, hash, entry_for(hash, id))) {
+    while (!add_to(index, (unsigned)newest, entry_for(hash, id))) {
         if (newest + 1 == MC_INDEX_TABLES) return;
         if (mc_swap_if(&index->newest, &newest, newest + 1)) newest++;
     }
+    move_some(index);
+}
+
+void mc_index_expect(const struct mc_index *index, uint64_t hash)
+{
+    uint64_t newest = mc_load(&index->newest);
+    const uint64_t *table = mc_load_acquire(&index->tables[newest]);
+    if (table) __builtin_prefetch(&table[place_of(hash) & (size_of((unsigned)newest) - 1)], 1);
 }
 
 uint32_t mc_index_find(struct mc_index *index, uint64_t hash,
                        int (*matches)(uint32_t id, const void *key), const void *key)
 {
-    unsigned newest = (unsigned)mc_load(&index->newest);
-    for (unsigned number = newest + 1; number-- > 0;) {
+    unsigned oldest = (unsigned)mc_load_acquire(&index->oldest);
+    unsigned newest = (unsigned)mc_load_acquire(&index->newest);
+    for (unsigned number = newest + 1; number-- > oldest;) {
         const uint64_t *table = mc_load_acquire(&index->tables[number]);
-        uint64_t mask = size_of(number) - 1;
+        uint64_t mask = size_of(number) - 1, place = place_of(hash);
         for (unsigned probe = 0; table && probe < PROBES; probe++) {
-            uint64_t entry = mc_load_acquire(&table[(hash + probe) & mask]);
+            uint64_t entry = mc_load_acquire(&table[(place + probe) & mask]);
             if (!entry) break;
             uint32_t id = (uint32_t)(entry & ((1u << MC_INDEX_ID_BITS) - 1));
-            if (entry != entry_for(hash, id) || !matches(id, key)) continue;
+            if (place_of(entry) != place || !matches(id, key)) continue;
             if (number != newest) mc_index_add(index, hash, id);
             return id;
         }

@@ -29,30 +29,84 @@ static int frame_matches(uint32_t id, const void *key)
            frame->epoch == wanted->epoch;
 }
 
-/* The frame `pc` below `parent`; 0 if there is no room. */
-static uint32_t intern_frame(uint64_t pc, uint32_t parent, uint32_t epoch)
+static uint64_t frame_hash(uint64_t pc, uint32_t parent, uint32_t epoch)
+{
+    return mc_hash_mix(mc_hash_mix(parent, pc), epoch);
+}
+
+/* The frame `pc` below `parent`; 0 if there is none yet. */
+static uint32_t find_frame(uint64_t pc, uint32_t parent, uint32_t epoch)
 {
     struct mc_region_frame wanted = {pc, parent, epoch};
-    uint64_t hash = mc_hash_mix(mc_hash_mix(parent, pc), epoch);
-    uint32_t id = mc_index_find(&frame_index, hash, frame_matches, &wanted);
-    if (id) return id;
-    uint64_t fresh = mc_area_append(MC_AREA_FRAMES, 1);
-    if (fresh >= 1u << MC_INDEX_ID_BITS) return 0;
-    mc_modules_note(pc - 1);
-    *(struct mc_region_frame *)mc_area_record(MC_AREA_FRAMES, fresh) = wanted;
-    mc_area_publish(MC_AREA_FRAMES, fresh + 1);
-    mc_index_add(&frame_index, hash, (uint32_t)fresh);
-    return (uint32_t)fresh;
+    return mc_index_find(&frame_index, frame_hash(pc, parent, epoch), frame_matches, &wanted);
+}
+
+/* New frames, `count` > 0 of them, one below the other, the outermost below `parent`. Their places in
+ * the index are far off, so all are asked for before the first is needed. Returns the innermost; 0 if
+ * there is no room. */
+static uint32_t append_frames(const uint64_t *pcs, uint32_t count, uint32_t parent, uint32_t epoch)
+{
+    uint64_t first = mc_area_append(MC_AREA_FRAMES, count);
+    if (first >= (1u << MC_INDEX_ID_BITS) - count) return 0;
+    struct mc_region_frame *frames = mc_area_record(MC_AREA_FRAMES, first);
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t pc = pcs[count - 1 - i];
+        mc_modules_note(pc - 1);
+        frames[i] = (struct mc_region_frame){pc, i ? (uint32_t)first + i - 1 : parent, epoch};
+        mc_index_expect(&frame_index, frame_hash(pc, frames[i].parent, epoch));
+    }
+    mc_area_publish(MC_AREA_FRAMES, first + count);
+    for (uint32_t i = 0; i < count; i++)
+        mc_index_add(&frame_index, frame_hash(frames[i].pc, frames[i].parent, epoch),
+                     (uint32_t)first + i);
+    return (uint32_t)first + count - 1;
+}
+
+static const struct mc_region_frame *frame_record(uint32_t frame)
+{
+    int there = frame && frame < mc_load_acquire(&mc_own_region.areas[MC_AREA_FRAMES].count);
+    return there ? mc_area_record(MC_AREA_FRAMES, frame) : 0;
+}
+
+/* The frame that a stack's `count` outermost ones end in, which is at `pc`; 0 if it is none of this
+ * epoch. */
+static uint32_t outer_frame(uint32_t id, uint32_t count, uint64_t pc, uint32_t epoch)
+{
+    const struct mc_region_stack *stack = mc_area_record(MC_AREA_STACKS, id);
+    uint32_t frame = stack->frame;
+    const struct mc_region_frame *record = frame_record(frame);
+    for (uint32_t i = stack->depth; i > count && record; i--) {
+        frame = record->parent;
+        record = frame_record(frame);
+    }
+    return record && stack->depth >= count && record->pc == pc && record->epoch == epoch ? frame
+                                                                                         : 0;
+}
+
+/* The innermost frame of a backtrace; 0 if there is no room. From the first that is new on inward, all
+ * are: what was not there has nothing below it. */
+static uint32_t intern_frames(const uint64_t *pcs, uint32_t depth, uint32_t epoch,
+                              struct mc_stack_alike alike)
+{
+    uint32_t left = depth, frame = 0;
+    if (alike.shared) {
+        frame = outer_frame(alike.stack, alike.shared, pcs[depth - alike.shared], epoch);
+        if (frame) left -= alike.shared;
+    }
+    while (left > 0) {
+        uint32_t found = find_frame(pcs[left - 1], frame, epoch);
+        if (!found) return append_frames(pcs, left, frame, epoch);
+        frame = found;
+        left--;
+    }
+    return frame;
 }
 
 static uint32_t append(const struct stack_key *key, const uint64_t *pcs, uint32_t flags,
-                       uint32_t epoch)
+                       uint32_t epoch, struct mc_stack_alike alike)
 {
-    uint32_t frame = 0;
-    for (uint32_t i = key->depth; i-- > 0;) {
-        frame = intern_frame(pcs[i], frame, epoch);
-        if (!frame) return MC_STACK_OVERFLOW;
-    }
+    uint32_t frame = intern_frames(pcs, key->depth, epoch, alike);
+    if (!frame && key->depth) return MC_STACK_OVERFLOW;
     uint64_t id = mc_area_append(MC_AREA_STACKS, 1);
     if (id == UINT64_MAX) return MC_STACK_OVERFLOW;
     *(struct mc_region_stack *)mc_area_record(MC_AREA_STACKS, id) =
@@ -88,13 +142,14 @@ uint32_t mc_stacks_find(uint64_t hash, uint32_t depth, uint32_t flags, uint32_t 
     return mc_index_find(&stack_index, key.hash, stack_matches, &key);
 }
 
-uint32_t mc_stacks_intern(const uint64_t *pcs, uint32_t depth, uint32_t flags)
+uint32_t mc_stacks_intern(const uint64_t *pcs, uint32_t depth, uint32_t flags,
+                          struct mc_stack_alike alike)
 {
     uint32_t epoch = mc_modules_epoch();
     struct stack_key key = key_of(path_hash(pcs, depth), depth, flags, epoch);
     uint32_t id = mc_index_find(&stack_index, key.hash, stack_matches, &key);
     if (likely(id)) return id;
-    id = append(&key, pcs, flags, epoch);
+    id = append(&key, pcs, flags, epoch, alike);
     if (id == MC_STACK_OVERFLOW) mc_add(&mc_own_region.overflow_stacks, 1);
     return id;
 }

@@ -15,8 +15,16 @@
  * next record is at hand, where the index is far off. */
 uint32_t mc_stacks_find(uint64_t hash, uint32_t depth, uint32_t flags, uint32_t before);
 
+/* A stack known to have some of its outermost frames in common with another, none of which was cut:
+ * they need not be looked for one by one, which is two cache misses each. */
+struct mc_stack_alike {
+    uint32_t stack;
+    uint32_t shared; /* frames; 0: nothing is known */
+};
+
 /* The id of the backtrace; MC_STACK_OVERFLOW if the table has no room. `flags` are MC_STACK_. */
-uint32_t mc_stacks_intern(const uint64_t *pcs, uint32_t depth, uint32_t flags);
+uint32_t mc_stacks_intern(const uint64_t *pcs, uint32_t depth, uint32_t flags,
+                          struct mc_stack_alike alike);
 
 /* Its MC_STACK_ flags; memctl may change some of them. */
 static inline unsigned mc_stacks_flags(uint32_t stack)

@@ -18,6 +18,9 @@ static uint32_t room_for(uint32_t depth)
     return depth <= USUAL ? USUAL : MC_TRAIL_DEPTH_MAX;
 }
 
+enum { NOTES_BYTES = sizeof(struct mc_trail_note) << MC_TRAIL_NOTE_BITS };
+_Static_assert(NOTES_BYTES % MC_PAGE == 0, "arrays begin at a page");
+
 static size_t array_bytes(uint32_t room)
 {
     return mc_round_up((2 * room + 1) * sizeof(struct mc_trail_frame), MC_PAGE);
@@ -27,7 +30,7 @@ static size_t bytes_of(uint32_t room)
 {
     size_t words = room + MC_TRAIL_WORDS(room);
     return mc_round_up(sizeof(struct mc_trail) + words * sizeof(struct mc_trail_check), MC_PAGE) +
-           2 * array_bytes(room);
+           NOTES_BYTES + 2 * array_bytes(room);
 }
 
 static struct mc_trail *make(uint32_t room)
@@ -38,6 +41,7 @@ static struct mc_trail *make(uint32_t room)
     struct mc_trail *trail = memory;
     trail->checks = (struct mc_trail_check *)(trail + 1);
     trail->repeat.words = trail->checks + room;
+    trail->notes = (struct mc_trail_note *)(void *)(end - 2 * array_bytes(room) - NOTES_BYTES);
     trail->frames = (struct mc_trail_frame *)(void *)(end - 2 * array_bytes(room));
     trail->fresh = (struct mc_trail_frame *)(void *)(end - array_bytes(room));
     trail->room = room;

@@ -60,6 +60,20 @@ struct mc_trail_check {
     uintptr_t place, value;
 };
 
+/* A way that a walk went before it landed, and the stack it is the inner part of: the words that decided
+ * it, what it landed on, and what bp had to be at its ends. A walk that finds them all as they were
+ * need not be made. */
+enum { MC_TRAIL_NOTE_WORDS = 13, MC_TRAIL_NOTE_BITS = 8 };
+struct mc_trail_note {
+    struct mc_trail_check words[MC_TRAIL_NOTE_WORDS]; /* the last one as often as there is room */
+    uint64_t outer;                                   /* the hash of the frame landed on */
+    uintptr_t sp;                                     /* its place */
+    uintptr_t bp, bp_mask;                            /* the caller's, in the bits of the mask */
+    uintptr_t needed_bp;                              /* by what it landed on; 0: none */
+    uint32_t generation;                              /* of the trail; 0: nothing is noted */
+    uint32_t stack;
+};
+
 /* Invariants: start <= settled <= end <= 2 * depth <= 2 * room; sp grows with the index, and is at most `high`;
  * frames [settled, end) are settled, and so are as many checks as frames[settled] says. Of a trail that was
  * cut, frames[end] is there as well: only its sp is known. */
@@ -76,6 +90,9 @@ struct mc_trail {
     uint32_t rare;     /* walks in a row that were not for it */
     uint32_t leave;    /* walks to go before it is tried again */
     uint32_t stack, stack_flags; /* what the frames are: for mc_capture() */
+    uint32_t generation;         /* of notes */
+    struct mc_trail_note *notes; /* 2^MC_TRAIL_NOTE_BITS */
+    struct mc_trail_note *noted; /* by the walk before, without a stack yet; or NULL */
 
     /* The walk that would be the same again, if `sp` is not 0: see mc_trail_repeats(). */
     struct {
@@ -87,6 +104,13 @@ struct mc_trail {
     } repeat;
 };
 
+/* The value that bp must have in a frame whose user is `user`. */
+static inline uintptr_t mc_trail_needed_bp(const struct mc_trail *trail, uint32_t user)
+{
+    const struct mc_trail_frame *frame = &trail->frames[trail->end - user];
+    return frame[1].sp - (uintptr_t)mc_rule_cfa(frame->rule);
+}
+
 /* The walk's result: frames [first, first + depth) of the trail, MC_UNWIND_ flags, the hash of all
  * frames; `same`: they are those of the walk before. */
 struct mc_trail_path {
@@ -96,6 +120,7 @@ struct mc_trail_path {
     uint64_t hash;
     int same;
     uint32_t landed; /* frames that were not walked */
+    uint32_t known;  /* not 0: no walk was made, and this is the stack; nothing else is here then */
 };
 
 /* The trail of the calling thread, whose number is `number` (from 1), for walks of at most `depth`
@@ -109,16 +134,26 @@ extern __thread struct mc_trail *mc_trail_own;
 /* Walks find nothing to land on. */
 void mc_trail_forget(struct mc_trail *trail);
 
-/* 0, or EAGAIN where the walk has to be made by mc_unwind: nothing is in *path then. */
-int mc_trail_walk(struct mc_trail *trail, const struct mc_caller *caller,
+/* 0, or EAGAIN where the walk has to be made by mc_unwind: nothing is in *path then. Notes of stacks
+ * from `least` on are used. */
+int mc_trail_walk(struct mc_trail *trail, const struct mc_caller *caller, uint32_t least,
                   struct mc_trail_path *path);
 
-/* After a walk whose result was `same`: the next one may be told by mc_trail_repeats(). `stack` is the
- * caller's. Until the trail changes. */
+/* What the walk before led to is this stack. */
+static inline void mc_trail_remember(struct mc_trail *trail, uint32_t stack)
+{
+    if (!trail->noted) return;
+    trail->noted->stack = stack;
+    trail->noted->generation = trail->generation;
+    trail->noted = 0;
+}
+
+/* From now on, until the trail changes, mc_trail_repeats() may tell a walk that is the trail's again.
+ * `stack` is the caller's word for it. The trail is not a forgotten one. */
 void mc_trail_expect(struct mc_trail *trail, uint32_t stack);
 
-/* 1 if a walk from the caller would read what the walk before mc_trail_expect() read, and so lead to
- * the same frames, trail->repeat.stack. All the words that decide are in one list, innermost first. */
+/* 1 if a walk from the caller would read what the trail's did, and so lead to the same frames,
+ * trail->repeat.stack. All the words that decide are in one list, innermost first. */
 static inline int mc_trail_repeats(struct mc_trail *trail, const struct mc_caller *caller)
 {
     if (caller->sp != trail->repeat.sp || (caller->bp & trail->repeat.bp_mask) != trail->repeat.bp)

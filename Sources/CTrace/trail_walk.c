@@ -14,6 +14,7 @@
 #include <errno.h>
 
 #include "rules.h"
+#include "trail_notes.h"
 #include "unwind_stack.h"
 
 #define likely(x)   __builtin_expect(!!(x), 1)
@@ -74,13 +75,6 @@ static uintptr_t find_bp(const struct place *place, const struct mc_trail_frame 
     return place->bp;
 }
 
-/* The value that bp must have in a frame whose user is `user`. */
-static inline uintptr_t needed_bp(const struct mc_trail *trail, uint32_t user)
-{
-    const struct mc_trail_frame *frame = &trail->frames[trail->end - user];
-    return frame[1].sp - (uintptr_t)mc_rule_cfa(frame->rule);
-}
-
 /* That the bp which `frame` saved is what a frame further out needs. One outside the frame is no
  * saved bp: then the check is one that fails. */
 static struct mc_trail_check check_of(const struct mc_trail *trail,
@@ -88,7 +82,7 @@ static struct mc_trail_check check_of(const struct mc_trail *trail,
 {
     uintptr_t place = frame[1].sp - saved;
     if (place < frame->sp) return (struct mc_trail_check){frame[1].sp - 8, 0};
-    return (struct mc_trail_check){place, needed_bp(trail, frame[1].user)};
+    return (struct mc_trail_check){place, mc_trail_needed_bp(trail, frame[1].user)};
 }
 
 /* Makes frames from `first` on settled. */
@@ -119,7 +113,7 @@ static int may_land(const struct place *place, struct mc_trail *trail, uint32_t 
     for (uint32_t k = 0; k < frame->checks; k++)
         if (unlikely(word_at(trail->checks[k].place) != trail->checks[k].value)) return 0;
     return frame->user == MC_TRAIL_NO_USER ||
-           find_bp(place, fresh, frame->sp) == needed_bp(trail, frame->user);
+           find_bp(place, fresh, frame->sp) == mc_trail_needed_bp(trail, frame->user);
 }
 
 static inline int is_there(const struct mc_trail_frame *frame)
@@ -307,10 +301,13 @@ void mc_trail_forget(struct mc_trail *trail)
     trail->start = trail->settled = trail->end = 2 * trail->depth;
     trail->complete = 0;
     trail->repeat.sp = 0;
+    trail->noted = 0;
+    trail->generation += 1 + (trail->generation == UINT32_MAX); /* never 0 */
 }
 
 void mc_trail_expect(struct mc_trail *trail, uint32_t stack)
 {
+    if (trail->settled > trail->start) settle(trail, trail->start);
     const struct mc_trail_frame *first = &trail->frames[trail->start],
                                 *end = &trail->frames[trail->end];
     struct mc_trail_check *words = trail->repeat.words, *word = words;
@@ -323,7 +320,7 @@ void mc_trail_expect(struct mc_trail *trail, uint32_t stack)
     for (; (word - words) % MC_TRAIL_STRIDE; word++)
         *word = word[-1];
     int uses_bp = first->user != MC_TRAIL_NO_USER;
-    trail->repeat.bp = uses_bp ? needed_bp(trail, first->user) : 0;
+    trail->repeat.bp = uses_bp ? mc_trail_needed_bp(trail, first->user) : 0;
     trail->repeat.bp_mask = uses_bp ? UINTPTR_MAX : 0;
     trail->repeat.end = word;
     trail->repeat.stack = stack;
@@ -394,7 +391,7 @@ static void adopt(const struct place *place, struct mc_trail *trail, const struc
     path->first = &trail->frames[trail->start];
 }
 
-int mc_trail_walk(struct mc_trail *trail, const struct mc_caller *caller,
+int mc_trail_walk(struct mc_trail *trail, const struct mc_caller *caller, uint32_t least,
                   struct mc_trail_path *path)
 {
     /* Acquire: pairs with mc_unwind_epoch_end, as in mc_unwind. */
@@ -423,12 +420,22 @@ int mc_trail_walk(struct mc_trail *trail, const struct mc_caller *caller,
     struct walk w = {.old = place.start, .fresh = first, .sp = caller->sp};
     realign(&place, &w);
     w.same = trail->complete ? unchanged(w.old, place.end) : place.end;
+    struct mc_trail_note *note = mc_trail_note_at(trail, w.sp, place.high);
+    path->known = trail->complete ? mc_trail_recall(trail, note, caller, w.same, least) : 0;
+    if (path->known) {
+        trail->rare = 0;
+        return 0;
+    }
+    trail->noted = 0;
     enum progress progress = go(&place, trail, &w);
     if (unlikely(progress == RARE)) {
         if (++trail->rare % RARES == 0) trail->leave = RARE_PAUSE;
         return EAGAIN;
     }
     trail->rare = 0;
+    uint32_t count = (uint32_t)(w.fresh - place.first);
+    if (progress == LANDED && count + (place.end - w.old) <= trail->depth)
+        mc_trail_take_note(trail, note, caller, place.first, count, w.old);
     adopt(&place, trail, &w, progress, path);
     return 0;
 }

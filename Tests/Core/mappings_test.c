@@ -39,7 +39,8 @@ static void make_tags(void)
 {
     for (unsigned i = 1; i <= TAGS; i++) {
         uint64_t pcs[2] = {0x1000 + i, 0x2000};
-        tags[i] = mc_tag_make(mc_stacks_intern(pcs, 2, MC_STACK_MAPPED), 0, i);
+        tags[i] = mc_tag_make(mc_stacks_intern(pcs, 2, MC_STACK_MAPPED, (struct mc_stack_alike){0}),
+                              0, i);
     }
 }
 

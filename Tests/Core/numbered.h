@@ -22,17 +22,20 @@ static inline uint32_t count_in(unsigned thread, uint32_t stack, uint64_t reques
     return mc_counters_in(thread, stack, (struct mc_amount){1, requested, usable});
 }
 
+static inline uint32_t intern_frames(const uint64_t *pcs, uint32_t depth, uint32_t flags)
+{
+    return mc_stacks_intern(pcs, depth, flags, (struct mc_stack_alike){0});
+}
+
 static inline uint32_t intern(uint64_t number)
 {
     uint64_t pcs[16];
     uint32_t depth = make_stack(number, pcs);
-    return mc_stacks_intern(pcs, depth, 0);
+    return intern_frames(pcs, depth, 0);
 }
 
-static inline void check_stack(uint32_t id, uint64_t number)
+static inline void check_frames(uint32_t id, const uint64_t *pcs, uint32_t depth)
 {
-    uint64_t pcs[16];
-    uint32_t depth = make_stack(number, pcs);
     REQUIRE(id >= MC_STACK_FIRST &&
             id < mc_load_acquire(&mc_own_region.areas[MC_AREA_STACKS].count));
     const struct mc_region_stack *stack = mc_area_record(MC_AREA_STACKS, id);
@@ -45,6 +48,13 @@ static inline void check_stack(uint32_t id, uint64_t number)
         frame = record->parent;
     }
     REQUIRE_EQUAL(frame, 0);
+}
+
+static inline void check_stack(uint32_t id, uint64_t number)
+{
+    uint64_t pcs[16];
+    uint32_t depth = make_stack(number, pcs);
+    check_frames(id, pcs, depth);
 }
 
 #endif

@@ -31,10 +31,12 @@ static int key_matches(uint32_t id, const void *key)
     return mc_load_acquire(&keys_of[id]) == *(const uint64_t *)key;
 }
 
-/* The low bits, which choose the place in a table, are poor: keys get in each other's way. */
+/* The bits that choose the place in a table may be poor: then keys get in each other's way. */
+static uint64_t poor_bits = 15ull << MC_INDEX_ID_BITS;
+
 static uint64_t hash_of_key(uint64_t key)
 {
-    return mc_hash_mix(key, 99) & ~15ull;
+    return mc_hash_mix(key, 99) & ~poor_bits;
 }
 
 static uint32_t id_of_key(uint64_t key)
@@ -57,6 +59,21 @@ static void *look_up(void *argument)
     for (uint64_t i = 0; i < test_scale(400000); i++)
         id_of_key(1 + random_below(&random, KEYS));
     return 0;
+}
+
+/* Tables that are outgrown are emptied meanwhile, and nothing gets lost on the way. */
+static void index_grows(void)
+{
+    poor_bits = 0;
+    for (uint64_t key = 1; key <= KEYS; key++) {
+        REQUIRE_EQUAL(id_of_key(key), key);
+        REQUIRE(keys_index.oldest <= keys_index.newest &&
+                keys_index.newest - keys_index.oldest <= 1);
+        REQUIRE_EQUAL(id_of_key(1 + key / 2), 1 + key / 2);
+    }
+    REQUIRE(keys_index.newest > 3);
+    for (uint64_t key = 1; key <= KEYS; key++)
+        REQUIRE_EQUAL(id_of_key(key), key);
 }
 
 static void index_threads(void)
@@ -100,11 +117,38 @@ static void stacks(void)
     uint64_t pcs[256];
     for (unsigned i = 0; i < 256; i++)
         pcs[i] = 0x7000000 + i;
-    uint32_t cut = mc_stacks_intern(pcs, 256, MC_STACK_CUT);
-    REQUIRE(cut != mc_stacks_intern(pcs, 256, 0) &&
-            cut != mc_stacks_intern(pcs, 255, MC_STACK_CUT));
+    uint32_t cut = intern_frames(pcs, 256, MC_STACK_CUT);
+    REQUIRE(cut != intern_frames(pcs, 256, 0) && cut != intern_frames(pcs, 255, MC_STACK_CUT));
     REQUIRE_EQUAL(mc_own_region.cut_stacks, 2);
-    REQUIRE(mc_stacks_intern(pcs, 0, MC_STACK_STOPPED) >= MC_STACK_FIRST); /* of no frames at all */
+    REQUIRE(intern_frames(pcs, 0, MC_STACK_STOPPED) >= MC_STACK_FIRST); /* of no frames at all */
+}
+
+/* Stacks that are said to share outer frames with another: only the others are looked for, and what
+ * is not so is not believed. */
+static void stacks_alike(void)
+{
+    enum { DEPTH = 16, NEW = 3 };
+    uint64_t pcs[DEPTH], other[DEPTH + NEW];
+    trace(64 << 20);
+    for (unsigned i = 0; i < DEPTH; i++)
+        pcs[i] = 0x5000000 + i;
+    uint32_t before = intern_frames(pcs, DEPTH, 0);
+    for (uint32_t shared = 0; shared <= DEPTH; shared++) {
+        for (uint32_t i = 0; i < NEW; i++)
+            other[i] = 0x6000000 + NEW * shared + i;
+        memcpy(other + NEW, pcs + DEPTH - shared, shared * sizeof(*pcs));
+        uint64_t frames = mc_own_region.areas[MC_AREA_FRAMES].count;
+        uint32_t id =
+            mc_stacks_intern(other, NEW + shared, 0, (struct mc_stack_alike){before, shared});
+        REQUIRE_EQUAL(mc_own_region.areas[MC_AREA_FRAMES].count, frames + NEW);
+        check_frames(id, other, NEW + shared);
+        other[NEW] ^= 0x100000; /* where they should meet, if they do */
+        id = mc_stacks_intern(other, NEW + shared, 0, (struct mc_stack_alike){before, shared});
+        check_frames(id, other, NEW + shared);
+    }
+    uint32_t more = intern_frames(other, NEW, 0); /* which has no such frame */
+    uint32_t id = mc_stacks_intern(pcs, DEPTH - 1, 0, (struct mc_stack_alike){more, DEPTH - 2});
+    check_frames(id, pcs, DEPTH - 1);
 }
 
 static void *intern_many(void *argument)
@@ -249,7 +293,9 @@ static void tags(void)
 }
 
 static const struct test_case cases[] = {
+    {"index_grows", index_grows, 0},
     {"index_threads", index_threads, 0},
+    {"stacks_alike", stacks_alike, 0},
     {"stacks", stacks, 0},
     {"stack_threads", stack_threads, 0},
     {"full_table", full_table, 0},

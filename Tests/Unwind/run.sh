@@ -22,7 +22,7 @@ out=${OUT:-$(mktemp -d "${TMPDIR:-/tmp}/unwind.XXXXXX")}
 mkdir -p "$out"
 failed=0
 warnings=(-std=gnu17 -g -O2 -Wall -Wextra -I "$trace/include" -I "$trace/../CBase/include")
-sources=("$trace"/unwind*.c "$trace"/cfi*.c "$trace"/rules.c "$trace"/trail_walk.c)
+sources=("$trace"/unwind*.c "$trace"/cfi*.c "$trace"/rules.c "$trace"/trail_walk.c "$trace"/trail_notes.c)
 unwinder=() # their objects
 
 # build NAME ARGUMENT...: $cc makes $out/NAME; failing is a failed test.

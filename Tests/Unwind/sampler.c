@@ -321,6 +321,7 @@ struct own_trail {
     struct mc_trail trail;
     struct mc_trail_frame arrays[2][2 * DEPTH + 1];
     struct mc_trail_check checks[DEPTH], words[MC_TRAIL_WORDS(DEPTH)];
+    struct mc_trail_note notes[1 << MC_TRAIL_NOTE_BITS];
     struct mc_frame_site frames[DEPTH + 16];
 };
 static __thread struct own_trail *own __attribute__((tls_model("initial-exec")));
@@ -334,15 +335,28 @@ static struct own_trail *make_trail(void)
     own->trail.fresh = own->arrays[1];
     own->trail.checks = own->checks;
     own->trail.repeat.words = own->words;
+    own->trail.notes = own->notes;
     own->trail.room = own->trail.depth = DEPTH;
     mc_trail_forget(&own->trail);
     mc_path_powers_make();
     return own;
 }
 
+/* What stands for a stack, never below 2. */
+static uint32_t stack_of(uint64_t hash)
+{
+    return (uint32_t)(hash >> 32) | 2;
+}
+
 static int strays(const struct mc_trail_path *path, const struct mc_frame_site *frames,
                   size_t count)
 {
+    if (path->known) {
+        uint64_t hash = 0;
+        while (count > 0)
+            hash = frames[--count].pc + MC_PATH_BASE * hash;
+        return path->known != stack_of(hash);
+    }
     if (path->depth > count) return 1;
     for (uint32_t i = 0; i < path->depth; i++)
         if (path->first[i].pc != frames[i].pc || path->first[i].sp - 8 != frames[i].slot) return 1;
@@ -360,9 +374,14 @@ static __attribute__((noinline)) void walk_along(uintptr_t *frame)
     struct own_trail *t = own ? own : make_trail();
     __atomic_add_fetch(&tally->calls, 1, __ATOMIC_RELAXED);
     uint64_t repeats = mc_trail_repeats(&t->trail, &caller) ? t->trail.hash : 0;
-    if (mc_trail_walk(&t->trail, &caller, &path) == 0) {
-        int contradicts = repeats && repeats != path.hash;
-        if (path.same) mc_trail_expect(&t->trail, 1);
+    if (mc_trail_walk(&t->trail, &caller, 2, &path) == 0) {
+        int contradicts =
+            repeats && (path.known ? path.known != stack_of(repeats) : repeats != path.hash);
+        if (path.known)
+            path.depth = path.landed = 0;
+        else
+            mc_trail_remember(&t->trail, stack_of(path.hash));
+        if (!path.known && path.same) mc_trail_expect(&t->trail, 1);
         MC_UNWIND_CAPTURE(&start);
         size_t count = mc_unwind(&start, t->frames, DEPTH + 16, &flags), first = 0;
         while (first < count && t->frames[first].slot != caller.sp - 8)

@@ -21,9 +21,10 @@ struct tried {
     struct mc_trail trail;
     struct mc_trail_frame arrays[2][2 * ROOM + 1];
     struct mc_trail_check checks[ROOM], words[MC_TRAIL_WORDS(ROOM)];
+    struct mc_trail_note notes[1 << MC_TRAIL_NOTE_BITS];
     uintptr_t last[ROOM];
     size_t last_count;
-    unsigned walks, along, landed, same, repeated, cut, wrong;
+    unsigned walks, along, landed, same, repeated, recalled, cut, wrong;
 };
 
 static _Thread_local struct tried *mine;
@@ -36,6 +37,7 @@ static struct tried *tried_new(uint32_t depth)
     t->trail.fresh = t->arrays[1];
     t->trail.checks = t->checks;
     t->trail.repeat.words = t->words;
+    t->trail.notes = t->notes;
     t->trail.room = ROOM;
     t->trail.depth = depth;
     mc_trail_forget(&t->trail);
@@ -82,7 +84,7 @@ static struct mc_trail_path again(const struct mc_trail *trail)
     const struct mc_trail_frame *first = &trail->frames[trail->start];
     uint32_t depth = trail->end - trail->start;
     unsigned flags = trail->complete ? MC_UNWIND_COMPLETE : MC_UNWIND_CUT;
-    return (struct mc_trail_path){first, depth, flags, hash_of(first, depth), 1, depth};
+    return (struct mc_trail_path){first, depth, flags, hash_of(first, depth), 1, depth, 0};
 }
 
 struct found {
@@ -90,6 +92,22 @@ struct found {
     size_t count;
     unsigned flags;
 };
+
+/* What stands for a stack, never below 2. */
+static uint32_t stack_of(uint64_t hash)
+{
+    return (uint32_t)(hash >> 32) | 2;
+}
+
+/* That of what the exact walk found, which ends within the trail's depth. */
+static uint32_t exact_stack(const struct tried *t, const struct found *exact)
+{
+    uint64_t hash = 0;
+    if (exact->count > t->trail.depth || !(exact->flags & MC_UNWIND_COMPLETE)) return 0;
+    for (size_t i = exact->count; i-- > 0;)
+        hash = exact->frames[i].pc + MC_PATH_BASE * hash;
+    return stack_of(hash);
+}
 
 static void walk(struct tried *t, const struct mc_caller *caller, const struct found *exact)
 {
@@ -100,13 +118,20 @@ static void walk(struct tried *t, const struct mc_caller *caller, const struct f
         t->repeated++;
         if (!is_right(t, &path, exact->frames, exact->count, exact->flags)) t->wrong++;
     }
-    if (mc_trail_walk(&t->trail, caller, &path)) return;
+    if (mc_trail_walk(&t->trail, caller, 2, &path)) return;
     t->along++;
+    if (path.known) {
+        t->recalled++;
+        t->landed++;
+        if (path.known != exact_stack(t, exact)) t->wrong++;
+        return;
+    }
     t->landed += path.landed > 0;
     t->same += (unsigned)path.same;
     t->cut += path.flags & MC_UNWIND_CUT ? 1 : 0;
     if (!is_right(t, &path, exact->frames, exact->count, exact->flags)) t->wrong++;
     if (path.same) mc_trail_expect(&t->trail, t->walks);
+    mc_trail_remember(&t->trail, stack_of(path.hash));
     t->last_count = path.depth;
     for (uint32_t i = 0; i < path.depth; i++)
         t->last[i] = path.first[i].pc;
@@ -147,7 +172,8 @@ static void shallow_and_deep(void)
     static const unsigned depths[] = {2, 6, 12, 24, 48};
     for (unsigned i = 0; i < sizeof depths / sizeof *depths; i++) {
         struct tried t = try(i + 1, 8000, depths[i], 0, ROOM);
-        CHECK(t.along > t.walks / 2 && t.landed > t.along / 4 && t.same > 0 && t.repeated > 0);
+        CHECK(t.along > t.walks / 2 && t.landed > t.along / 4 && t.same > 0 && t.repeated > 0 &&
+              t.recalled > 0);
     }
 }
 
@@ -216,7 +242,7 @@ static __attribute__((noinline)) void walk_here(struct mc_trail_path *path)
 {
     struct mc_caller caller = {(uintptr_t)__builtin_frame_address(0) + 16,
                                *(uintptr_t *)__builtin_frame_address(0)};
-    if (mc_trail_walk(&mine->trail, &caller, path)) path->depth = 0;
+    if (mc_trail_walk(&mine->trail, &caller, UINT32_MAX, path)) path->depth = 0;
 }
 
 static void forgets_an_epoch(void)
@@ -227,8 +253,8 @@ static void forgets_an_epoch(void)
         if (i == 2) {
             CHECK(mine->trail.end - mine->trail.start > 1);
             mc_unwind_epoch_begin();
-            CHECK(
-                mc_trail_walk(&mine->trail, &(struct mc_caller){0}, &path[2])); /* not meanwhile */
+            CHECK(mc_trail_walk(&mine->trail, &(struct mc_caller){0}, UINT32_MAX,
+                                &path[2])); /* not meanwhile */
             mc_unwind_epoch_end();
         }
         walk_here(&path[i]);
