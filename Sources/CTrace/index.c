@@ -4,6 +4,9 @@
 
 #include "own.h"
 
+/* Fuller than that, runs of entries get longer than what is probed. */
+enum { FULL_EIGHTHS = 5 };
+
 enum { PROBES = 128, MOVED_AT_ONCE = MC_CACHE_LINE / sizeof(uint64_t) };
 
 static uint64_t size_of(unsigned table)
@@ -53,7 +56,8 @@ static int add_to(struct mc_index *index, unsigned number, uint64_t entry)
     uint64_t *table = table_at(index, number);
     uint64_t mask = size_of(number) - 1;
     if (!table) return 1;
-    if (mc_load(&index->counts[number]) > mask / 2 && number + 1 < MC_INDEX_TABLES) return 0;
+    if (mc_load(&index->counts[number]) > mask / 8 * FULL_EIGHTHS && number + 1 < MC_INDEX_TABLES)
+        return 0;
     for (unsigned probe = 0; probe < PROBES; probe++) {
         uint64_t *place = &table[(place_of(entry) + probe) & mask];
         uint64_t seen = mc_load(place);

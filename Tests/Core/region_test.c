@@ -74,7 +74,7 @@ static void index_grows(void)
     }
     for (uint64_t key = 1; key <= MANY_KEYS; key++)
         REQUIRE_EQUAL(id_of_key(key), key);
-    /* A table no more than half full, and the one before while it lasts. */
+    /* A table no more than 5/8 full, and the one before while it lasts. */
     REQUIRE_EQUAL(keys_index.newest, 11); /* of 2^21 words */
     REQUIRE(mc_own_region.own_bytes - least <= 3 * (8ull << 20) + (1 << 20));
 }
