@@ -4,7 +4,12 @@
 
 #include "own.h"
 
-enum { PROBES = 32, MOVED_AT_ONCE = MC_CACHE_LINE / sizeof(uint64_t) };
+enum {
+    /* At the load allowed, one in a million entries is farther off; mostly it takes one or two. */
+    PROBES = 128,
+    LOAD = 5, /* eighths */
+    MOVED_AT_ONCE = MC_CACHE_LINE / sizeof(uint64_t),
+};
 
 static uint64_t size_of(unsigned table)
 {
@@ -42,7 +47,7 @@ static int add_to(struct mc_index *index, unsigned number, uint64_t entry)
     uint64_t *table = table_at(index, number);
     uint64_t mask = size_of(number) - 1;
     if (!table) return 1;
-    if (mc_load(&index->counts[number]) > mask / 2 && number + 1 < MC_INDEX_TABLES) return 0;
+    if (mc_load(&index->counts[number]) > mask / 8 * LOAD && number + 1 < MC_INDEX_TABLES) return 0;
     for (unsigned probe = 0; probe < PROBES; probe++) {
         uint64_t *place = &table[(place_of(entry) + probe) & mask];
         uint64_t seen = mc_load(place);
@@ -55,6 +60,13 @@ static int add_to(struct mc_index *index, unsigned number, uint64_t entry)
         }
     }
     return 0;
+}
+
+/* Its memory goes back. The table stays: whoever still looks there finds nothing. */
+static void retire(struct mc_index *index, unsigned number)
+{
+    uint64_t *table = mc_load_acquire(&index->tables[number]);
+    if (table) mc_own_purge(table, mc_round_up(size_of(number) * sizeof(uint64_t), MC_PAGE));
 }
 
 /* Takes a few entries of the oldest table along to the newest. Whoever moves the last ones retires the
@@ -73,7 +85,10 @@ static void move_some(struct mc_index *index)
     }
     /* Pairs with the load in mc_index_find(): who does not look there sees what was moved. */
     uint64_t moved = __atomic_add_fetch(&index->moved[oldest], MOVED_AT_ONCE, __ATOMIC_ACQ_REL);
-    if (moved == size) mc_store_release(&index->oldest, oldest + 1);
+    if (moved == size) {
+        mc_store_release(&index->oldest, oldest + 1);
+        retire(index, (unsigned)oldest);
+    }
 }
 
 void mc_index_add(struct mc_index *index, uint64_t hash, uint32_t id)
