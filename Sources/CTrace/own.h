@@ -12,8 +12,7 @@
 void *mc_own_map(size_t size);
 void mc_own_release(void *start, size_t size);
 
-/* Gives the memory of these pages back for good, but not their addresses: others may still read them,
- * and read zeros. */
+/* Their pages go back and are no longer counted; they read as zero, and may be written to still. */
 void mc_own_purge(void *start, size_t size);
 
 /* [shared] Address of the newest struct mc_meta_list, or 0; mc_region.own_lists leads here. */
