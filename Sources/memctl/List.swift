@@ -41,8 +41,14 @@ struct List: ParsableCommand {
     private func noteOthers(_ others: [OtherRegion]) {
         guard let first = others.first else { return }
         let count = Layout.count(UInt64(others.count), "region", "regions")
+        let kind =
+            if case .otherVersion(let found, let expected) = first.reason {
+                "of version \(found), memctl is of \(expected)"
+            } else {
+                "damaged or not yet whole"
+            }
         Terminal.note(
-            "\(count) not listed: \(first.file.path): \(first.reason)"
-                + " (memctl forget --all removes those of ended processes)")
+            "\(count) not listed: \(first.file.path) is \(kind)"
+                + " (memctl forget --all removes those that no process has)")
     }
 }

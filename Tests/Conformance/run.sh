@@ -55,7 +55,16 @@ if [[ ! -f $lib ]]; then
     exit 2
 fi
 work=$(mktemp -d) || exit 2
-trap 'rm -rf "$work"' EXIT
+
+# What programs that were killed, or left by _exit(2), did not take along: by their path in the region.
+cleanup() {
+    local region
+    for region in /dev/shm/memctl-*/*; do
+        if head -c 4096 "$region" 2>/dev/null | grep -aqF "$work/bin/"; then rm -f "$region"; fi
+    done
+    rm -rf "$work"
+}
+trap cleanup EXIT
 trap 'exit 130' INT TERM
 mkdir "$work/tmp"
 # Cases drop privileges and must still reach the programs and the library.

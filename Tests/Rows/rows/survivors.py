@@ -121,7 +121,7 @@ def forget_another_version(t):
     dead.kill()
     _, note = t.memctl("list", "--format", "json")
     t.has(note, "2 regions not listed")
-    t.has(note, f"version {version + 1}, memctl {version}")
+    t.has(note, f"of version {version + 1}, memctl is of {version}")
     t.has(t.memctl("forget", "--all")[0], "forgot 1 process")
     t.equal([path.name for path in t.regions.iterdir()], [str(alive.pid)], "what is in use stays")
     alive.send("exit 0")
