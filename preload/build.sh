@@ -9,6 +9,7 @@
 #   -ftls-model             one load to find the thread; a preload is there from the start
 #   -fno-semantic-interposition, -fvisibility=hidden   calls inside the library stay inside
 #   -fomit-frame-pointer, -fasynchronous-unwind-tables our frames must be walkable, not slow
+#   -z separate-loadable-segments, max-page-size: pages of one kind each, and text at a multiple of 64 KiB
 #   -z now, relro, -z nodelete   no lazy binding inside malloc; the library can't be unloaded
 set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
@@ -20,7 +21,7 @@ trap 'rm -rf "$work"' EXIT INT TERM
 cc=${CC:-clang}
 whole=
 linker=
-case $cc in *clang*) whole=-flto=full linker=-fuse-ld=lld ;; esac
+case $cc in *clang*) whole=-flto=full linker='-fuse-ld=lld -Wl,-z,separate-loadable-segments' ;; esac
 objects=
 traces=
 # What every process runs comes first, and the rest of what traces last: the kernel maps 64 KiB of a
@@ -47,7 +48,7 @@ for pid in $pids; do wait "$pid"; done
 # shellcheck disable=SC2086
 "$cc" $linker $whole -O2 "$@" -shared -o "$work/libmemctl.so" $objects $traces -Wl,-soname,libmemctl.so \
     -Wl,--version-script="$root/preload/exports.map" -Wl,-z,now,-z,relro,-z,nodelete \
-    -Wl,-z,separate-loadable-segments,-z,max-page-size=65536 \
+    -Wl,-z,max-page-size=65536 \
     -Wl,-z,noexecstack -Wl,--gc-sections -Wl,--hash-style=gnu -Wl,--build-id=sha1 \
     -Wl,--as-needed -nostartfiles -nodefaultlibs -lc
 mv "$work/libmemctl.so" "$output"

@@ -129,4 +129,11 @@ uint64_t mc_in_threads(unsigned threads, uint64_t (*work)(void *context, unsigne
 /* Bytes of this process that are backed by memory. */
 uint64_t mc_resident(void);
 
+/* What became resident since `before`, over the live bytes. */
+static inline double mc_resident_over(uint64_t live, uint64_t before)
+{
+    uint64_t resident = mc_resident();
+    return resident > before ? (double)(resident - before) / (double)live : 0;
+}
+
 #endif

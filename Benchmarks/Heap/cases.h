@@ -44,6 +44,8 @@ CASE("aligned", mc_bench_aligned, MANY, "posix_memalign of 32 to 4096 alignment 
 
 /* Memory */
 CASE("fragment", mc_bench_fragment, ONE, "random sizes and lifetimes in phases: RSS over live")
+CASE("churn", mc_bench_churn, ONE,
+     "sizes and lives recorded of python3, g++ and redis: RSS over live")
 CASE("footprint-16", mc_bench_footprint_16, ONE, "64 MiB of 16-byte objects: RSS over live")
 CASE("footprint-mix", mc_bench_footprint_mix, ONE, "128 MiB of 24 to 2,000 bytes: RSS over live")
 CASE("giveback", mc_bench_giveback, ONE, "256 MiB freed, then light work: what stays resident")

@@ -87,9 +87,7 @@ static void give_birth(struct churn *churn, uint64_t step, unsigned phase)
 
 static void read_ratio(struct churn *churn)
 {
-    uint64_t resident = mc_resident();
-    uint64_t grown = resident > churn->before ? resident - churn->before : 0;
-    churn->ratios += (double)grown / (double)churn->live;
+    churn->ratios += mc_resident_over(churn->live, churn->before);
     churn->readings++;
 }
 
