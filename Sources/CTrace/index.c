@@ -4,11 +4,19 @@
 
 #include "own.h"
 
-enum { PROBES = 32, MOVED_AT_ONCE = MC_CACHE_LINE / sizeof(uint64_t) };
+/* Fuller than that, runs of entries get longer than what is probed. */
+enum { FULL_EIGHTHS = 5 };
+
+enum { PROBES = 128, MOVED_AT_ONCE = MC_CACHE_LINE / sizeof(uint64_t) };
 
 static uint64_t size_of(unsigned table)
 {
     return 1ull << (MC_INDEX_FIRST_BITS + table);
+}
+
+static uint64_t bytes_of(unsigned table)
+{
+    return mc_round_up(size_of(table) * sizeof(uint64_t), MC_PAGE);
 }
 
 static uint64_t entry_for(uint64_t hash, uint32_t id)
@@ -21,7 +29,7 @@ static uint64_t *table_at(struct mc_index *index, unsigned number)
 {
     uint64_t *table = mc_load_acquire(&index->tables[number]);
     if (likely(table)) return table;
-    uint64_t bytes = mc_round_up(size_of(number) * sizeof(uint64_t), MC_PAGE);
+    uint64_t bytes = bytes_of(number);
     void *fresh = mc_own_map(bytes);
     if (!fresh) return 0;
     if (mc_swap_if(&index->tables[number], &table, fresh)) return fresh;
@@ -36,18 +44,25 @@ static uint64_t place_of(uint64_t entry)
     return entry >> MC_INDEX_ID_BITS;
 }
 
+/* Of an id that was reset: may make room for the one that took its place. */
+static int is_stale(const struct mc_index *index, uint64_t entry)
+{
+    return index->floor && (entry & ((1u << MC_INDEX_ID_BITS) - 1)) < mc_load(index->floor);
+}
+
 /* Returns 0 if the table is full around there. */
 static int add_to(struct mc_index *index, unsigned number, uint64_t entry)
 {
     uint64_t *table = table_at(index, number);
     uint64_t mask = size_of(number) - 1;
     if (!table) return 1;
-    if (mc_load(&index->counts[number]) > mask / 2 && number + 1 < MC_INDEX_TABLES) return 0;
+    if (mc_load(&index->counts[number]) > mask / 8 * FULL_EIGHTHS && number + 1 < MC_INDEX_TABLES)
+        return 0;
     for (unsigned probe = 0; probe < PROBES; probe++) {
         uint64_t *place = &table[(place_of(entry) + probe) & mask];
         uint64_t seen = mc_load(place);
-        /* One of the same hash was not what its finder meant: an id that was reset. It may go. */
-        if (seen && place_of(seen) != place_of(entry)) continue;
+        if (seen == entry) return 1;
+        if (seen && (place_of(seen) != place_of(entry) || !is_stale(index, seen))) continue;
         uint64_t added = !seen;
         if (mc_swap_if(place, &seen, entry)) {
             mc_add(&index->counts[number], added);
@@ -57,32 +72,41 @@ static int add_to(struct mc_index *index, unsigned number, uint64_t entry)
     return 0;
 }
 
+/* In the newest table with room around there. */
+static void insert(struct mc_index *index, uint64_t entry)
+{
+    uint64_t newest = mc_load(&index->newest);
+    while (!add_to(index, (unsigned)newest, entry)) {
+        if (newest + 1 == MC_INDEX_TABLES) return;
+        if (mc_swap_if(&index->newest, &newest, newest + 1)) newest++;
+    }
+}
+
 /* Takes a few entries of the oldest table along to the newest. Whoever moves the last ones retires the
- * table; a child that was forked in the middle of some keeps it. What is added to a table behind its
- * movers is lost, and made anew, as when two threads add one thing. */
+ * table, whose pages go back; a child that was forked in the middle of some keeps it. What is added to a
+ * table behind its movers is lost, and made anew, as when two threads add one thing; so is what somebody
+ * looks up in a table that is retired meanwhile, and reads as empty. */
 static void move_some(struct mc_index *index)
 {
-    uint64_t oldest = mc_load(&index->oldest), newest = mc_load(&index->newest);
-    if (likely(oldest == newest)) return;
+    uint64_t oldest = mc_load(&index->oldest);
+    if (likely(oldest == mc_load(&index->newest))) return;
     uint64_t size = size_of((unsigned)oldest), from = mc_add(&index->begun[oldest], MOVED_AT_ONCE);
-    const uint64_t *table = mc_load_acquire(&index->tables[oldest]);
+    uint64_t *table = mc_load_acquire(&index->tables[oldest]);
     if (from >= size) return;
     for (unsigned i = 0; table && i < MOVED_AT_ONCE; i++) {
         uint64_t entry = mc_load_acquire(&table[from + i]);
-        if (entry) add_to(index, (unsigned)newest, entry);
+        if (entry) insert(index, entry);
     }
     /* Pairs with the load in mc_index_find(): who does not look there sees what was moved. */
     uint64_t moved = __atomic_add_fetch(&index->moved[oldest], MOVED_AT_ONCE, __ATOMIC_ACQ_REL);
-    if (moved == size) mc_store_release(&index->oldest, oldest + 1);
+    if (moved != size) return;
+    mc_store_release(&index->oldest, oldest + 1);
+    if (table) mc_own_purge(table, bytes_of((unsigned)oldest));
 }
 
 void mc_index_add(struct mc_index *index, uint64_t hash, uint32_t id)
 {
-    uint64_t newest = mc_load(&index->newest);
-    while (!add_to(index, (unsigned)newest, entry_for(hash, id))) {
-        if (newest + 1 == MC_INDEX_TABLES) return;
-        if (mc_swap_if(&index->newest, &newest, newest + 1)) newest++;
-    }
+    insert(index, entry_for(hash, id));
     move_some(index);
 }
 

@@ -19,6 +19,7 @@ struct mc_index {
     uint64_t counts[MC_INDEX_TABLES];  /* [shared] entries added to each */
     uint64_t newest;                   /* [shared] */
     uint64_t oldest;                   /* [shared] of those that are looked in */
+    const uint64_t *floor; /* [const] ids below it are of no use any more; NULL: all are */
     uint64_t begun[MC_INDEX_TABLES]; /* [shared] words of each that somebody moves, or has moved */
     uint64_t moved[MC_INDEX_TABLES]; /* [shared] those that were */
 };

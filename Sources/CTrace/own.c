@@ -39,3 +39,8 @@ void mc_own_release(void *start, size_t size)
     mc_ranges_forget(&mc_own_lists, start);
     if (!mc_os_release(start, size)) mc_sub(&mc_own_region.own_bytes, size);
 }
+
+void mc_own_purge(void *start, size_t size)
+{
+    if (!mc_os_purge(start, size)) mc_sub(&mc_own_region.own_bytes, size);
+}

@@ -6,7 +6,7 @@
 #include "modules.h"
 #include "trail.h"
 
-static struct mc_index stack_index, frame_index;
+static struct mc_index stack_index = {.floor = &mc_own_region.floor}, frame_index;
 
 struct stack_key {
     uint64_t hash;
@@ -29,9 +29,10 @@ static int frame_matches(uint32_t id, const void *key)
            frame->epoch == wanted->epoch;
 }
 
+/* What is small is spread first: beside pc it would undo the differences of neighbouring pcs. */
 static uint64_t frame_hash(uint64_t pc, uint32_t parent, uint32_t epoch)
 {
-    return mc_hash_mix(mc_hash_mix(parent, pc), epoch);
+    return mc_hash_mix(mc_hash_mix((uint64_t)epoch << 32 | parent, MC_PATH_BASE), pc);
 }
 
 /* The frame `pc` below `parent`; 0 if there is none yet. */

@@ -147,6 +147,8 @@ package struct Residency: Equatable, Sendable {
         package var threads: ProcessThreads
         package var modules: [ModuleRecord]
         package var region: (device: UInt64, inode: UInt64)?
+        /// Of the preloaded library: code and data.
+        package var library: Range<UInt64> = 0..<0
 
         package init(_ entry: RegionEntry, _ walk: HeapWalk, pid: Int32) {
             mappings = Mapping.all(of: pid) ?? []
@@ -154,6 +156,8 @@ package struct Residency: Equatable, Sendable {
             threads.addStacks(walk.threads)
             modules = (try? entry.file.modules(entry.header)) ?? []
             region = (entry.file.device, entry.file.inode)
+            let start = entry.header.libraryStart
+            library = start..<max(start, entry.header.libraryEnd)
         }
 
         package init(
@@ -192,8 +196,12 @@ package struct Residency: Equatable, Sendable {
                 part: .mappings, name: mapping.name.isEmpty ? "without a name" : mapping.name)
         }
 
-        /// A module's data, if they end there.
+        /// The mapping that tells whose data go on there without a name.
         private func dataBefore(_ address: UInt64) -> Mapping? {
+            // In the middle of our own the region is mapped.
+            if library.contains(address) {
+                return mappings.first { $0.range.contains(library.lowerBound) }
+            }
             let count = mappings.prefixCount { $0.range.upperBound <= address }
             guard count > 0 else { return nil }
             let data = mappings[count - 1]

@@ -80,7 +80,9 @@ package struct ClassesReport: Equatable, Sendable {
     }
 
     package var process: ReportedProcess
-    /// By slot size; large and huge ones last. Also of classes that have no span now, but had.
+    /// By slot size; large and huge ones last.
+    ///
+    /// Also of classes that have no span now, but had.
     package var rows: [Row]
 
     package init(process: ReportedProcess, rows: [Row]) {

@@ -67,7 +67,8 @@ struct LeakCheck: ParsableCommand {
         var entry = try Steering.living(target)
         // Found out now rather than at the end: may its memory be read at all?
         _ = try Snapshot.heap(of: entry).get()
-        let pause = Pause()  // from here on an interrupt waits until what is changed can be put back
+        // From here on an interrupt waits until what is changed can be put back.
+        let pause = Pause()
         let wasTraced = entry.isTraced && !entry.isShared
         let oldDepth = entry.header.depth
         if !wasTraced {

@@ -20,7 +20,7 @@ static void together(void *(*function)(void *))
 
 /* -- index --------------------------------------------------------------------------------- */
 
-enum { KEYS = 30000, KEY_IDS = KEYS * 4 };
+enum { KEYS = 30000, MANY_KEYS = 1000000, KEY_IDS = MANY_KEYS + 1 };
 static struct mc_index keys_index;
 static uint64_t keys_of[KEY_IDS]; /* by id */
 static uint32_t next_id = 1;
@@ -64,16 +64,19 @@ static void *look_up(void *argument)
 /* Tables that are outgrown are emptied meanwhile, and nothing gets lost on the way. */
 static void index_grows(void)
 {
+    uint64_t least = mc_own_region.own_bytes;
     poor_bits = 0;
-    for (uint64_t key = 1; key <= KEYS; key++) {
+    for (uint64_t key = 1; key <= MANY_KEYS; key++) {
         REQUIRE_EQUAL(id_of_key(key), key);
         REQUIRE(keys_index.oldest <= keys_index.newest &&
                 keys_index.newest - keys_index.oldest <= 1);
         REQUIRE_EQUAL(id_of_key(1 + key / 2), 1 + key / 2);
     }
-    REQUIRE(keys_index.newest > 3);
-    for (uint64_t key = 1; key <= KEYS; key++)
+    for (uint64_t key = 1; key <= MANY_KEYS; key++)
         REQUIRE_EQUAL(id_of_key(key), key);
+    /* A table no more than 5/8 full, and the one before while it lasts. */
+    REQUIRE_EQUAL(keys_index.newest, 11); /* of 2^21 words */
+    REQUIRE(mc_own_region.own_bytes - least <= 3 * (8ull << 20) + (1 << 20));
 }
 
 static void index_threads(void)
@@ -149,6 +152,22 @@ static void stacks_alike(void)
     uint32_t more = intern_frames(other, NEW, 0); /* which has no such frame */
     uint32_t id = mc_stacks_intern(pcs, DEPTH - 1, 0, (struct mc_stack_alike){more, DEPTH - 2});
     check_frames(id, pcs, DEPTH - 1);
+}
+
+/* All paths through two neighbouring calls: as many frames as the tree has nodes, and no more. */
+static void frames_are_shared(void)
+{
+    enum { DEPTH = 15 };
+    static const uint64_t calls[2] = {0x5609abcd1234, 0x5609abcd1278};
+    uint64_t pcs[DEPTH];
+    trace(64 << 20);
+    uint64_t before = mc_own_region.areas[MC_AREA_FRAMES].count;
+    for (uint32_t turns = 0; turns < 1u << DEPTH; turns++) {
+        for (unsigned i = 0; i < DEPTH; i++)
+            pcs[DEPTH - 1 - i] = calls[turns >> i & 1];
+        check_frames(intern_frames(pcs, DEPTH, 0), pcs, DEPTH);
+    }
+    REQUIRE_EQUAL(mc_own_region.areas[MC_AREA_FRAMES].count - before, (2u << DEPTH) - 2);
 }
 
 static void *intern_many(void *argument)
@@ -297,6 +316,7 @@ static const struct test_case cases[] = {
     {"index_threads", index_threads, 0},
     {"stacks_alike", stacks_alike, 0},
     {"stacks", stacks, 0},
+    {"frames_are_shared", frames_are_shared, 0},
     {"stack_threads", stack_threads, 0},
     {"full_table", full_table, 0},
     {"counter_threads", counter_threads, 0},
