@@ -42,5 +42,7 @@ void mc_own_release(void *start, size_t size)
 
 void mc_own_purge(void *start, size_t size)
 {
-    if (!mc_os_purge(start, size)) mc_sub(&mc_own_region.own_bytes, size);
+    if (mc_os_purge(start, size)) return;
+    mc_ranges_forget(&mc_own_lists, start);
+    mc_sub(&mc_own_region.own_bytes, size);
 }

@@ -12,7 +12,8 @@
 void *mc_own_map(size_t size);
 void mc_own_release(void *start, size_t size);
 
-/* Their pages go back and are no longer counted; they read as zero, and may be written to still. */
+/* Their pages go back, and are no longer counted or listed: address space without memory, which reads as
+ * zero and, by somebody late, may be written to still. */
 void mc_own_purge(void *start, size_t size);
 
 /* [shared] Address of the newest struct mc_meta_list, or 0; mc_region.own_lists leads here. */

@@ -45,6 +45,22 @@ static void listed(void)
     }
 }
 
+/* What was purged is nobody's memory, and may be touched still. */
+static void purged(void)
+{
+    enum { SIZE = 5 * MC_PAGE };
+    mc_own_release(mc_own_map(MC_PAGE), MC_PAGE); /* a list is there */
+    uint64_t before = mc_own_region.own_bytes;
+    char *place = mc_own_map(SIZE);
+    REQUIRE(place);
+    memset(place, 1, SIZE);
+    mc_own_purge(place, SIZE);
+    REQUIRE(times_listed(place) == 0 && mc_own_region.own_bytes == before);
+    REQUIRE_EQUAL(mc_ranges_bytes(&mc_own_lists), before);
+    REQUIRE(!place[0] && !place[SIZE - 1]);
+    place[SIZE - 1] = 1;
+}
+
 static void *map_and_release(void *seed)
 {
     struct random random = test_random((uint64_t)seed);
@@ -69,5 +85,6 @@ static void threads(void)
     REQUIRE_EQUAL(mc_ranges_bytes(&mc_own_lists), mc_own_region.own_bytes);
 }
 
-static const struct test_case cases[] = {{"own_listed", listed, 0}, {"own_threads", threads, 0}};
+static const struct test_case cases[] = {
+    {"own_listed", listed, 0}, {"own_purged", purged, 0}, {"own_threads", threads, 0}};
 TEST_MAIN(cases)
