@@ -149,7 +149,7 @@ import Testing
             WholeHeap.root, 0x2000, 0x2100, 0x2200, 0x3000, WholeHeap.pool, WholeHeap.thread,
             WholeHeap.slots + 58 * 64, WholeHeap.tags, 0x100_0000, 0x200_0000,
         ]
-        for _ in 0..<24 {
+        for _ in 0..<100 {
             var memory = whole
             for _ in 0..<Int.random(in: 1...4, using: &random) {
                 let piece = places.randomElement(using: &random) ?? WholeHeap.pool
