@@ -45,6 +45,11 @@ def heap_map(t):
     _, errors = t.memctl("show", "memory", "map", "--svg", "/nowhere/x.svg", "-p", program.pid,
                          status=1)
     t.has(errors, "can't write /nowhere/x.svg")
+    full = t.folder / "full"
+    full.symlink_to("/dev/full")
+    _, errors = t.memctl("show", "memory", "map", "--svg", full, "-p", program.pid, status=1)
+    t.has(errors, "No space left on device")
+    t.check(full.is_symlink(), "what is no file of its own is written to, not replaced")
     t.memctl("show", "memory", "--all", "-p", program.pid, status=64)
 
 
