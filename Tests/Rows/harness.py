@@ -206,9 +206,10 @@ class Program(Channel):
         os.kill(self.pid, number)
 
     def stop(self):
-        """SIGSTOP, and waits until the kernel says that it has stopped."""
+        """SIGSTOP, and waits until the kernel says that every thread has stopped: each stops where it
+        next leaves the kernel, and the process counts as stopped from its first thread on."""
         self.signal(signal.SIGSTOP)
-        self.test.until(lambda: stat_field(self.pid, 0) == "T", "the program stops")
+        self.test.until(lambda: thread_states(self.pid) <= set("TZX"), "the program stops")
 
     def wait(self, seconds=PATIENCE):
         try:
@@ -239,6 +240,12 @@ def stat_field(pid, index):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[index]
     except (OSError, IndexError):
         return ""
+
+
+def thread_states(pid):
+    """The states of the threads of a process, as letters of /proc/PID/task/TID/stat."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return {stat_field(f"{pid}/task/{thread.name}", 0) for thread in threads} - {""}
 
 
 class Region:
