@@ -298,15 +298,16 @@ void *mc_large_again(struct mc_thread *self, size_t size)
 {
     unsigned last = (unsigned)self->large_next;
     const struct mc_span *seen = (const struct mc_span *)mc_load(&self->large[last]);
-    if (!seen || seen->slot_size != mc_round_up(size, MC_PAGE)) return 0;
+    uint64_t slices_size = mc_round_up(size, MC_SLICE);
+    if (!seen || mc_load(&seen->size) != slices_size) return 0;
     struct mc_span *span = take_place(self, last);
     if (unlikely(!span)) return 0;
-    if (unlikely(span->slot_size != mc_round_up(size, MC_PAGE))) {
+    if (unlikely(span->size != slices_size)) {
         put_place(self, last, span);
         return 0;
     }
     self->large_next = place_before(last, REST);
-    return reuse(self, span, span->slot_size);
+    return reuse(self, span, mc_round_up(size, MC_PAGE));
 }
 
 void *mc_large_alloc(struct mc_thread *self, size_t size, size_t room, size_t align, int *zero)

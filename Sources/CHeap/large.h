@@ -33,7 +33,7 @@ static inline uint64_t mc_grow_room(uint64_t size)
     return room < MC_GROW_ROOM_MAX ? room : MC_GROW_ROOM_MAX;
 }
 
-/* The same for an object of the size of the one that the thread freed last, else NULL: the short path
+/* The same for an object of as many slices as the one that the thread freed last, else NULL: the short path
  * of a buffer that is taken and freed again and again. `self` may be the none thread. */
 void *mc_large_again(struct mc_thread *self, size_t size);
 

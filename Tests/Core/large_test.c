@@ -8,9 +8,12 @@
 
 #include "heap.h"
 #include "hooks.h"
+#include "large.h"
 #include "limits.h"
+#include "os_faulty.h"
 #include "root.h"
 #include "test.h"
+#include "thread.h"
 
 static void fill_bytes(unsigned char *place, size_t size, unsigned value)
 {
@@ -114,9 +117,19 @@ static unsigned char *resize(unsigned char *place, size_t size)
     return fresh;
 }
 
+/* No tick comes between, however slow the machine is: the last one was far ahead. Nothing waits. */
+static void stop_ticks(void)
+{
+    os_faults.ms_ahead = 1ull << 40;
+    mc_free(mc_alloc(2 * MC_LARGE_KEPT_MAX));
+    os_faults.ms_ahead = 0;
+    mc_heap_trim();
+}
+
 /* What one object grew to is there for the next that grows. */
 static void growth_is_repeated(void)
 {
+    stop_ticks();
     size_t limit = 3 * MC_GROW_ROOM_MAX / 4;
     unsigned char *place = mc_alloc_growing(MC_GROW_MIN), *again, *neighbour;
     for (size_t size = MC_GROW_MIN; size < limit; size += size / 2)
@@ -176,6 +189,7 @@ static size_t resident_pages(void *place, size_t size)
 /* The last large one freed is there for the next, smaller or larger; of those before it no page is. */
 static void large_ones_wait(void)
 {
+    stop_ticks();
     size_t size = 12 << 20;
     unsigned char *first = mc_alloc(size), *wall = mc_alloc(size), *second = mc_alloc(size), *zeros;
     fill_bytes(first, size, 1);
@@ -241,6 +255,15 @@ static void change(struct random *random, unsigned char **place)
     if (*place) sign(*place, mc_usable_size(*place, ""), value);
 }
 
+static pthread_barrier_t all_done;
+
+/* As at a tick. */
+static void flush_all(void)
+{
+    for (struct mc_thread *thread = mc_thread_first(); thread; thread = mc_thread_next(thread))
+        mc_large_flush(thread);
+}
+
 static void *grow_any(void *stream)
 {
     struct random random = test_random((uint64_t)stream);
@@ -254,14 +277,19 @@ static void *grow_any(void *stream)
         }
         uint64_t none = 0;
         if (place && !mc_swap_if(shared, &none, (uint64_t)place)) mc_free(place);
+        if (!random_below(&random, 100)) flush_all();
         if (!random_below(&random, 500)) mc_heap_trim();
     }
+    /* None ends while another may still look after ended threads. */
+    pthread_barrier_wait(&all_done);
     return 0;
 }
 
 static void growth_in_threads(void)
 {
     pthread_t threads[GROWERS];
+    pthread_barrier_init(&all_done, 0, GROWERS);
+    os_faults.resize_moves = 1; /* by mmap, which sanitizers see; mremap alone they do not */
     for (uint64_t i = 0; i < GROWERS; i++)
         REQUIRE(!pthread_create(&threads[i], 0, grow_any, (void *)(40 + i)));
     for (unsigned i = 0; i < GROWERS; i++)

@@ -97,7 +97,7 @@ usual() {
     build parts "${heap[@]}" && run parts
     build model "${faulty[@]}" && run model
     build misuse "${heap[@]}" && run misuse
-    build large "${heap[@]}" && run large
+    build large "${faulty[@]}" && run large
     build threads "${heap[@]}" && run threads
     build forks "${heap[@]}" && run forks
     build faults "${faulty[@]}" && run faults
