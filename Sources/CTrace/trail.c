@@ -3,6 +3,7 @@
 #include "trail.h"
 #include "bits.h"
 #include "own.h"
+#include "trail_readings.h"
 
 /* A table of tables, made as numbers come up, so that neither the first thread nor the ten thousandth
  * pays for the others. */
@@ -18,35 +19,62 @@ static uint32_t room_for(uint32_t depth)
     return depth <= USUAL ? USUAL : MC_TRAIL_DEPTH_MAX;
 }
 
-enum { NOTES_BYTES = sizeof(struct mc_trail_note) << MC_TRAIL_NOTE_BITS };
-_Static_assert(NOTES_BYTES % MC_PAGE == 0, "arrays begin at a page");
+/* Of a reading: all frames, and as many saved bps as a path of so many has, if hardly one has more. */
+static uint32_t words_for(uint32_t room)
+{
+    return room + room / 4 + MC_TRAIL_LANES;
+}
 
 static size_t array_bytes(uint32_t room)
 {
     return mc_round_up((2 * room + 1) * sizeof(struct mc_trail_frame), MC_PAGE);
 }
 
+static size_t readings_bytes(uint32_t room)
+{
+    size_t count = MC_TRAIL_SETS * MC_TRAIL_WAYS + 1;
+    return mc_round_up(mc_trail_reading_bytes(words_for(room)) * count, MC_PAGE);
+}
+
+enum { KNOWN_BYTES = sizeof(uint64_t) << MC_TRAIL_KNOWN_BITS };
+_Static_assert(KNOWN_BYTES % MC_PAGE == 0, "arrays begin at a page");
+
 static size_t bytes_of(uint32_t room)
 {
-    size_t words = room + MC_TRAIL_WORDS(room);
-    return mc_round_up(sizeof(struct mc_trail) + words * sizeof(struct mc_trail_check), MC_PAGE) +
-           NOTES_BYTES + 2 * array_bytes(room);
+    return mc_round_up(sizeof(struct mc_trail) + room * sizeof(struct mc_trail_check), MC_PAGE) +
+           KNOWN_BYTES + readings_bytes(room) + 2 * array_bytes(room);
+}
+
+/* From the end of its memory down. */
+static void *take_array(char **end, size_t bytes)
+{
+    return *end -= bytes;
 }
 
 static struct mc_trail *make(uint32_t room)
 {
-    void *memory = mc_own_map(bytes_of(room));
-    if (!memory) return 0;
-    char *end = (char *)memory + bytes_of(room);
-    struct mc_trail *trail = memory;
+    struct mc_trail *trail = mc_own_map(bytes_of(room));
+    if (!trail) return 0;
+    char *end = (char *)trail + bytes_of(room);
     trail->checks = (struct mc_trail_check *)(trail + 1);
-    trail->repeat.words = trail->checks + room;
-    trail->notes = (struct mc_trail_note *)(void *)(end - 2 * array_bytes(room) - NOTES_BYTES);
-    trail->frames = (struct mc_trail_frame *)(void *)(end - 2 * array_bytes(room));
-    trail->fresh = (struct mc_trail_frame *)(void *)(end - array_bytes(room));
+    trail->frames = take_array(&end, array_bytes(room));
+    trail->fresh = take_array(&end, array_bytes(room));
+    trail->known = trail->known_first = take_array(&end, KNOWN_BYTES);
+    trail->known_mask = (1 << (MC_TRAIL_KNOWN_BITS - 1)) - 1;
+    trail->readings = take_array(&end, readings_bytes(room));
+    trail->reading_words = words_for(room);
+    trail->reading_bytes = (uint32_t)mc_trail_reading_bytes(words_for(room));
     trail->room = room;
     mc_path_powers_make();
     return trail;
+}
+
+static void release(struct mc_trail *trail)
+{
+    size_t bytes = bytes_of(trail->room);
+    if (trail->known != trail->known_first)
+        mc_own_release(trail->known, 2 * (trail->known_mask + 1) * sizeof(uint64_t));
+    mc_own_release(trail, bytes);
 }
 
 /* Where the trail of thread `number` is noted. */
@@ -74,9 +102,8 @@ __attribute__((noinline)) static struct mc_trail *take(unsigned number, uint32_t
     if (!place) return 0;
     struct mc_trail *trail = *place;
     if (trail && trail->room < depth) {
-        size_t bytes = bytes_of(trail->room);
         mc_trail_own = *place = 0;
-        mc_own_release(trail, bytes);
+        release(trail);
         trail = 0;
     }
     if (!trail) *place = trail = make(room_for(depth));
