@@ -33,6 +33,7 @@ enum { MC_TRAIL_LANES = 4 };
 
 /* Invariants: `count` is a multiple of LANES, at most trail->reading_words; places are below `extent`. */
 struct mc_trail_reading {
+    uintptr_t sp;      /* the caller's; 0: no reading */
     uint64_t number;   /* a hash of all that follows */
     uintptr_t bp_mask; /* those bits of the caller's bp that matter: all or none */
     uint32_t extent;   /* bytes above sp that are read */
@@ -103,7 +104,7 @@ static inline uint32_t mc_trail_recall_by(const struct mc_trail *trail,
                                           const struct mc_caller *caller)
 {
     enum { ID = (1 << MC_INDEX_ID_BITS) - 1 };
-    if (unlikely(caller->sp + reading->extent > trail->high)) return 0;
+    if (reading->sp != caller->sp || unlikely(caller->sp + reading->extent > trail->high)) return 0;
     uint64_t key = mc_trail_read(reading, caller, trail->seed);
     const uint64_t *known = mc_trail_known_at(trail, key);
     uint64_t newer = known[0], older = known[1];
