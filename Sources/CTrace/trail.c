@@ -19,10 +19,16 @@ static uint32_t room_for(uint32_t depth)
     return depth <= USUAL ? USUAL : MC_TRAIL_DEPTH_MAX;
 }
 
-/* Of a reading: all frames, and as many saved bps as a path of so many has, if hardly one has more. */
-static uint32_t words_for(uint32_t room)
+/* Of a reading: room for all frames, and for more saved bps than hardly a path of so many has. */
+static uint32_t reading_shift_for(uint32_t room)
 {
-    return room + room / 4 + MC_TRAIL_LANES;
+    return room <= USUAL ? 8 : 10;
+}
+
+static uint32_t reading_words_for(uint32_t room)
+{
+    size_t bytes = (size_t)1 << reading_shift_for(room);
+    return (uint32_t)((bytes - sizeof(struct mc_trail_reading)) / sizeof(uint16_t));
 }
 
 static size_t array_bytes(uint32_t room)
@@ -33,7 +39,7 @@ static size_t array_bytes(uint32_t room)
 static size_t readings_bytes(uint32_t room)
 {
     size_t count = MC_TRAIL_SETS * MC_TRAIL_WAYS + 1;
-    return mc_round_up(mc_trail_reading_bytes(words_for(room)) * count, MC_PAGE);
+    return mc_round_up(count << reading_shift_for(room), MC_PAGE);
 }
 
 enum { KNOWN_BYTES = sizeof(uint64_t) << MC_TRAIL_KNOWN_BITS };
@@ -62,8 +68,8 @@ static struct mc_trail *make(uint32_t room)
     trail->known = trail->known_first = take_array(&end, KNOWN_BYTES);
     trail->known_mask = (1 << (MC_TRAIL_KNOWN_BITS - 1)) - 1;
     trail->readings = take_array(&end, readings_bytes(room));
-    trail->reading_words = words_for(room);
-    trail->reading_bytes = (uint32_t)mc_trail_reading_bytes(words_for(room));
+    trail->reading_words = reading_words_for(room);
+    trail->reading_shift = reading_shift_for(room);
     trail->room = room;
     mc_path_powers_make();
     return trail;

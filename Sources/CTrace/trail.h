@@ -87,7 +87,7 @@ struct mc_trail {
     uintptr_t low;                     /* sp of the lowest walk on this stack */
     uint64_t seed;                     /* another one whenever all is forgotten */
     struct mc_trail_reading *readings; /* [const] SETS * WAYS of them, and one that is being made */
-    uint32_t reading_bytes;            /* [const] of each */
+    uint32_t reading_shift;            /* [const] each takes 2^reading_shift bytes */
     uint32_t reading_words;            /* [const] that there is room for */
     uint64_t *known, *known_first;     /* 2 * (known_mask + 1) words; those it began with */
     uint64_t known_mask;

@@ -39,6 +39,7 @@ static int make(struct mc_trail_reading *reading, const struct mc_trail *trail)
     const struct mc_trail_frame *last = trail->complete ? end - 1 : end;
     uint32_t words = (uint32_t)(last + 1 - first) + first->checks;
     struct making making = {reading, first->sp, 0};
+    reading->sp = first->sp;
     reading->count = 0;
     reading->extent = (uint32_t)(last->sp - first->sp);
     reading->bp_mask = first->user != MC_TRAIL_NO_USER ? UINTPTR_MAX : 0;
@@ -77,11 +78,17 @@ static void add(struct mc_trail *trail, uint64_t key, uint32_t stack)
         grow(trail);
 }
 
+static int is_same(const struct mc_trail_reading *one, const struct mc_trail_reading *other)
+{
+    return one->number == other->number && one->sp == other->sp;
+}
+
 /* Where this reading is in its set; where it is to be put, if it is not there. */
-static unsigned find_way(const struct mc_trail *trail, size_t set, uint64_t number)
+static unsigned find_way(const struct mc_trail *trail, size_t set,
+                         const struct mc_trail_reading *made)
 {
     for (unsigned way = 0; way < MC_TRAIL_WAYS; way++)
-        if (mc_trail_reading_at(trail, set, way)->number == number) return way;
+        if (is_same(mc_trail_reading_at(trail, set, way), made)) return way;
     return (trail->recent[set] + 1) % MC_TRAIL_WAYS;
 }
 
@@ -91,7 +98,7 @@ void mc_trail_note(struct mc_trail *trail, const struct mc_caller *caller, uint3
     mc_trail_settle(trail);
     if (unlikely(!make(made, trail))) return;
     size_t set = mc_trail_set_of(caller->sp);
-    unsigned way = find_way(trail, set, made->number);
+    unsigned way = find_way(trail, set, made);
     struct mc_trail_reading *reading = mc_trail_reading_at(trail, set, way);
     if (reading->number != made->number) memcpy(reading, made, mc_trail_reading_bytes(made->count));
     trail->recent[set] = (uint8_t)way;

@@ -33,6 +33,7 @@ enum { MC_TRAIL_LANES = 4 };
 
 /* Invariants: `count` is a multiple of LANES, at most trail->reading_words; places are below `extent`. */
 struct mc_trail_reading {
+    uintptr_t sp;      /* the caller's; 0: no reading */
     uint64_t number;   /* a hash of all that follows */
     uintptr_t bp_mask; /* those bits of the caller's bp that matter: all or none */
     uint32_t extent;   /* bytes above sp that are read */
@@ -64,7 +65,7 @@ static inline struct mc_trail_reading *mc_trail_reading_at(const struct mc_trail
                                                            unsigned way)
 {
     size_t place = set * MC_TRAIL_WAYS + way;
-    return (void *)((char *)trail->readings + place * trail->reading_bytes);
+    return (void *)((char *)trail->readings + (place << trail->reading_shift));
 }
 
 /* Of what is there now. In lanes of every fourth word, so that no multiplication waits for the one before. */
@@ -81,8 +82,9 @@ static inline uint64_t mc_trail_read(const struct mc_trail_reading *reading,
         third = third * stride + mc_trail_word(words + place[2] * sizeof(uintptr_t));
         fourth = fourth * stride + mc_trail_word(words + place[3] * sizeof(uintptr_t));
     }
-    uint64_t sum = ((fourth * base + third) * base + second) * base + first;
-    return mc_hash_mix(sum + reading->number, seed);
+    first += reading->number + second * base;
+    third = third * (base * base) + fourth * (base * base * base);
+    return mc_hash_mix(first + third, seed);
 }
 
 /* The two that a stack may be among: the bits of a key that choose them are not kept in them. */
@@ -102,7 +104,7 @@ static inline uint32_t mc_trail_recall_by(const struct mc_trail *trail,
                                           const struct mc_caller *caller)
 {
     enum { ID = (1 << MC_INDEX_ID_BITS) - 1 };
-    if (unlikely(caller->sp + reading->extent > trail->high)) return 0;
+    if (reading->sp != caller->sp || unlikely(caller->sp + reading->extent > trail->high)) return 0;
     uint64_t key = mc_trail_read(reading, caller, trail->seed);
     const uint64_t *known = mc_trail_known_at(trail, key);
     uint64_t newer = known[0], older = known[1];
@@ -111,8 +113,8 @@ static inline uint32_t mc_trail_recall_by(const struct mc_trail *trail,
 }
 
 /* By the others of the set. */
-uint32_t mc_trail_recall_otherwise(struct mc_trail *trail, size_t set,
-                                   const struct mc_caller *caller);
+__attribute__((noinline)) uint32_t mc_trail_recall_otherwise(struct mc_trail *trail, size_t set,
+                                                             const struct mc_caller *caller);
 
 /* 0 if that is not known. */
 static inline uint32_t mc_trail_recall(struct mc_trail *trail, const struct mc_caller *caller)
