@@ -58,10 +58,7 @@ static int remembers(const struct mc_trail *trail, const struct mc_trail_path *p
 static uint32_t stack_of(struct mc_trail *trail, const struct mc_trail_path *path, uint32_t flags)
 {
     if (path->flags & MC_UNWIND_CUT) flags |= MC_STACK_CUT;
-    if (remembers(trail, path, flags)) {
-        if (!(flags & ~MC_STACK_CUT)) mc_trail_expect(trail, trail->stack);
-        return trail->stack;
-    }
+    if (remembers(trail, path, flags)) return trail->stack;
     uint32_t stack = mc_stacks_find(path->hash, path->depth, flags, trail->stack);
     if (unlikely(!stack)) stack = intern(trail, path, flags);
     trail->stack = stack;
@@ -83,20 +80,12 @@ uint32_t mc_capture(unsigned thread, const struct mc_caller *caller, uint32_t de
     struct mc_trail *trail = caller ? mc_trail_take(thread, depth) : 0;
     if (unlikely(!trail)) return capture_from_here(depth, flags);
     expect_next(thread, trail->stack);
-    uint32_t least = mc_load(&mc_own_region.floor);
-    if (least < MC_STACK_FIRST) least = MC_STACK_FIRST;
-    if (unlikely(mc_trail_walk(trail, caller, flags ? UINT32_MAX : least, &path)))
-        return capture_from_here(depth, flags);
-    if (path.known) {
-        if (path.known == trail->stack && !trail->stack_flags && !trail->repeat.sp)
-            mc_trail_expect(trail, trail->stack);
-        return path.known;
-    }
+    if (unlikely(mc_trail_walk(trail, caller, &path))) return capture_from_here(depth, flags);
     if (unlikely(mc_region_is_own(path.first[0].pc - 1))) {
         trail->stack = 0;
         return capture_from_here(depth, flags);
     }
     uint32_t stack = stack_of(trail, &path, flags);
-    if (!flags && stack >= MC_STACK_FIRST) mc_trail_remember(trail, stack);
+    if (!flags && stack >= MC_STACK_FIRST) mc_trail_note(trail, caller, stack);
     return stack;
 }

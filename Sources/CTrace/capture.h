@@ -7,7 +7,7 @@
 
 #include "caller.h"
 #include "region.h"
-#include "trail.h"
+#include "trail_readings.h"
 
 /* The id of the caller's stack, of at most `depth` frames (1 to MC_TRAIL_DEPTH_MAX), marked with
  * `flags` (MC_STACK_); MC_STACK_OVERFLOW if the table has no room. Without a caller, and without
@@ -16,16 +16,14 @@
 uint32_t mc_capture(unsigned thread, const struct mc_caller *caller, uint32_t depth,
                     uint32_t flags);
 
-/* The same, without flags, where the caller's stack is the thread's last one: a loop over its words.
- * 0: ask mc_capture(). */
+/* The same, without flags, where the thread's walks have led to that stack of late: the words that one
+ * read are looked at. 0: ask mc_capture(). */
 static inline uint32_t mc_capture_again(const struct mc_caller *caller)
 {
     struct mc_trail *trail = mc_trail_own;
-    if (unlikely(!trail) || unlikely(trail->depth != mc_load(&mc_own_region.depth)) ||
-        unlikely(trail->repeat.stack < mc_load(&mc_own_region.floor)) ||
-        unlikely(!mc_trail_repeats(trail, caller)))
-        return 0;
-    return trail->repeat.stack;
+    if (unlikely(!trail) || unlikely(trail->depth != mc_load(&mc_own_region.depth))) return 0;
+    uint32_t stack = mc_trail_recall(trail, caller);
+    return likely(stack >= mc_load(&mc_own_region.floor)) ? stack : 0;
 }
 
 #endif

@@ -32,9 +32,6 @@ uint32_t mc_index_find(struct mc_index *index, uint64_t hash,
  * look for it makes it anew. */
 void mc_index_add(struct mc_index *index, uint64_t hash, uint32_t id);
 
-/* Has the place where mc_index_add() will begin to look come near. */
-void mc_index_expect(const struct mc_index *index, uint64_t hash);
-
 static inline uint64_t mc_hash_mix(uint64_t hash, uint64_t value)
 {
     unsigned __int128 product = (unsigned __int128)(hash ^ value) * 0x9e3779b97f4a7c15ull;

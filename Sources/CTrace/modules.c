@@ -29,12 +29,22 @@ uint32_t mc_modules_epoch(void)
     return (uint32_t)mc_load_acquire(&mc_own_region.epoch);
 }
 
+static int covers(const struct known *module, uint64_t pc)
+{
+    uint64_t start = mc_load_acquire(&module->start);
+    return start && pc - start < module->end - start;
+}
+
+/* Frames that follow each other mostly lie in one module. */
 static int is_known(uint64_t pc)
 {
+    static uint64_t recent; /* [shared] */
+    if (likely(covers(&known[mc_load(&recent)], pc))) return 1;
     uint64_t count = mc_load_acquire(&known_count);
     for (uint64_t i = count < KNOWN_MAX ? count : KNOWN_MAX; i-- > 0;) {
-        uint64_t start = mc_load_acquire(&known[i].start);
-        if (start && pc - start < known[i].end - start) return 1;
+        if (!covers(&known[i], pc)) continue;
+        mc_store(&recent, i);
+        return 1;
     }
     return 0;
 }

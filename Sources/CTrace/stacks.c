@@ -35,16 +35,39 @@ static uint64_t frame_hash(uint64_t pc, uint32_t parent, uint32_t epoch)
     return mc_hash_mix(mc_hash_mix((uint64_t)epoch << 32 | parent, MC_PATH_BASE), pc);
 }
 
+static const struct mc_region_frame *frame_record(uint32_t frame)
+{
+    int there = frame && frame < mc_load_acquire(&mc_own_region.areas[MC_AREA_FRAMES].count);
+    return there ? mc_area_record(MC_AREA_FRAMES, frame) : 0;
+}
+
+/* Is the record after `parent` that frame? It may be another thread's, who is about to write it: `parent`,
+ * which is never 0 here, is written last. */
+static int is_next(uint64_t pc, uint32_t parent, uint32_t epoch)
+{
+    const struct mc_region_frame *next = frame_record(parent + 1);
+    return next && mc_load_acquire(&next->parent) == parent && mc_load(&next->pc) == pc &&
+           mc_load(&next->epoch) == epoch;
+}
+
 /* The frame `pc` below `parent`; 0 if there is none yet. */
 static uint32_t find_frame(uint64_t pc, uint32_t parent, uint32_t epoch)
 {
     struct mc_region_frame wanted = {pc, parent, epoch};
+    if (parent && is_next(pc, parent, epoch)) return parent + 1;
     return mc_index_find(&frame_index, frame_hash(pc, parent, epoch), frame_matches, &wanted);
 }
 
-/* New frames, `count` > 0 of them, one below the other, the outermost below `parent`. Their places in
- * the index are far off, so all are asked for before the first is needed. Returns the innermost; 0 if
- * there is no room. */
+static void write_frame(struct mc_region_frame *frame, uint64_t pc, uint32_t parent, uint32_t epoch)
+{
+    mc_store(&frame->pc, pc);
+    mc_store(&frame->epoch, epoch);
+    mc_store_release(&frame->parent, parent);
+}
+
+/* New frames, `count` > 0 of them, one below the other, the outermost below `parent`. That one alone is
+ * in the index: each of the others follows the frame it is below. Returns the innermost; 0 if there is
+ * no room. */
 static uint32_t append_frames(const uint64_t *pcs, uint32_t count, uint32_t parent, uint32_t epoch)
 {
     uint64_t first = mc_area_append(MC_AREA_FRAMES, count);
@@ -53,20 +76,11 @@ static uint32_t append_frames(const uint64_t *pcs, uint32_t count, uint32_t pare
     for (uint32_t i = 0; i < count; i++) {
         uint64_t pc = pcs[count - 1 - i];
         mc_modules_note(pc - 1);
-        frames[i] = (struct mc_region_frame){pc, i ? (uint32_t)first + i - 1 : parent, epoch};
-        mc_index_expect(&frame_index, frame_hash(pc, frames[i].parent, epoch));
+        write_frame(&frames[i], pc, i ? (uint32_t)first + i - 1 : parent, epoch);
     }
     mc_area_publish(MC_AREA_FRAMES, first + count);
-    for (uint32_t i = 0; i < count; i++)
-        mc_index_add(&frame_index, frame_hash(frames[i].pc, frames[i].parent, epoch),
-                     (uint32_t)first + i);
+    mc_index_add(&frame_index, frame_hash(pcs[count - 1], parent, epoch), (uint32_t)first);
     return (uint32_t)first + count - 1;
-}
-
-static const struct mc_region_frame *frame_record(uint32_t frame)
-{
-    int there = frame && frame < mc_load_acquire(&mc_own_region.areas[MC_AREA_FRAMES].count);
-    return there ? mc_area_record(MC_AREA_FRAMES, frame) : 0;
 }
 
 /* The frame that a stack's `count` outermost ones end in, which is at `pc`; 0 if it is none of this

@@ -3,6 +3,7 @@
 #include "trail.h"
 #include "bits.h"
 #include "own.h"
+#include "trail_readings.h"
 
 /* A table of tables, made as numbers come up, so that neither the first thread nor the ten thousandth
  * pays for the others. */
@@ -18,35 +19,68 @@ static uint32_t room_for(uint32_t depth)
     return depth <= USUAL ? USUAL : MC_TRAIL_DEPTH_MAX;
 }
 
-enum { NOTES_BYTES = sizeof(struct mc_trail_note) << MC_TRAIL_NOTE_BITS };
-_Static_assert(NOTES_BYTES % MC_PAGE == 0, "arrays begin at a page");
+/* Of a reading: room for all frames, and for more saved bps than hardly a path of so many has. */
+static uint32_t reading_shift_for(uint32_t room)
+{
+    return room <= USUAL ? 8 : 10;
+}
+
+static uint32_t reading_words_for(uint32_t room)
+{
+    size_t bytes = (size_t)1 << reading_shift_for(room);
+    return (uint32_t)((bytes - sizeof(struct mc_trail_reading)) / sizeof(uint16_t));
+}
 
 static size_t array_bytes(uint32_t room)
 {
     return mc_round_up((2 * room + 1) * sizeof(struct mc_trail_frame), MC_PAGE);
 }
 
+static size_t readings_bytes(uint32_t room)
+{
+    size_t count = MC_TRAIL_SETS * MC_TRAIL_WAYS + 1;
+    return mc_round_up(count << reading_shift_for(room), MC_PAGE);
+}
+
+enum { KNOWN_BYTES = sizeof(uint64_t) << MC_TRAIL_KNOWN_BITS };
+_Static_assert(KNOWN_BYTES % MC_PAGE == 0, "arrays begin at a page");
+
 static size_t bytes_of(uint32_t room)
 {
-    size_t words = room + MC_TRAIL_WORDS(room);
-    return mc_round_up(sizeof(struct mc_trail) + words * sizeof(struct mc_trail_check), MC_PAGE) +
-           NOTES_BYTES + 2 * array_bytes(room);
+    return mc_round_up(sizeof(struct mc_trail) + room * sizeof(struct mc_trail_check), MC_PAGE) +
+           KNOWN_BYTES + readings_bytes(room) + 2 * array_bytes(room);
+}
+
+/* From the end of its memory down. */
+static void *take_array(char **end, size_t bytes)
+{
+    return *end -= bytes;
 }
 
 static struct mc_trail *make(uint32_t room)
 {
-    void *memory = mc_own_map(bytes_of(room));
-    if (!memory) return 0;
-    char *end = (char *)memory + bytes_of(room);
-    struct mc_trail *trail = memory;
+    struct mc_trail *trail = mc_own_map(bytes_of(room));
+    if (!trail) return 0;
+    char *end = (char *)trail + bytes_of(room);
     trail->checks = (struct mc_trail_check *)(trail + 1);
-    trail->repeat.words = trail->checks + room;
-    trail->notes = (struct mc_trail_note *)(void *)(end - 2 * array_bytes(room) - NOTES_BYTES);
-    trail->frames = (struct mc_trail_frame *)(void *)(end - 2 * array_bytes(room));
-    trail->fresh = (struct mc_trail_frame *)(void *)(end - array_bytes(room));
+    trail->frames = take_array(&end, array_bytes(room));
+    trail->fresh = take_array(&end, array_bytes(room));
+    trail->known = trail->known_first = take_array(&end, KNOWN_BYTES);
+    trail->known_mask = (1 << (MC_TRAIL_KNOWN_BITS - 1)) - 1;
+    trail->readings = take_array(&end, readings_bytes(room));
+    trail->reading_words = reading_words_for(room);
+    trail->reading_shift = reading_shift_for(room);
     trail->room = room;
     mc_path_powers_make();
     return trail;
+}
+
+static void release(struct mc_trail *trail)
+{
+    size_t bytes = bytes_of(trail->room);
+    if (trail->known != trail->known_first)
+        mc_own_release(trail->known, 2 * (trail->known_mask + 1) * sizeof(uint64_t));
+    mc_own_release(trail, bytes);
 }
 
 /* Where the trail of thread `number` is noted. */
@@ -74,9 +108,8 @@ __attribute__((noinline)) static struct mc_trail *take(unsigned number, uint32_t
     if (!place) return 0;
     struct mc_trail *trail = *place;
     if (trail && trail->room < depth) {
-        size_t bytes = bytes_of(trail->room);
         mc_trail_own = *place = 0;
-        mc_own_release(trail, bytes);
+        release(trail);
         trail = 0;
     }
     if (!trail) *place = trail = make(room_for(depth));

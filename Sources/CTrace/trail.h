@@ -40,10 +40,6 @@
 
 enum { MC_TRAIL_DEPTH_MAX = 256, MC_TRAIL_NO_USER = UINT16_MAX };
 
-/* Of words that a repeated walk compares: so many at once, and at most, of a trail of `room`. */
-enum { MC_TRAIL_STRIDE = 4 };
-#define MC_TRAIL_WORDS(room) (2 * (room) + 1 + MC_TRAIL_STRIDE)
-
 /* A frame; innermost first. `hash`, `user` and `checks` are there for settled frames only. */
 struct mc_trail_frame {
     uintptr_t sp;  /* above the return address */
@@ -60,18 +56,14 @@ struct mc_trail_check {
     uintptr_t place, value;
 };
 
-/* A way that a walk went before it landed, and the stack it is the inner part of: the words that decided
- * it, what it landed on, and what bp had to be at its ends. A walk that finds them all as they were
- * need not be made. */
-enum { MC_TRAIL_NOTE_WORDS = 13, MC_TRAIL_NOTE_BITS = 8 };
-struct mc_trail_note {
-    struct mc_trail_check words[MC_TRAIL_NOTE_WORDS]; /* the last one as often as there is room */
-    uint64_t outer;                                   /* the hash of the frame landed on */
-    uintptr_t sp;                                     /* its place */
-    uintptr_t bp, bp_mask;                            /* the caller's, in the bits of the mask */
-    uintptr_t needed_bp;                              /* by what it landed on; 0: none */
-    uint32_t generation;                              /* of the trail; 0: nothing is noted */
-    uint32_t stack;
+/* Where walks read, and what came of it: trail_readings.h. */
+struct mc_trail_reading;
+enum {
+    MC_TRAIL_SET_BITS = 7,
+    MC_TRAIL_SETS = 1 << MC_TRAIL_SET_BITS,
+    MC_TRAIL_WAYS = 4, /* readings of a set */
+    MC_TRAIL_KNOWN_BITS = 9,
+    MC_TRAIL_KNOWN_BITS_MAX = 16,
 };
 
 /* Invariants: start <= settled <= end <= 2 * depth <= 2 * room; sp grows with the index, and is at most `high`;
@@ -90,18 +82,17 @@ struct mc_trail {
     uint32_t rare;     /* walks in a row that were not for it */
     uint32_t leave;    /* walks to go before it is tried again */
     uint32_t stack, stack_flags; /* what the frames are: for mc_capture() */
-    uint32_t generation;         /* of notes */
-    struct mc_trail_note *notes; /* 2^MC_TRAIL_NOTE_BITS */
-    struct mc_trail_note *noted; /* by the walk before, without a stack yet; or NULL */
 
-    /* The walk that would be the same again, if `sp` is not 0: see mc_trail_repeats(). */
-    struct {
-        uintptr_t sp;
-        uintptr_t bp, bp_mask; /* what the caller's has to be, in the bits of the mask */
-        struct mc_trail_check *words;
-        const struct mc_trail_check *end; /* a multiple of MC_TRAIL_STRIDE behind `words` */
-        uint32_t stack;                   /* what mc_trail_expect() was told */
-    } repeat;
+    /* Readings, and the stacks that walks led to, two to a place. */
+    uintptr_t low;                     /* sp of the lowest walk on this stack */
+    uint64_t seed;                     /* another one whenever all is forgotten */
+    struct mc_trail_reading *readings; /* [const] SETS * WAYS of them, and one that is being made */
+    uint32_t reading_shift;            /* [const] each takes 2^reading_shift bytes */
+    uint32_t reading_words;            /* [const] that there is room for */
+    uint64_t *known, *known_first;     /* 2 * (known_mask + 1) words; those it began with */
+    uint64_t known_mask;
+    uint64_t displaced; /* known ones that others took the place of since the table grew */
+    uint8_t recent[MC_TRAIL_SETS]; /* the reading of each set that was right last */
 };
 
 /* The value that bp must have in a frame whose user is `user`. */
@@ -120,7 +111,6 @@ struct mc_trail_path {
     uint64_t hash;
     int same;
     uint32_t landed; /* frames that were not walked */
-    uint32_t known;  /* not 0: no walk was made, and this is the stack; nothing else is here then */
 };
 
 /* The trail of the calling thread, whose number is `number` (from 1), for walks of at most `depth`
@@ -131,49 +121,15 @@ struct mc_trail *mc_trail_take(unsigned number, uint32_t depth);
  * at hand. */
 extern __thread struct mc_trail *mc_trail_own;
 
-/* Walks find nothing to land on. */
+/* Walks find nothing to land on, and no stack is recalled. */
 void mc_trail_forget(struct mc_trail *trail);
 
-/* 0, or EAGAIN where the walk has to be made by mc_unwind: nothing is in *path then. Notes of stacks
- * from `least` on are used. */
-int mc_trail_walk(struct mc_trail *trail, const struct mc_caller *caller, uint32_t least,
+/* 0, or EAGAIN where the walk has to be made by mc_unwind: nothing is in *path then. */
+int mc_trail_walk(struct mc_trail *trail, const struct mc_caller *caller,
                   struct mc_trail_path *path);
 
-/* What the walk before led to is this stack. */
-static inline void mc_trail_remember(struct mc_trail *trail, uint32_t stack)
-{
-    if (!trail->noted) return;
-    trail->noted->stack = stack;
-    trail->noted->generation = trail->generation;
-    trail->noted = 0;
-}
-
-/* From now on, until the trail changes, mc_trail_repeats() may tell a walk that is the trail's again.
- * `stack` is the caller's word for it. The trail is not a forgotten one. */
-void mc_trail_expect(struct mc_trail *trail, uint32_t stack);
-
-/* 1 if a walk from the caller would read what the trail's did, and so lead to the same frames,
- * trail->repeat.stack. All the words that decide are in one list, innermost first. */
-static inline int mc_trail_repeats(struct mc_trail *trail, const struct mc_caller *caller)
-{
-    if (caller->sp != trail->repeat.sp || (caller->bp & trail->repeat.bp_mask) != trail->repeat.bp)
-        return 0;
-    /* Acquire: pairs with mc_unwind_epoch_end, as in mc_unwind. */
-    if (__builtin_expect(__atomic_load_n(&mc_rule_unloading, __ATOMIC_ACQUIRE) ||
-                             __atomic_load_n(&mc_rule_epoch, __ATOMIC_ACQUIRE) != trail->epoch,
-                         0))
-        return 0;
-    const struct mc_trail_check *word = trail->repeat.words, *end = trail->repeat.end;
-    do {
-        for (int i = 0; i < MC_TRAIL_STRIDE; i++, word++) {
-            uintptr_t found;
-            __builtin_memcpy(&found, (const void *)word->place, sizeof found);
-            if (found != word->value) return 0;
-        }
-    } while (word != end);
-    trail->rare = 0;
-    return 1;
-}
+/* Makes all its frames settled ones. */
+void mc_trail_settle(struct mc_trail *trail);
 
 /* The hash of a path: a polynomial of its pcs in MC_PATH_BASE, the innermost one's power being 0. So the
  * hash of outer frames is joined to inner ones by one multiplication, wherever one begins:

@@ -14,7 +14,7 @@
 #include <errno.h>
 
 #include "rules.h"
-#include "trail_notes.h"
+#include "trail_readings.h"
 #include "unwind_stack.h"
 
 #define likely(x)   __builtin_expect(!!(x), 1)
@@ -277,7 +277,6 @@ static void put(struct mc_trail *trail, const struct mc_trail_frame *fresh, uint
                 uint32_t from)
 {
     uint32_t kept = trail->end - from, more = !trail->complete;
-    trail->repeat.sp = 0;
     if (trail->settled < from) trail->settled = from;
     if (count <= from && count <= kept) {
         trail->start = from - count;
@@ -296,35 +295,17 @@ static void put(struct mc_trail *trail, const struct mc_trail_frame *fresh, uint
     trail->end = trail->depth + count + kept;
 }
 
+void mc_trail_settle(struct mc_trail *trail)
+{
+    if (trail->settled > trail->start) settle(trail, trail->start);
+}
+
 void mc_trail_forget(struct mc_trail *trail)
 {
     trail->start = trail->settled = trail->end = 2 * trail->depth;
     trail->complete = 0;
-    trail->repeat.sp = 0;
-    trail->noted = 0;
-    trail->generation += 1 + (trail->generation == UINT32_MAX); /* never 0 */
-}
-
-void mc_trail_expect(struct mc_trail *trail, uint32_t stack)
-{
-    if (trail->settled > trail->start) settle(trail, trail->start);
-    const struct mc_trail_frame *first = &trail->frames[trail->start],
-                                *end = &trail->frames[trail->end];
-    struct mc_trail_check *words = trail->repeat.words, *word = words;
-    for (const struct mc_trail_frame *frame = first; frame < end; frame++)
-        *word++ = (struct mc_trail_check){frame->sp - 8, frame->pc};
-    /* Where it was cut, the frame there has to be one as before. */
-    if (!trail->complete) *word++ = (struct mc_trail_check){end->sp - 8, word_at(end->sp - 8)};
-    for (uint32_t i = first->checks; i-- > 0;)
-        *word++ = trail->checks[i];
-    for (; (word - words) % MC_TRAIL_STRIDE; word++)
-        *word = word[-1];
-    int uses_bp = first->user != MC_TRAIL_NO_USER;
-    trail->repeat.bp = uses_bp ? mc_trail_needed_bp(trail, first->user) : 0;
-    trail->repeat.bp_mask = uses_bp ? UINTPTR_MAX : 0;
-    trail->repeat.end = word;
-    trail->repeat.stack = stack;
-    trail->repeat.sp = first->sp;
+    trail->low = UINTPTR_MAX;
+    trail->seed += MC_PATH_BASE;
 }
 
 /* A walk by rules that found the trail's frames, each in its place. Where nothing can be landed on, this
@@ -345,7 +326,7 @@ static int replace(struct mc_trail *trail, const struct mc_trail_frame *fresh, u
                    uint64_t hash, uintptr_t end, int complete)
 {
     if (!complete && is_alike(trail, fresh, count, hash, end)) {
-        if (trail->settled > trail->start) settle(trail, trail->start);
+        mc_trail_settle(trail);
         return 1;
     }
     trail->settled = trail->end = 0;
@@ -391,7 +372,7 @@ static void adopt(const struct place *place, struct mc_trail *trail, const struc
     path->first = &trail->frames[trail->start];
 }
 
-int mc_trail_walk(struct mc_trail *trail, const struct mc_caller *caller, uint32_t least,
+int mc_trail_walk(struct mc_trail *trail, const struct mc_caller *caller,
                   struct mc_trail_path *path)
 {
     /* Acquire: pairs with mc_unwind_epoch_end, as in mc_unwind. */
@@ -410,6 +391,7 @@ int mc_trail_walk(struct mc_trail *trail, const struct mc_caller *caller, uint32
         trail->epoch = epoch;
         trail->high = stack.high;
     }
+    if (caller->sp < trail->low) trail->low = caller->sp;
     struct mc_trail_frame *first = trail->fresh + trail->depth;
     const struct place place = {.start = &trail->frames[trail->start],
                                 .end = &trail->frames[trail->end],
@@ -420,22 +402,12 @@ int mc_trail_walk(struct mc_trail *trail, const struct mc_caller *caller, uint32
     struct walk w = {.old = place.start, .fresh = first, .sp = caller->sp};
     realign(&place, &w);
     w.same = trail->complete ? unchanged(w.old, place.end) : place.end;
-    struct mc_trail_note *note = mc_trail_note_at(trail, w.sp, place.high);
-    path->known = trail->complete ? mc_trail_recall(trail, note, caller, w.same, least) : 0;
-    if (path->known) {
-        trail->rare = 0;
-        return 0;
-    }
-    trail->noted = 0;
     enum progress progress = go(&place, trail, &w);
     if (unlikely(progress == RARE)) {
         if (++trail->rare % RARES == 0) trail->leave = RARE_PAUSE;
         return EAGAIN;
     }
     trail->rare = 0;
-    uint32_t count = (uint32_t)(w.fresh - place.first);
-    if (progress == LANDED && count + (place.end - w.old) <= trail->depth)
-        mc_trail_take_note(trail, note, caller, place.first, count, w.old);
     adopt(&place, trail, &w, progress, path);
     return 0;
 }

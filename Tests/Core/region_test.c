@@ -170,6 +170,27 @@ static void frames_are_shared(void)
     REQUIRE_EQUAL(mc_own_region.areas[MC_AREA_FRAMES].count - before, (2u << DEPTH) - 2);
 }
 
+/* Frames that were met together need no place in the index: it has one a stack. */
+static void frames_in_a_row(void)
+{
+    enum { DEPTH = 100, COUNT = 2000 };
+    uint64_t pcs[DEPTH];
+    trace(64 << 20);
+    uint64_t before = mc_own_region.own_bytes, frames = mc_own_region.areas[MC_AREA_FRAMES].count;
+    for (uint64_t again = 0; again < 2; again++) {
+        for (uint64_t i = 0; i < COUNT; i++) {
+            for (unsigned k = 0; k < DEPTH; k++)
+                pcs[k] = 0x5000000 + i * DEPTH + k;
+            uint32_t id = intern_frames(pcs, DEPTH, 0);
+            check_frames(id, pcs, DEPTH);
+            /* The inner frames' own stack: found one by one, from the outside in. */
+            if (again) check_frames(intern_frames(pcs + 1, DEPTH - 1, 0), pcs + 1, DEPTH - 1);
+        }
+    }
+    REQUIRE_EQUAL(mc_own_region.areas[MC_AREA_FRAMES].count, frames + COUNT * DEPTH);
+    REQUIRE(mc_own_region.own_bytes - before < 64 * COUNT);
+}
+
 static void *intern_many(void *argument)
 {
     struct random random = test_random((uint64_t)argument);
@@ -317,6 +338,7 @@ static const struct test_case cases[] = {
     {"stacks_alike", stacks_alike, 0},
     {"stacks", stacks, 0},
     {"frames_are_shared", frames_are_shared, 0},
+    {"frames_in_a_row", frames_in_a_row, 0},
     {"stack_threads", stack_threads, 0},
     {"full_table", full_table, 0},
     {"counter_threads", counter_threads, 0},

@@ -73,8 +73,8 @@ static void print_tally(const char *name, const struct tally *t, int late)
            "frame of data %lu, skipped caller %lu, late lookup %lu, ignored sp %lu), ",
            name, t->stacks, t->frames, t->differences, t->unlike, t->excused, t->excuse[1],
            t->excuse[2], t->excuse[3], t->excuse[4], t->excuse[5]);
-    printf("%lu calls (%lu along trails, %lu landed, %lu strayed), ", t->calls, t->along, t->landed,
-           t->strayed);
+    printf("%lu calls (%lu along trails, %lu landed, %lu recalled, %lu strayed), ", t->calls,
+           t->along, t->landed, t->recalled, t->strayed);
     printf("%lu guessed; %lu complete %lu cut %lu stopped (%lu %lu %lu), %lu exact, %lu signals, "
            "deepest %lu, %lu busy, %lu damaged%s\n",
            t->guessed, t->complete, t->cut, t->stopped, t->why[0], t->why[1], t->why[2], t->exact,

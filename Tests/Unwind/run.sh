@@ -21,8 +21,8 @@ kept=${OUT:+yes}
 out=${OUT:-$(mktemp -d "${TMPDIR:-/tmp}/unwind.XXXXXX")}
 mkdir -p "$out"
 failed=0
-warnings=(-std=gnu17 -g -O2 -Wall -Wextra -I "$trace/include" -I "$trace/../CBase/include")
-sources=("$trace"/unwind*.c "$trace"/cfi*.c "$trace"/rules.c "$trace"/trail_walk.c "$trace"/trail_notes.c)
+warnings=(-std=gnu17 -g -O2 -Wall -Wextra -I "$trace" -I "$trace/include" -I "$trace/../CBase/include")
+sources=("$trace"/unwind*.c "$trace"/cfi*.c "$trace"/rules.c "$trace"/trail*.c "$here/own_memory.c")
 unwinder=() # their objects
 
 # build NAME ARGUMENT...: $cc makes $out/NAME; failing is a failed test.

@@ -33,7 +33,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#include "trail.h"
+#include "trail_readings.h"
 #include "unwind.h"
 #include "unwind_exact.h"
 
@@ -318,10 +318,7 @@ static __attribute__((noinline)) void compare_here(void)
 /* Every call of malloc walks along the trail of its thread, and finds what the fast walk finds, which is
  * compared with the others' here and there. */
 struct own_trail {
-    struct mc_trail trail;
-    struct mc_trail_frame arrays[2][2 * DEPTH + 1];
-    struct mc_trail_check checks[DEPTH], words[MC_TRAIL_WORDS(DEPTH)];
-    struct mc_trail_note notes[1 << MC_TRAIL_NOTE_BITS];
+    struct mc_trail *trail;
     struct mc_frame_site frames[DEPTH + 16];
 };
 static __thread struct own_trail *own __attribute__((tls_model("initial-exec")));
@@ -329,74 +326,71 @@ static __thread int walking __attribute__((tls_model("initial-exec")));
 
 static struct own_trail *make_trail(void)
 {
+    static unsigned numbers;
     own = mmap(NULL, sizeof *own, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (own == MAP_FAILED) abort();
-    own->trail.frames = own->arrays[0];
-    own->trail.fresh = own->arrays[1];
-    own->trail.checks = own->checks;
-    own->trail.repeat.words = own->words;
-    own->trail.notes = own->notes;
-    own->trail.room = own->trail.depth = DEPTH;
-    mc_trail_forget(&own->trail);
-    mc_path_powers_make();
+    own->trail = mc_trail_take(__atomic_add_fetch(&numbers, 1, __ATOMIC_RELAXED), DEPTH);
+    if (!own->trail) abort();
     return own;
 }
 
-/* What stands for a stack, never below 2. */
+/* What stands for a stack. */
 static uint32_t stack_of(uint64_t hash)
 {
-    return (uint32_t)(hash >> 32) | 2;
+    return (uint32_t)(hash >> (64 - MC_INDEX_ID_BITS)) | 1;
 }
 
 static int strays(const struct mc_trail_path *path, const struct mc_frame_site *frames,
                   size_t count)
 {
-    if (path->known) {
-        uint64_t hash = 0;
-        while (count > 0)
-            hash = frames[--count].pc + MC_PATH_BASE * hash;
-        return path->known != stack_of(hash);
-    }
     if (path->depth > count) return 1;
     for (uint32_t i = 0; i < path->depth; i++)
         if (path->first[i].pc != frames[i].pc || path->first[i].sp - 8 != frames[i].slot) return 1;
     return path->depth < count && !(path->flags & MC_UNWIND_CUT);
 }
 
+/* Is this not the stack of what the fast walk found? */
+static int misremembers(uint32_t stack, const struct mc_frame_site *frames, size_t count)
+{
+    uint64_t hash = 0;
+    for (size_t i = count < DEPTH ? count : DEPTH; i-- > 0;)
+        hash = frames[i].pc + MC_PATH_BASE * hash;
+    return stack && stack != stack_of(hash);
+}
+
+static void report_strayed(const struct mc_trail_path *path, const struct mc_frame_site *frames,
+                           size_t count)
+{
+    __atomic_add_fetch(&tally->strayed, 1, __ATOMIC_RELAXED);
+    report("strayed: %u frames, of %zu, flags %x\n", path->depth, count, path->flags);
+    for (uint32_t i = 0; i < path->depth; i++)
+        report("  %2u along %lx at %lx, fast %lx at %lx\n", i, path->first[i].pc,
+               path->first[i].sp - 8, i < count ? frames[i].pc : 0, i < count ? frames[i].slot : 0);
+}
+
 static __attribute__((noinline)) void walk_along(uintptr_t *frame)
 {
     struct mc_caller caller = {(uintptr_t)(frame + 2), *frame};
-    struct mc_trail_path path;
+    struct mc_trail_path path = {0};
     struct mc_unwind_start start;
     unsigned flags;
     if (!tally || walking) return;
     walking = 1;
     struct own_trail *t = own ? own : make_trail();
+    uint32_t recalled = mc_trail_recall(t->trail, &caller);
+    int along = mc_trail_walk(t->trail, &caller, &path) == 0;
+    if (along) mc_trail_note(t->trail, &caller, stack_of(path.hash));
+    MC_UNWIND_CAPTURE(&start);
+    size_t count = mc_unwind(&start, t->frames, DEPTH + 16, &flags), first = 0;
+    while (first < count && t->frames[first].slot != caller.sp - 8)
+        first++;
     __atomic_add_fetch(&tally->calls, 1, __ATOMIC_RELAXED);
-    uint64_t repeats = mc_trail_repeats(&t->trail, &caller) ? t->trail.hash : 0;
-    if (mc_trail_walk(&t->trail, &caller, 2, &path) == 0) {
-        int contradicts =
-            repeats && (path.known ? path.known != stack_of(repeats) : repeats != path.hash);
-        if (path.known)
-            path.depth = path.landed = 0;
-        else
-            mc_trail_remember(&t->trail, stack_of(path.hash));
-        if (!path.known && path.same) mc_trail_expect(&t->trail, 1);
-        MC_UNWIND_CAPTURE(&start);
-        size_t count = mc_unwind(&start, t->frames, DEPTH + 16, &flags), first = 0;
-        while (first < count && t->frames[first].slot != caller.sp - 8)
-            first++;
-        __atomic_add_fetch(&tally->along, 1, __ATOMIC_RELAXED);
-        __atomic_add_fetch(&tally->landed, path.landed > 0, __ATOMIC_RELAXED);
-        if (contradicts || strays(&path, t->frames + first, count - first)) {
-            __atomic_add_fetch(&tally->strayed, 1, __ATOMIC_RELAXED);
-            report("strayed: %u frames, of %zu, flags %x\n", path.depth, count - first, path.flags);
-            for (uint32_t i = 0; i < path.depth; i++)
-                report("  %2u along %lx at %lx, fast %lx at %lx\n", i, path.first[i].pc,
-                       path.first[i].sp - 8, first + i < count ? t->frames[first + i].pc : 0,
-                       first + i < count ? t->frames[first + i].slot : 0);
-        }
-    }
+    __atomic_add_fetch(&tally->along, along, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&tally->landed, path.landed > 0, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&tally->recalled, recalled != 0, __ATOMIC_RELAXED);
+    if ((along && strays(&path, t->frames + first, count - first)) ||
+        misremembers(recalled, t->frames + first, count - first))
+        report_strayed(&path, t->frames + first, count - first);
     walking = 0;
 }
 #define WALK_ALONG() walk_along(__builtin_frame_address(0))

@@ -24,6 +24,7 @@ struct tally {
     uint64_t calls;     /* of malloc and its kin, all of which walk along their thread's trail */
     uint64_t along;     /* of which so many did, */
     uint64_t landed;    /* landed on frames of the call before, */
+    uint64_t recalled;  /* were walks of before again, */
     uint64_t strayed;   /* and found another stack than the fast walk */
     uint64_t excuse[8]; /* by the numbers of excuses.h */
 };
