@@ -57,7 +57,7 @@ static void fill(void)
     for (unsigned i = 0; i < CACHED; i++)
         free(set[i]);
     objects[0] = malloc(200000);
-    objects[3] = malloc(20 << 20);
+    objects[3] = malloc(40 << 20);
     free(malloc(300000));
 }
 

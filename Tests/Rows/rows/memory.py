@@ -396,7 +396,7 @@ def requests(t):
     crossed = counts()
     program.ask("thread c 70 200000")
     t.equal(grown(crossed, "large"), (70, 0), "large, by a thread that ended")
-    program.ask("alloc d 3 20000000")
+    program.ask("alloc d 3 40000000")
     t.equal(grown(crossed, "huge"), (3, 0), "huge")
 
 
