@@ -47,6 +47,7 @@ static void relieve(struct mc_thread *self)
     mc_refill_collect(self);
     mc_refill_flush(self, 0);
     mc_threads_reap();
+    mc_large_flush_all();
     mc_arena_release_idle();
     mc_arena_purge(1);
 }
@@ -359,6 +360,7 @@ int mc_heap_trim(void)
         mc_trim_thread(mc_self);
     }
     mc_threads_reap();
+    mc_large_flush_all();
     mc_arena_purge(1);
     mc_structs_trim();
     mc_arena_trim_map();

@@ -269,6 +269,12 @@ void mc_large_flush(struct mc_thread *thread)
     }
 }
 
+void mc_large_flush_all(void)
+{
+    for (struct mc_thread *thread = mc_thread_first(); thread; thread = mc_thread_next(thread))
+        mc_large_flush(thread);
+}
+
 void mc_large_check(const struct mc_thread *thread)
 {
     for (unsigned i = 0; i < MC_LARGE_KEPT; i++) {

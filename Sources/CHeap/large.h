@@ -42,6 +42,7 @@ void mc_large_free(struct mc_thread *self, struct mc_span *span, void *object);
 
 /* Gives back the spans that wait. Any thread, for any thread. */
 void mc_large_flush(struct mc_thread *thread);
+void mc_large_flush_all(void);
 
 /* Asserts that what waits is whole, and is found in the page map. No other thread may be in the heap. */
 void mc_large_check(const struct mc_thread *thread);

@@ -323,8 +323,7 @@ void mc_refill_tick(struct mc_thread *self)
     mc_refill_flush(self, 1);
     mc_trim_idle(self);
     mc_threads_reap();
-    for (struct mc_thread *thread = mc_thread_first(); thread; thread = mc_thread_next(thread))
-        mc_large_flush(thread);
+    mc_large_flush_all();
     if (mc_arena_purgeable()) mc_arena_purge(0);
     trim_metadata();
 }

@@ -11,9 +11,7 @@
 #include "large.h"
 #include "limits.h"
 #include "os_faulty.h"
-#include "root.h"
 #include "test.h"
-#include "thread.h"
 
 static void fill_bytes(unsigned char *place, size_t size, unsigned value)
 {
@@ -219,6 +217,37 @@ static void large_ones_wait(void)
     REQUIRE_EQUAL(totals.free_slices, totals.reserved);
 }
 
+enum { IDLE_SIZE = 20 << 20 };
+static pthread_barrier_t freed, trimmed;
+
+static void *free_and_idle(void *place)
+{
+    fill_bytes(place, IDLE_SIZE, 1);
+    mc_free(mc_alloc(100));
+    mc_free(place);
+    pthread_barrier_wait(&freed);
+    pthread_barrier_wait(&trimmed);
+    return 0;
+}
+
+/* What waits on a thread that does nothing any more goes back too when memory is trimmed. */
+static void trim_finds_all(void)
+{
+    stop_ticks();
+    pthread_t thread;
+    unsigned char *place = mc_alloc(IDLE_SIZE);
+    pthread_barrier_init(&freed, 0, 2);
+    pthread_barrier_init(&trimmed, 0, 2);
+    REQUIRE(!pthread_create(&thread, 0, free_and_idle, place));
+    pthread_barrier_wait(&freed);
+    REQUIRE(resident_pages(place, IDLE_SIZE) > 0);
+    mc_heap_trim();
+    REQUIRE_EQUAL(resident_pages(place, IDLE_SIZE), 0);
+    pthread_barrier_wait(&trimmed);
+    pthread_join(thread, 0);
+    mc_heap_check();
+}
+
 /* Any thread grows, shrinks and frees what any other has made; the ends of each say whose they are. */
 enum { PLACES = 24, GROWERS = 3 };
 static uint64_t growing[PLACES];
@@ -257,13 +286,6 @@ static void change(struct random *random, unsigned char **place)
 
 static pthread_barrier_t all_done;
 
-/* As at a tick. */
-static void flush_all(void)
-{
-    for (struct mc_thread *thread = mc_thread_first(); thread; thread = mc_thread_next(thread))
-        mc_large_flush(thread);
-}
-
 static void *grow_any(void *stream)
 {
     struct random random = test_random((uint64_t)stream);
@@ -277,7 +299,7 @@ static void *grow_any(void *stream)
         }
         uint64_t none = 0;
         if (place && !mc_swap_if(shared, &none, (uint64_t)place)) mc_free(place);
-        if (!random_below(&random, 100)) flush_all();
+        if (!random_below(&random, 100)) mc_large_flush_all(); /* as at a tick */
         if (!random_below(&random, 500)) mc_heap_trim();
     }
     /* None ends while another may still look after ended threads. */
@@ -301,9 +323,9 @@ static void growth_in_threads(void)
 }
 
 static const struct test_case cases[] = {
-    {"large_in_place", large_in_place, 0},         {"huge_moves", huge_moves, 0},
-    {"realloc_growing", realloc_growing, 0},       {"growth_is_repeated", growth_is_repeated, 0},
-    {"growth_is_mapped", growth_is_mapped, 0},     {"large_ones_wait", large_ones_wait, 0},
-    {"growth_in_threads", growth_in_threads, 480},
+    {"large_in_place", large_in_place, 0},     {"huge_moves", huge_moves, 0},
+    {"realloc_growing", realloc_growing, 0},   {"growth_is_repeated", growth_is_repeated, 0},
+    {"growth_is_mapped", growth_is_mapped, 0}, {"large_ones_wait", large_ones_wait, 0},
+    {"trim_finds_all", trim_finds_all, 0},     {"growth_in_threads", growth_in_threads, 480},
 };
 TEST_MAIN(cases)
