@@ -69,7 +69,7 @@ def clean_when_still(t):
     program = t.puppet()
     t.on(program)
     for name, count, size in (("a", 5000, 100), ("b", 300, 5000), ("c", 20, 100000),
-                              ("d", 3, 30 << 20)):
+                              ("d", 3, 40 << 20)):
         program.ask(f"alloc {name} {count} {size}")
         program.ask(f"every {name}")
     program.ask("cross 4 2000")
