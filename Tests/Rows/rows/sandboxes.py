@@ -15,7 +15,7 @@ def restricted(t, kind, before=()):
 
 
 def use_heap(t, program):
-    for command in ("alloc h 2000 300", "alloc h 40 100000", "alloc h 3 20000000", "touch h 1",
+    for command in ("alloc h 2000 300", "alloc h 40 100000", "alloc h 3 40000000", "touch h 1",
                     "realloc h 100 5000", "every h", "alloc h 5 3000000", "free h 5000"):
         t.equal(program.ask(command), "done", command)
 
