@@ -127,7 +127,8 @@ __attribute__((used)) void *mc_instrumented_realloc_for(void *object, size_t siz
     void *fresh = object ? resize(object, size, traced) : 0;
     if (!fresh) {
         size_t had = object ? mc_usable_size(object, "realloc()") : 0;
-        fresh = had && size > had ? mc_alloc_growing(size) : mc_alloc_owned(size, MC_QUANTUM, 0);
+        int grows = had && size > had && size >= MC_GROW_MIN;
+        fresh = grows ? mc_alloc_growing(size) : mc_alloc_owned(size, MC_QUANTUM, 0);
         if (unlikely(!fresh)) return out_of_memory();
         if (object) {
             memcpy(fresh, object, had < size ? had : size);

@@ -60,7 +60,8 @@ static void *move(void *object, size_t size)
 {
     size_t had =
         mc_span_of(object)->slot_size; /* a live object: mc_realloc_in_place() has looked */
-    void *fresh = size > had ? mc_alloc_growing(size) : mc_alloc(size);
+    int grows = size > had && size >= MC_GROW_MIN;
+    void *fresh = grows ? mc_alloc_growing(size) : mc_alloc(size);
     if (unlikely(!fresh)) {
         errno = ENOMEM;
         return 0;

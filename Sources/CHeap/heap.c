@@ -135,12 +135,11 @@ void *mc_alloc_slow(size_t size, int zero)
 
 void *mc_alloc_growing(size_t size)
 {
-    if (size < MC_GROW_MIN || size > MC_LARGE_MAX) return mc_alloc_owned(size, MC_QUANTUM, 0);
     if (unlikely(mc_os_forked())) mc_heap_notice_fork();
     struct mc_thread *self = mc_thread_attach();
-    uint64_t room = (MC_GROW_TIMES - 1) * size;
-    if (unlikely(!self)) return refuse(class_of(size));
-    return alloc_large(self, size, room < MC_GROW_ROOM_MAX ? room : MC_GROW_ROOM_MAX, MC_PAGE, 0);
+    uint64_t room = size <= MC_GROW_MAPPED ? mc_grow_room(size) : MC_LARGE_MAPPED;
+    if (unlikely(!self) || unlikely(size > MC_REQUEST_MAX)) return refuse(class_of(size));
+    return alloc_large(self, size, room, MC_PAGE, 0);
 }
 
 void *mc_alloc_medium(size_t size)
@@ -152,6 +151,9 @@ void *mc_alloc_medium(size_t size)
             self->until_look -= (uint32_t)size;
             return pop(span);
         }
+    } else {
+        void *object = mc_large_again(mc_self, size); /* time passes as it is freed */
+        if (likely(object != 0)) return object;
     }
     return mc_alloc_slow(size, 0);
 }
@@ -294,6 +296,13 @@ static inline int free_tagged(struct mc_thread *self, struct mc_span *span, stru
     return 1;
 }
 
+static void free_large(struct mc_span *span, void *object)
+{
+    uint64_t size = span->size;
+    mc_large_free(mc_self, span, object);
+    look_for_large(mc_self, size);
+}
+
 void mc_free_slow(void *object)
 {
     struct mc_span *found = mc_page_map_find(object);
@@ -302,12 +311,15 @@ void mc_free_slow(void *object)
         return;
     if (!object) return;
     if (unlikely(mc_os_forked())) mc_heap_notice_fork();
+    if (likely(found != 0) && mc_load(&found->state) == MC_SPAN_LARGE &&
+        !(mc_load(&found->flags) & MC_SPAN_TAGGED) && found->base == (uint64_t)object) {
+        free_large(found, object);
+        return;
+    }
     struct mc_span *span = span_of_live(object, "free()");
     if (mc_load(&span->flags) & MC_SPAN_TAGGED) take_tag(object);
     if (span->state != MC_SPAN_CLASS) {
-        uint64_t size = span->size;
-        mc_large_free(mc_self, span, object);
-        look_for_large(mc_self, size);
+        free_large(span, object);
     } else if (mc_load(&span->owner) != (uint64_t)mc_self) {
         if (!mc_cache_push(mc_self, span, object)) mc_span_push_remote(span, object);
     } else {

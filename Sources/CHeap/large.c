@@ -3,6 +3,7 @@
 #include "large.h"
 
 #include "arena.h"
+#include "check.h"
 #include "limits.h"
 #include "os.h"
 #include "pagemap.h"
@@ -35,7 +36,7 @@ static int take_memory(struct mc_span *span, size_t room, size_t align, int *zer
 {
     struct mc_run run;
     uint64_t slices = mc_round_up(span->slot_size + room, MC_SLICE) / MC_SLICE;
-    if (span->slot_size <= MC_LARGE_MAX && align <= MC_LARGE_MAX &&
+    if (room != MC_LARGE_MAPPED && span->slot_size <= MC_LARGE_MAX && align <= MC_LARGE_MAX &&
         !mc_arena_take(slices, align < MC_SLICE ? MC_SLICE : align, &run)) {
         mc_store(&span->base, run.base);
         mc_store(&span->size, slices * MC_SLICE);
@@ -61,40 +62,6 @@ static void give_memory(uint64_t base, uint64_t size, int state)
     }
 }
 
-/* Not over 1/8 larger than needed, beside the room that is welcome, so that little is lost. */
-static int fits(const struct mc_span *span, uint64_t size, uint64_t room, uint64_t align)
-{
-    uint64_t has = mc_load(&span->size);
-    return has >= size && has - size <= MC_SLICE + size / 8 + room &&
-           !(mc_load(&span->base) & (align - 1));
-}
-
-/* A waiting span that fits, or NULL. The place is exchanged, since another thread may be flushing it;
- * what was seen before that was a guess. */
-static struct mc_span *take_waiting(struct mc_thread *self, uint64_t size, uint64_t room,
-                                    uint64_t align)
-{
-    for (unsigned i = 0; i < MC_LARGE_KEPT; i++) {
-        struct mc_span *span = (struct mc_span *)mc_load(&self->large[i]);
-        if (!span || !fits(span, size, room, align)) continue;
-        span = (struct mc_span *)mc_take(&self->large[i]);
-        if (!span) continue;
-        if (likely(fits(span, size, room, align))) return span;
-        mc_store_release(&self->large[i], (uint64_t)span);
-    }
-    return 0;
-}
-
-/* Keeps the span if it is one worth keeping, in place of an older one. Returns the span that has to
- * go, or NULL. */
-static struct mc_span *keep(struct mc_thread *self, struct mc_span *span)
-{
-    if (!self || self == &mc_thread_none || span->size > MC_LARGE_KEPT_MAX) return span;
-    unsigned place = self->large_next++ % MC_LARGE_KEPT;
-    return (struct mc_span *)__atomic_exchange_n(&self->large[place], (uint64_t)span,
-                                                 __ATOMIC_ACQ_REL);
-}
-
 static void unmake(struct mc_span *span, int state)
 {
     uint64_t base = span->base, size = span->size;
@@ -103,39 +70,8 @@ static void unmake(struct mc_span *span, int state)
     give_memory(base, size, state);
 }
 
-void mc_large_flush(struct mc_thread *thread)
+static void set_up(struct mc_span *span)
 {
-    for (unsigned i = 0; i < MC_LARGE_KEPT; i++) {
-        struct mc_span *span = 0;
-        if (mc_load(&thread->large[i]))
-            span = (struct mc_span *)mc_take(&thread->large[i]); /* pairs with keep() */
-        if (span) unmake(span, MC_SPAN_LARGE);
-    }
-}
-
-void *mc_large_alloc(struct mc_thread *self, size_t size, size_t room, size_t align, int *zero)
-{
-    size = mc_round_up(size ? size : 1, MC_PAGE);
-    struct mc_span *waiting = take_waiting(self, size, room, align);
-    if (waiting) {
-        waiting->slot_size = size;
-        waiting->flags = 0;
-        waiting->tag = 0;
-        waiting->maker = (uint64_t)self;
-        mc_store(&waiting->counts, waiting->counts + (1ull << MC_COUNTS_SHIFT));
-        *zero = 0;
-        mc_store_release(&waiting->state, MC_SPAN_LARGE);
-        return (void *)waiting->base;
-    }
-    struct mc_span *span = mc_span_struct_take();
-    if (!span) return 0;
-    span->slot_size = size;
-    int state = take_memory(span, room, align, zero);
-    if (!state) {
-        mc_span_struct_give(span);
-        return 0;
-    }
-    if (state == MC_SPAN_HUGE) count_huge(1, (int64_t)span->size);
     span->local = span->owner = 0;
     span->reciprocal = 0;
     span->free = span->remote = 0;
@@ -146,8 +82,251 @@ void *mc_large_alloc(struct mc_thread *self, size_t size, size_t room, size_t al
     span->untagged_frees = 0;
     span->purged = 0;
     span->tag = 0;
-    span->maker = (uint64_t)self;
+    span->maker = 0;
     span->requested = 0;
+}
+
+/* -- the rest ------------------------------------------------------------------------------ */
+
+enum { REST = MC_LARGE_KEPT - 1 };
+
+static int has_places(const struct mc_thread *self)
+{
+    return self && self != &mc_thread_none;
+}
+
+/* The span in this place, now the caller's, or NULL. The place is exchanged, since another thread may
+ * be flushing it. */
+static struct mc_span *take_place(struct mc_thread *self, unsigned place)
+{
+    return mc_load(&self->large[place]) ? (struct mc_span *)mc_take(&self->large[place]) : 0;
+}
+
+/* A span that was in the place has to go, a large one with its pages: one that waits is enough. */
+static void replaced(struct mc_span *old)
+{
+    if (old->size <= MC_LARGE_KEPT_MAX) {
+        unmake(old, MC_SPAN_LARGE);
+        return;
+    }
+    uint64_t base = old->base, slices = old->size / MC_SLICE;
+    mc_page_map_clear(base, 1);
+    mc_span_struct_give(old);
+    mc_arena_give_pages(base, slices);
+}
+
+static void put_place(struct mc_thread *self, unsigned place, struct mc_span *span)
+{
+    /* Others only ever empty it. Either pairs with take_place(). */
+    if (likely(!mc_load(&self->large[place]))) {
+        mc_store_release(&self->large[place], (uint64_t)span);
+        return;
+    }
+    struct mc_span *old = (struct mc_span *)__atomic_exchange_n(&self->large[place], (uint64_t)span,
+                                                                __ATOMIC_ACQ_REL);
+    if (old) replaced(old);
+}
+
+/* Makes the span end after `size` bytes; what is behind becomes the thread's rest. */
+static void cut(struct mc_thread *self, struct mc_span *span, uint64_t size)
+{
+    uint64_t base = span->base + size, more = span->size - size;
+    struct mc_span *rest = mc_span_struct_take();
+    mc_store(&span->size, size);
+    if (!rest || mc_page_map_set(base, 1, rest)) {
+        if (rest) mc_span_struct_give(rest);
+        mc_arena_give(base, more / MC_SLICE);
+        return;
+    }
+    mc_store(&rest->base, base);
+    mc_store(&rest->size, more);
+    rest->slot_size = more;
+    set_up(rest);
+    mc_span_count_for(rest, MC_CLASS_LARGE);
+    mc_store(&rest->counts, rest->counts + 1); /* `used` is 1 while a span waits, too */
+    mc_store_release(&rest->state, MC_SPAN_WAITING);
+    put_place(self, REST, rest);
+}
+
+/* The rest, which is right behind the span, becomes part of it. */
+static void join(struct mc_span *span, struct mc_span *rest)
+{
+    uint64_t more = rest->size;
+    mc_page_map_clear(rest->base, 1);
+    mc_span_struct_give(rest);
+    mc_store(&span->size, span->size + more);
+}
+
+/* Joins the rest if it is right behind. */
+static inline int join_rest(struct mc_thread *self, struct mc_span *span)
+{
+    const struct mc_span *seen = (const struct mc_span *)mc_load(&self->large[REST]);
+    if (!seen || mc_load(&seen->base) != span->base + span->size) return 0;
+    struct mc_span *rest = take_place(self, REST);
+    if (!rest) return 0;
+    if (unlikely(rest->base != span->base + span->size)) {
+        put_place(self, REST, rest);
+        return 0;
+    }
+    join(span, rest);
+    return 1;
+}
+
+/* Takes the slices behind the span up to `size` bytes in all. */
+static int extend(struct mc_span *span, uint64_t size)
+{
+    if (size > span->size) {
+        if (mc_arena_take_at(span->base + span->size, (size - span->size) / MC_SLICE)) return 0;
+        mc_store(&span->size, size);
+    }
+    return 1;
+}
+
+/* The front of the rest, or NULL: for what may go on to grow, and for what is too large to be kept
+ * otherwise. */
+static struct mc_span *take_from_rest(struct mc_thread *self, uint64_t size, uint64_t room,
+                                      uint64_t align)
+{
+    if ((!room && size <= MC_LARGE_KEPT_MAX) || size > MC_LARGE_MAX) return 0;
+    struct mc_span *rest = take_place(self, REST);
+    if (!rest) return 0;
+    uint64_t least = mc_round_up(size, MC_SLICE), wanted = mc_round_up(size + room, MC_SLICE);
+    if (rest->base & (align - 1) || !extend(rest, least)) {
+        put_place(self, REST, rest);
+        return 0;
+    }
+    if (rest->size > wanted) cut(self, rest, wanted);
+    return rest;
+}
+
+/* -- spans that wait ------------------------------------------------------------------------ */
+
+/* Not over 1/8 larger than needed, beside the room that is welcome, so that little is lost. */
+static int fits(const struct mc_span *span, uint64_t size, uint64_t room, uint64_t align)
+{
+    uint64_t has = mc_load(&span->size);
+    return has >= size && has - size <= MC_SLICE + size / 8 + room &&
+           !(mc_load(&span->base) & (align - 1));
+}
+
+static unsigned place_before(unsigned place, unsigned count)
+{
+    return place ? place - 1 : count - 1;
+}
+
+/* The waiting span of the place if it fits, or NULL. What is seen before it is taken is a guess. */
+static struct mc_span *take_fitting(struct mc_thread *self, unsigned place, uint64_t size,
+                                    uint64_t room, uint64_t align)
+{
+    struct mc_span *span = (struct mc_span *)mc_load(&self->large[place]);
+    if (!span || !fits(span, size, room, align)) return 0;
+    span = take_place(self, place);
+    if (!span || likely(fits(span, size, room, align))) return span;
+    put_place(self, place, span);
+    return 0;
+}
+
+/* A waiting span for the request, or NULL: the one that was freed last of those that fit. */
+static struct mc_span *take_waiting(struct mc_thread *self, uint64_t size, uint64_t room,
+                                    uint64_t align)
+{
+    struct mc_span *span = take_from_rest(self, size, room, align);
+    unsigned last = (unsigned)self->large_next, place = last;
+    for (unsigned i = 0; i < MC_LARGE_KEPT && !span; i++) {
+        span = take_fitting(self, place, size, room, align);
+        if (span && place == last) self->large_next = place_before(last, REST);
+        place = place_before(place, MC_LARGE_KEPT);
+    }
+    return span;
+}
+
+/* Where an ordinary one waits: where the one taken last did, else in place of the oldest. */
+static unsigned place_for(struct mc_thread *self)
+{
+    self->large_next = self->large_next + 1 < REST ? self->large_next + 1 : 0;
+    return (unsigned)self->large_next;
+}
+
+/* The rest are what it was cut from, joined to it again as long as that is not too much to keep; what is
+ * larger than others that wait; and what has more room than it. */
+static void keep(struct mc_thread *self, struct mc_span *span)
+{
+    const struct mc_span *rest = (const struct mc_span *)mc_load(&self->large[REST]);
+    uint64_t rest_size = rest ? mc_load(&rest->size) : 0;
+    int roomy = span->size - span->slot_size >= MC_SLICE && span->size > rest_size;
+    int joins = rest && span->size + rest_size <= MC_LARGE_MAX && join_rest(self, span);
+    if (joins || roomy || span->size > MC_LARGE_KEPT_MAX)
+        put_place(self, REST, span);
+    else
+        put_place(self, place_for(self), span);
+}
+
+void mc_large_flush(struct mc_thread *thread)
+{
+    for (unsigned i = 0; i < MC_LARGE_KEPT; i++) {
+        struct mc_span *span = take_place(thread, i); /* pairs with put_place() */
+        if (span) unmake(span, MC_SPAN_LARGE);
+    }
+}
+
+void mc_large_check(const struct mc_thread *thread)
+{
+    for (unsigned i = 0; i < MC_LARGE_KEPT; i++) {
+        const struct mc_span *span = (const struct mc_span *)thread->large[i];
+        if (!span) continue;
+        mc_assert(span->state == MC_SPAN_WAITING && mc_page_map_find((void *)span->base) == span);
+        mc_assert(span->size && span->size % MC_SLICE == 0 && span->slot_size <= span->size);
+        mc_assert(i == REST || span->size <= MC_LARGE_KEPT_MAX);
+    }
+    mc_assert(thread->large_next < REST);
+}
+
+/* -- objects -------------------------------------------------------------------------------- */
+
+static void *reuse(struct mc_thread *self, struct mc_span *span, uint64_t size)
+{
+    span->slot_size = size;
+    span->flags = 0;
+    span->tag = 0;
+    span->maker = (uint64_t)self;
+    mc_store(&span->counts, span->counts + (1ull << MC_COUNTS_SHIFT));
+    mc_store_release(&span->state, MC_SPAN_LARGE);
+    return (void *)span->base;
+}
+
+void *mc_large_again(struct mc_thread *self, size_t size)
+{
+    unsigned last = (unsigned)self->large_next;
+    const struct mc_span *seen = (const struct mc_span *)mc_load(&self->large[last]);
+    if (!seen || seen->slot_size != mc_round_up(size, MC_PAGE)) return 0;
+    struct mc_span *span = take_place(self, last);
+    if (unlikely(!span)) return 0;
+    if (unlikely(span->slot_size != mc_round_up(size, MC_PAGE))) {
+        put_place(self, last, span);
+        return 0;
+    }
+    self->large_next = place_before(last, REST);
+    return reuse(self, span, span->slot_size);
+}
+
+void *mc_large_alloc(struct mc_thread *self, size_t size, size_t room, size_t align, int *zero)
+{
+    size = mc_round_up(size ? size : 1, MC_PAGE);
+    struct mc_span *waiting = 0;
+    if (room != MC_LARGE_MAPPED) waiting = take_waiting(self, size, room, align);
+    *zero = 0;
+    if (waiting) return reuse(self, waiting, size);
+    struct mc_span *span = mc_span_struct_take();
+    if (!span) return 0;
+    span->slot_size = size;
+    int state = take_memory(span, room, align, zero);
+    if (!state) {
+        mc_span_struct_give(span);
+        return 0;
+    }
+    if (state == MC_SPAN_HUGE) count_huge(1, (int64_t)span->size);
+    set_up(span);
+    span->maker = (uint64_t)self;
     if (mc_page_map_set(span->base, 1, span)) {
         give_memory(span->base, span->size, state);
         mc_span_struct_give(span);
@@ -167,9 +346,13 @@ void mc_large_free(struct mc_thread *self, struct mc_span *span, void *object)
     if (span->base != (uint64_t)object || (state != MC_SPAN_LARGE && state != MC_SPAN_HUGE) ||
         !mc_swap_if(&span->state, &state, freed))
         mc_panic("free()", object, "double free");
-    struct mc_span *gone = state == MC_SPAN_LARGE ? keep(self, span) : span;
-    if (gone) unmake(gone, state);
+    if (state == MC_SPAN_LARGE && has_places(self))
+        keep(self, span);
+    else
+        unmake(span, state);
 }
+
+/* -- resizing ------------------------------------------------------------------------------- */
 
 static void *resize_huge(struct mc_span *span, uint64_t wanted)
 {
@@ -191,21 +374,27 @@ static void *resize_huge(struct mc_span *span, uint64_t wanted)
     return moved;
 }
 
-/* Takes the slices behind the span; also those of the thread's waiting spans. */
-static int take_behind(struct mc_thread *self, const struct mc_span *span, uint64_t slices)
+/* Makes the span so large, with what is behind it: the rest, free slices, spans that wait. Some more
+ * of it is left as room to grow on. */
+static int grow(struct mc_thread *self, struct mc_span *span, uint64_t size)
 {
-    if (!mc_arena_take_at(span->base + span->size, slices)) return 1;
+    uint64_t roomy = mc_round_up(size + mc_grow_room(size), MC_SLICE);
+    if (has_places(self) && join_rest(self, span) && span->size > roomy) cut(self, span, roomy);
+    if (span->size >= size || extend(span, roomy) || extend(span, size)) return 1;
+    const struct mc_span *behind = mc_page_map_find((void *)(span->base + span->size));
+    if (!behind || mc_load(&behind->state) != MC_SPAN_WAITING) return 0;
     mc_large_flush(self);
-    return !mc_arena_take_at(span->base + span->size, slices);
+    return extend(span, size);
 }
 
 static void *resize_large(struct mc_thread *self, struct mc_span *span, uint64_t wanted)
 {
-    uint64_t slices = mc_round_up(wanted, MC_SLICE) / MC_SLICE, had = span->size / MC_SLICE;
-    if (slices > had && !take_behind(self, span, slices - had)) return 0;
-    if (slices > had || wanted < span->slot_size) {
-        if (slices < had) mc_arena_give(span->base + slices * MC_SLICE, had - slices);
-        mc_store(&span->size, slices * MC_SLICE);
+    uint64_t size = mc_round_up(wanted, MC_SLICE);
+    if (size > span->size && !grow(self, span, size)) return 0;
+    if (size < span->size && wanted < span->slot_size) {
+        uint64_t had = span->size;
+        mc_store(&span->size, size);
+        mc_arena_give(span->base + size, (had - size) / MC_SLICE);
     }
     span->slot_size = wanted;
     return (void *)span->base;
@@ -215,6 +404,6 @@ void *mc_large_resize(struct mc_thread *self, struct mc_span *span, size_t size)
 {
     uint64_t wanted = mc_round_up(size, MC_PAGE);
     if (wanted == span->slot_size) return (void *)span->base;
-    if (span->state == MC_SPAN_HUGE) return wanted > MC_LARGE_MAX ? resize_huge(span, wanted) : 0;
+    if (span->state == MC_SPAN_HUGE) return wanted > MC_GROW_MAPPED ? resize_huge(span, wanted) : 0;
     return wanted <= MC_LARGE_MAX ? resize_large(self, span, wanted) : 0;
 }

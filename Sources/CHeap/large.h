@@ -3,26 +3,48 @@
  *
  * Large ones are slices of an arena, up to MC_LARGE_MAX; huge ones have a mapping. Their slot size
  * is the request in whole pages, so what a large one leaves unused of its slices is never touched.
- * One made because an object grew has more slices than it needs, to go on growing. The page map knows their first slice only. Any thread may free or resize them; that two
- * free one at once is found by the exchange of `state`.
+ * One made because an object grew has more slices than it needs, to go on growing. The page map knows
+ * their first slice only. Any thread may free or resize them; that two free one at once is found by the
+ * exchange of `state`.
  *
- * A thread keeps the last few large spans that it freed, whole, until the next tick (of any thread):
- * a program that takes and frees a buffer again and again finds it where it was. */
+ * A thread keeps the last few large spans that it freed until the next tick (of any thread), in
+ * places that only it fills and any thread may empty:
+ *     all but one   whole: a buffer that is taken and freed again and again is found where it was
+ *     the rest      what objects that grow, and those above MC_LARGE_KEPT_MAX, are cut from, and join
+ *                   again when they lie before it: the next has pages that are populated already */
 #ifndef MC_LARGE_H
 #define MC_LARGE_H
 
 #include "heap.h"
+#include "limits.h"
 
 /* Requires a size, an align or a room that no class has; bounded by the caller. Up to `room` bytes
  * behind the object are kept for it, so that it can grow where it is. *zero is set to whether the
  * object reads as zero. */
 void *mc_large_alloc(struct mc_thread *self, size_t size, size_t room, size_t align, int *zero);
 
+/* For `room`: a mapping, for what is so large that it had better move by mremap(2) as it grows. */
+#define MC_LARGE_MAPPED SIZE_MAX
+
+/* The room that suits an object that grew to `size`. */
+static inline uint64_t mc_grow_room(uint64_t size)
+{
+    uint64_t room = (MC_GROW_TIMES - 1) * size;
+    return room < MC_GROW_ROOM_MAX ? room : MC_GROW_ROOM_MAX;
+}
+
+/* The same for an object of the size of the one that the thread freed last, else NULL: the short path
+ * of a buffer that is taken and freed again and again. `self` may be the none thread. */
+void *mc_large_again(struct mc_thread *self, size_t size);
+
 /* Requires that `object` is the start of `span`'s slot. `self` may be NULL. */
 void mc_large_free(struct mc_thread *self, struct mc_span *span, void *object);
 
 /* Gives back the spans that wait. Any thread, for any thread. */
 void mc_large_flush(struct mc_thread *thread);
+
+/* Asserts that what waits is whole, and is found in the page map. No other thread may be in the heap. */
+void mc_large_check(const struct mc_thread *thread);
 
 /* The object, perhaps moved (huge), with `size` bytes; NULL if it can't be done so: then it is
  * untouched, and has to be copied. Requires size >= MC_GROW_MIN. */

@@ -14,21 +14,23 @@
  * program does not touch then costs nothing, as with fresh memory. */
 #define MC_ZERO_BY_PURGE (1ull << 20)
 
-/* Up to here a request is slices of an arena; above it has a mapping of its own, which goes back
- * to the kernel when freed and moves by mremap(2) instead of by copying. 8 MiB is small beside the
- * arenas of a process that asks for such. */
-#define MC_LARGE_MAX (8ull << 20)
+/* Up to here a request is slices of an arena, which the next one may have with its pages; above it has
+ * a mapping of its own, which goes back to the kernel when freed and moves by mremap(2) instead of by
+ * copying. As the largest threshold of glibc. */
+#define MC_LARGE_MAX (32ull << 20)
 
-/* A thread keeps MC_LARGE_KEPT freed large spans until the next tick, none larger than this: what
- * that withholds from others is bounded by their product. */
+/* A thread keeps MC_LARGE_KEPT freed large spans until the next tick, but for one none larger than this:
+ * what that withholds from others is bounded by their product and MC_LARGE_MAX. */
 #define MC_LARGE_KEPT_MAX (2ull << 20)
 
-/* A copy made because an object grew gets room to grow on, from this size on: MC_GROW_TIMES the
- * request in address space, at most MC_GROW_ROOM_MAX more than it. Growing to N bytes then copies N/3
- * instead of 2N. Smaller objects are copied faster than slices are claimed. */
-#define MC_GROW_MIN      (8ull << 10)
+/* A copy made because an object grew gets room to grow on, from MC_GROW_MIN (heap.h) on: MC_GROW_TIMES
+ * the request in address space, at most MC_GROW_ROOM_MAX more than it. Growing to N bytes then copies
+ * N/3 instead of 2N. */
 #define MC_GROW_TIMES    4
 #define MC_GROW_ROOM_MAX (1ull << 20)
+
+/* Above this size such a copy has a mapping: copies of pages are then what growing costs. */
+#define MC_GROW_MAPPED (1ull << 20)
 
 /* realloc to less leaves an object where it is only up to this slack: whoever notes the slack of a
  * slot beside a tag has 15 bits for it. */

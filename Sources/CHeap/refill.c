@@ -358,4 +358,5 @@ void mc_thread_check(const struct mc_thread *thread)
         mc_assert(!kept || (kept->used == 0 && kept->flags & MC_SPAN_KEPT));
     }
     mc_cache_check(thread);
+    mc_large_check(thread);
 }

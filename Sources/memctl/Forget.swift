@@ -39,7 +39,7 @@ struct Forget: ParsableCommand {
             ) {
                 throw ForgetError.alive(ReportedProcess(entry))
             }
-            throw TargetError.noMatch(name: process, ended.map(ReportedProcess.init))
+            throw ForgetError.nothing(process)
         }
         for entry in chosen {
             try directory.remove(entry)
@@ -50,11 +50,14 @@ struct Forget: ParsableCommand {
 
 enum ForgetError: Error, Equatable, CustomStringConvertible {
     case alive(ReportedProcess)
+    case nothing(String)
 
     var description: String {
         switch self {
         case .alive(let process):
             "process \(process.title) is alive — `memctl trace reset` starts its table anew"
+        case .nothing(let process):
+            "nothing is left of a process \(process) — `memctl list` shows what there is"
         }
     }
 }

@@ -420,68 +420,6 @@ static void all_free(void)
     }
 }
 
-/* -- large and huge ------------------------------------------------------------------------ */
-
-static void fill_bytes(unsigned char *place, size_t size, unsigned value)
-{
-    for (size_t at = 0; at < size; at += 997)
-        place[at] = (unsigned char)(value + at);
-}
-
-static void check_bytes(const unsigned char *place, size_t size, unsigned value)
-{
-    for (size_t at = 0; at < size; at += 997)
-        REQUIRE_EQUAL(place[at], (unsigned char)(value + at));
-}
-
-static void large_in_place(void)
-{
-    size_t megabyte = 1 << 20;
-    unsigned char *place = mc_alloc(megabyte), *wall;
-    fill_bytes(place, megabyte, 3);
-    REQUIRE(mc_realloc_in_place(place, megabyte / 2) == place); /* shrinks */
-    REQUIRE_EQUAL(mc_usable_size(place, ""), megabyte / 2);
-    REQUIRE(mc_realloc_in_place(place, megabyte - 100) == place); /* grows into what it left */
-    REQUIRE_EQUAL(mc_usable_size(place, ""), megabyte);
-    check_bytes(place, megabyte / 2, 3);
-    REQUIRE(mc_realloc_in_place(place, megabyte / 2) == place);
-    wall = mc_alloc(megabyte / 2); /* takes what was left */
-    while (wall && (wall < place || wall > place + megabyte))
-        wall = mc_alloc(megabyte / 8);
-    fill_bytes(wall, 4096, 9);
-    REQUIRE(!mc_realloc_in_place(place, 2 * megabyte)); /* something is in the way */
-    REQUIRE_EQUAL(mc_usable_size(place, ""), megabyte / 2);
-    check_bytes(wall, 4096, 9);
-    REQUIRE(!mc_realloc_in_place(place, 100)); /* is worth a small slot */
-    REQUIRE(!mc_realloc_in_place(place, SIZE_MAX));
-    mc_heap_check();
-}
-
-static void huge_moves(void)
-{
-    size_t size = 3 * MC_LARGE_MAX, count = 0;
-    struct mc_heap_totals totals;
-    unsigned char *place = mc_alloc(size), *moved;
-    fill_bytes(place, size, 5);
-    for (size_t wanted = size; wanted < 12 * size; wanted += size + 12345, count++) {
-        moved = mc_realloc_in_place(place, wanted);
-        REQUIRE(moved);
-        if (moved != place) REQUIRE(!mc_span_of(place));
-        place = moved;
-        check_bytes(place, size, 5);
-        REQUIRE_EQUAL(mc_usable_size(place, ""), (wanted + 4095) & ~4095ull);
-        mc_heap_totals(&totals);
-        REQUIRE_EQUAL(totals.huge_bytes, mc_usable_size(place, ""));
-        REQUIRE_EQUAL(totals.huge_count, 1);
-    }
-    place = mc_realloc_in_place(place, MC_LARGE_MAX + 1);
-    check_bytes(place, MC_LARGE_MAX, 5);
-    REQUIRE(!mc_realloc_in_place(place, MC_LARGE_MAX / 2));
-    mc_free(place);
-    mc_heap_totals(&totals);
-    REQUIRE_EQUAL(totals.huge_bytes + totals.huge_count + totals.used, 0);
-}
-
 static void impossible_sizes(void)
 {
     static const size_t sizes[] = {
@@ -539,33 +477,6 @@ static void lent_slots(void)
     mc_heap_check();
 }
 
-/* A copy made for growth grows where it is, as far as its room reaches, and is never more than asked. */
-static void realloc_growing(void)
-{
-    mc_free(mc_alloc_growing(10));
-    for (size_t size = MC_GROW_MIN; size <= 1 << 20; size *= 2) {
-        struct mc_heap_totals before, after;
-        mc_heap_totals(&before);
-        unsigned char *place = mc_alloc_growing(size);
-        REQUIRE(place);
-        place[0] = place[size - 1] = 7;
-        size_t room = (MC_GROW_TIMES - 1) * size < MC_GROW_ROOM_MAX ? (MC_GROW_TIMES - 1) * size
-                                                                    : MC_GROW_ROOM_MAX;
-        for (size_t more = 4096; more <= room; more += room / 8) {
-            REQUIRE(mc_realloc_in_place(place, size + more) == place);
-            mc_heap_totals(&after);
-            REQUIRE_EQUAL(after.used - before.used, mc_usable_size(place, ""));
-            REQUIRE(mc_usable_size(place, "") - (size + more) < 4096);
-            place[size + more - 1] = 7;
-        }
-        REQUIRE(place[0] == 7 && place[size - 1] == 7);
-        REQUIRE(mc_realloc_in_place(place, size) == place);
-        REQUIRE(!mc_realloc_in_place(place, MC_GROW_MIN - 1));
-        mc_free(place);
-        mc_heap_check();
-    }
-}
-
 /* The walk over all spans leaves none out, even when structs were taken that never became spans:
  * as when two threads run out of memory at once. */
 static void walk_is_whole(void)
@@ -587,12 +498,9 @@ static const struct test_case cases[] = {
     {"model", model, 480},
     {"model_tagged", model_tagged, 480},
     {"all_free", all_free, 0},
-    {"large_in_place", large_in_place, 0},
-    {"huge_moves", huge_moves, 0},
     {"impossible_sizes", impossible_sizes, 0},
     {"realloc_small", realloc_small, 0},
     {"lent_slots", lent_slots, 0},
-    {"realloc_growing", realloc_growing, 0},
     {"walk_is_whole", walk_is_whole, 0},
 };
 TEST_MAIN(cases)

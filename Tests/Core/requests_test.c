@@ -68,7 +68,7 @@ static void *make(struct random *random)
     case 0: return counted(mc_alloc_aligned(size, align));
     case 1: return counted(mc_alloc_slow(size, 1));
     case 2: return counted(mc_alloc_owned(size, align, 0));
-    case 3: return counted(mc_alloc_growing(size));
+    case 3: return counted(mc_alloc_growing(size < MC_GROW_MIN ? MC_GROW_MIN : size));
     default: return counted(mc_alloc(size));
     }
 }

@@ -97,6 +97,7 @@ usual() {
     build parts "${heap[@]}" && run parts
     build model "${faulty[@]}" && run model
     build misuse "${heap[@]}" && run misuse
+    build large "${heap[@]}" && run large
     build threads "${heap[@]}" && run threads
     build forks "${heap[@]}" && run forks
     build faults "${faulty[@]}" && run faults
@@ -116,6 +117,7 @@ concurrent() {
     compile_all
     build parts "${faulty[@]}" && run parts bitmap_threads pool_threads page_map_threads arena_threads
     build threads "${faulty[@]}" && run threads exchanges handed_over linked_nodes adoption only_frees
+    build large "${faulty[@]}" && run large growth_in_threads
     build calls "${faulty[@]}" && run calls calls_settle
     build region "${trace[@]}" && run region index_threads stack_threads counter_threads
     build own "${trace[@]}" && run own own_threads

@@ -33,13 +33,17 @@ extern __thread struct mc_thread *mc_self;
 /* Page map, see pagemap.h. */
 struct mc_span *mc_span_of(const void *address);
 
+/* From this size on a copy made because an object grew gets room to grow on: see limits.h. Smaller
+ * ones are copied faster than slices are claimed, and are not for mc_alloc_growing(). */
+enum { MC_GROW_MIN = 8 << 10 };
+
 /* Objects. All return NULL when memory is short; sizes above PTRDIFF_MAX are. `zero` says that the
  * memory must read as zero. `align` is a power of two. */
 void *mc_alloc_medium(size_t size); /* from a current span if that has a slot; else as slow */
 void *mc_alloc_slow(size_t size, int zero);
 void *mc_alloc_aligned(size_t size, size_t align);
 void *mc_alloc_owned(size_t size, size_t align, int zero); /* one that mc_tag_settable() */
-void *mc_alloc_growing(size_t size); /* for a copy of an object that outgrew its place; owned too */
+void *mc_alloc_growing(size_t size);                  /* for a copy of what outgrew its place */
 void *mc_realloc_in_place(void *object, size_t size); /* the object, or NULL if it has to move */
 void mc_free_slow(void *object);
 

@@ -165,7 +165,7 @@ struct mc_thread {
     uint32_t until_look;              /* [owner] bytes until it looks at the clock again */
     uint64_t generation;              /* [owner] of forks, see thread.c */
     uint64_t large[MC_LARGE_KEPT];    /* [shared] large spans that wait to be used again, or 0 */
-    uint64_t large_next;              /* [owner] which to replace next */
+    uint64_t large_next;              /* [owner] the place that was filled last */
     uint64_t cache;                   /* [owner] address of MC_CACHE_CLASSES mc_span, or 0 */
     uint64_t stack_at;                /* [owner] an address on the thread's stack */
     uint8_t lent[MC_CLASS_COUNT];     /* [owner] requests of the class that another one served */

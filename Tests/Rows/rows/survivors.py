@@ -133,6 +133,8 @@ def list_and_forget(t):
     idle, gone, traced, alive = (t.puppet() for _ in range(4))
     t.on(traced)
     traced.ask("alloc a 1 100")
+    _, errors = t.memctl("forget", "nobody", status=1)
+    t.has(errors, "nothing is left of a process nobody")
     _, errors = t.memctl("forget", alive.pid, status=1)
     t.has(errors, "is alive")
     for each in (idle, gone, traced):

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: MIT */
+/* Large and huge objects: what grows and shrinks where it is, what moves with its pages, what freed ones
+ * leave for the next. */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "heap.h"
+#include "hooks.h"
+#include "limits.h"
+#include "root.h"
+#include "test.h"
+
+static void fill_bytes(unsigned char *place, size_t size, unsigned value)
+{
+    for (size_t at = 0; at < size; at += 997)
+        place[at] = (unsigned char)(value + at);
+}
+
+static void check_bytes(const unsigned char *place, size_t size, unsigned value)
+{
+    for (size_t at = 0; at < size; at += 997)
+        REQUIRE_EQUAL(place[at], (unsigned char)(value + at));
+}
+
+static void large_in_place(void)
+{
+    size_t megabyte = 1 << 20;
+    unsigned char *place = mc_alloc(megabyte), *wall;
+    fill_bytes(place, megabyte, 3);
+    REQUIRE(mc_realloc_in_place(place, megabyte / 2) == place); /* shrinks */
+    REQUIRE_EQUAL(mc_usable_size(place, ""), megabyte / 2);
+    REQUIRE(mc_realloc_in_place(place, megabyte - 100) == place); /* grows into what it left */
+    REQUIRE_EQUAL(mc_usable_size(place, ""), megabyte);
+    check_bytes(place, megabyte / 2, 3);
+    REQUIRE(mc_realloc_in_place(place, megabyte / 2) == place);
+    wall = mc_alloc(megabyte / 2); /* takes what was left */
+    while (wall && (wall < place || wall > place + megabyte))
+        wall = mc_alloc(megabyte / 8);
+    fill_bytes(wall, 4096, 9);
+    REQUIRE(!mc_realloc_in_place(place, 2 * megabyte)); /* something is in the way */
+    REQUIRE_EQUAL(mc_usable_size(place, ""), megabyte / 2);
+    check_bytes(wall, 4096, 9);
+    REQUIRE(!mc_realloc_in_place(place, 100)); /* is worth a small slot */
+    REQUIRE(!mc_realloc_in_place(place, SIZE_MAX));
+    mc_heap_check();
+}
+
+static void huge_moves(void)
+{
+    size_t size = 3 * MC_LARGE_MAX, count = 0;
+    struct mc_heap_totals totals;
+    unsigned char *place = mc_alloc(size), *moved;
+    fill_bytes(place, size, 5);
+    for (size_t wanted = size; wanted < 12 * size; wanted += size + 12345, count++) {
+        moved = mc_realloc_in_place(place, wanted);
+        REQUIRE(moved);
+        if (moved != place) REQUIRE(!mc_span_of(place));
+        place = moved;
+        check_bytes(place, size, 5);
+        REQUIRE_EQUAL(mc_usable_size(place, ""), (wanted + 4095) & ~4095ull);
+        mc_heap_totals(&totals);
+        REQUIRE_EQUAL(totals.huge_bytes, mc_usable_size(place, ""));
+        REQUIRE_EQUAL(totals.huge_count, 1);
+    }
+    place = mc_realloc_in_place(place, MC_LARGE_MAX + 1);
+    check_bytes(place, MC_LARGE_MAX, 5);
+    REQUIRE((place = mc_realloc_in_place(place, MC_GROW_MAPPED + 1)));
+    check_bytes(place, MC_GROW_MAPPED, 5);
+    REQUIRE(!mc_realloc_in_place(place, MC_GROW_MAPPED));
+    mc_free(place);
+    mc_heap_totals(&totals);
+    REQUIRE_EQUAL(totals.huge_bytes + totals.huge_count + totals.used, 0);
+}
+
+/* A copy made for growth grows where it is, as far as its room reaches, and is never more than asked. */
+static void realloc_growing(void)
+{
+    for (size_t size = MC_GROW_MIN; size <= 1 << 20; size *= 2) {
+        struct mc_heap_totals before, after;
+        mc_heap_totals(&before);
+        unsigned char *place = mc_alloc_growing(size);
+        REQUIRE(place);
+        place[0] = place[size - 1] = 7;
+        size_t room = (MC_GROW_TIMES - 1) * size < MC_GROW_ROOM_MAX ? (MC_GROW_TIMES - 1) * size
+                                                                    : MC_GROW_ROOM_MAX;
+        for (size_t more = 4096; more <= room; more += room / 8) {
+            REQUIRE(mc_realloc_in_place(place, size + more) == place);
+            mc_heap_totals(&after);
+            REQUIRE_EQUAL(after.used - before.used, mc_usable_size(place, ""));
+            REQUIRE(mc_usable_size(place, "") - (size + more) < 4096);
+            place[size + more - 1] = 7;
+        }
+        REQUIRE(place[0] == 7 && place[size - 1] == 7);
+        REQUIRE(mc_realloc_in_place(place, size) == place);
+        REQUIRE(!mc_realloc_in_place(place, MC_GROW_MIN - 1));
+        mc_free(place);
+        mc_heap_check();
+    }
+}
+
+/* As realloc(3) does it. */
+static unsigned char *resize(unsigned char *place, size_t size)
+{
+    unsigned char *same = mc_realloc_in_place(place, size);
+    if (same) return same;
+    size_t had = mc_usable_size(place, "");
+    unsigned char *fresh =
+        size > had && size >= MC_GROW_MIN ? mc_alloc_growing(size) : mc_alloc(size);
+    REQUIRE(fresh);
+    memcpy(fresh, place, had < size ? had : size);
+    mc_free(place);
+    return fresh;
+}
+
+/* What one object grew to is there for the next that grows. */
+static void growth_is_repeated(void)
+{
+    size_t limit = 3 * MC_GROW_ROOM_MAX / 4;
+    unsigned char *place = mc_alloc_growing(MC_GROW_MIN), *again, *neighbour;
+    for (size_t size = MC_GROW_MIN; size < limit; size += size / 2)
+        place = resize(place, size);
+    place = resize(place, limit);
+    mc_free(place);
+    again = mc_alloc_growing(MC_GROW_MIN);
+    REQUIRE(again == place);
+    fill_bytes(again, MC_GROW_MIN, 1);
+    for (size_t size = MC_GROW_MIN; size < limit; size += size / 2)
+        REQUIRE(mc_realloc_in_place(again, size) == place);
+    check_bytes(again, MC_GROW_MIN, 1);
+    neighbour = mc_alloc_growing(MC_GROW_MIN);
+    fill_bytes(neighbour, mc_usable_size(neighbour, ""), 2);
+    again = resize(again, 2 * limit);
+    fill_bytes(again, 2 * limit, 3);
+    check_bytes(neighbour, mc_usable_size(neighbour, ""), 2);
+    mc_heap_check();
+    mc_free(again);
+    mc_free(neighbour);
+    mc_heap_check();
+}
+
+/* Above MC_GROW_MAPPED an object that grows has a mapping, and moves with its pages. */
+static void growth_is_mapped(void)
+{
+    struct mc_heap_totals totals;
+    unsigned char *place = mc_alloc_growing(MC_GROW_MAPPED + 1);
+    fill_bytes(place, MC_GROW_MAPPED, 4);
+    mc_heap_totals(&totals);
+    REQUIRE_EQUAL(totals.huge_count, 1);
+    for (size_t size = 2 * MC_GROW_MAPPED; size < 2 * MC_LARGE_MAX; size += size / 3) {
+        REQUIRE((place = mc_realloc_in_place(place, size)));
+        mc_heap_totals(&totals);
+        REQUIRE_EQUAL(totals.huge_bytes, mc_usable_size(place, ""));
+        place[size - 1] = 1;
+    }
+    check_bytes(place, MC_GROW_MAPPED, 4);
+    place = resize(place, 100000);
+    check_bytes(place, 100000, 4);
+    mc_free(place);
+    mc_heap_totals(&totals);
+    REQUIRE_EQUAL(totals.huge_bytes + totals.huge_count + totals.used, 0);
+    mc_heap_check();
+}
+
+static size_t resident_pages(void *place, size_t size)
+{
+    static unsigned char pages[MC_LARGE_MAX / MC_PAGE];
+    size_t count = 0;
+    REQUIRE(!mincore(place, size, pages));
+    for (size_t i = 0; i < size / MC_PAGE; i++)
+        count += pages[i] & 1;
+    return count;
+}
+
+/* The last large one freed is there for the next, smaller or larger; of those before it no page is. */
+static void large_ones_wait(void)
+{
+    size_t size = 12 << 20;
+    unsigned char *first = mc_alloc(size), *wall = mc_alloc(size), *second = mc_alloc(size), *zeros;
+    fill_bytes(first, size, 1);
+    fill_bytes(second, size, 2);
+    mc_free(first);
+    REQUIRE(resident_pages(first, size) > 0);
+    mc_free(second);
+    REQUIRE_EQUAL(resident_pages(first, size), 0);
+    REQUIRE(mc_alloc(size / 2) == second);
+    zeros = mc_alloc_slow(size / 3, 1);
+    for (size_t at = 0; at < size / 3; at++)
+        REQUIRE(!zeros[at]);
+    mc_heap_check();
+    mc_free(second);
+    second = mc_alloc(size + size / 2);
+    fill_bytes(second, size + size / 2, 6);
+    fill_bytes(zeros, size / 3, 7);
+    check_bytes(second, size + size / 2, 6);
+    mc_free(second);
+    mc_free(zeros);
+    mc_free(wall);
+    mc_heap_trim();
+    mc_heap_check();
+    struct mc_heap_totals totals;
+    mc_heap_totals(&totals);
+    REQUIRE_EQUAL(totals.used, 0);
+    REQUIRE_EQUAL(totals.free_slices, totals.reserved);
+}
+
+/* Any thread grows, shrinks and frees what any other has made; the ends of each say whose they are. */
+enum { PLACES = 24, GROWERS = 3 };
+static uint64_t growing[PLACES];
+
+static void sign(unsigned char *place, size_t size, unsigned char value)
+{
+    place[0] = place[size / 2] = place[size - 1] = value;
+}
+
+static size_t size_of_any(struct random *random)
+{
+    unsigned kind = (unsigned)random_below(random, 16);
+    if (!kind) return 1 + random_below(random, MC_LARGE_MAX);
+    return MC_GROW_MIN + random_below(random, kind < 12 ? 100000 : 2 * MC_GROW_MAPPED);
+}
+
+static void change(struct random *random, unsigned char **place)
+{
+    size_t size = size_of_any(random), had = *place ? mc_usable_size(*place, "") : 0;
+    unsigned char value = *place ? **place : (unsigned char)random_below(random, 256);
+    if (*place) REQUIRE((*place)[had - 1] == value);
+    if (!*place) {
+        *place = random_below(random, 2) ? mc_alloc_growing(size) : mc_alloc(size);
+    } else if (random_below(random, 3)) {
+        *place = resize(*place, size > had ? size : had + size / 8);
+        REQUIRE((*place)[0] == value && (*place)[had / 2] == value && (*place)[had - 1] == value);
+    } else if (random_below(random, 4)) {
+        mc_free(*place);
+        *place = 0;
+    } else {
+        *place = resize(*place, size < had ? size : had);
+        REQUIRE((*place)[0] == value);
+    }
+    if (*place) sign(*place, mc_usable_size(*place, ""), value);
+}
+
+static void *grow_any(void *stream)
+{
+    struct random random = test_random((uint64_t)stream);
+    for (uint64_t i = 0; i < test_scale(4000); i++) {
+        uint64_t *shared = &growing[random_below(&random, PLACES)];
+        unsigned char *place = (unsigned char *)mc_take(shared);
+        change(&random, &place);
+        if (place && mc_usable_size(place, "") > 4 * MC_LARGE_MAX) {
+            mc_free(place);
+            place = 0;
+        }
+        uint64_t none = 0;
+        if (place && !mc_swap_if(shared, &none, (uint64_t)place)) mc_free(place);
+        if (!random_below(&random, 500)) mc_heap_trim();
+    }
+    return 0;
+}
+
+static void growth_in_threads(void)
+{
+    pthread_t threads[GROWERS];
+    for (uint64_t i = 0; i < GROWERS; i++)
+        REQUIRE(!pthread_create(&threads[i], 0, grow_any, (void *)(40 + i)));
+    for (unsigned i = 0; i < GROWERS; i++)
+        pthread_join(threads[i], 0);
+    mc_heap_check();
+    for (unsigned i = 0; i < PLACES; i++)
+        mc_free((void *)growing[i]);
+    mc_heap_check();
+}
+
+static const struct test_case cases[] = {
+    {"large_in_place", large_in_place, 0},         {"huge_moves", huge_moves, 0},
+    {"realloc_growing", realloc_growing, 0},       {"growth_is_repeated", growth_is_repeated, 0},
+    {"growth_is_mapped", growth_is_mapped, 0},     {"large_ones_wait", large_ones_wait, 0},
+    {"growth_in_threads", growth_in_threads, 480},
+};
+TEST_MAIN(cases)
