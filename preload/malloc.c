@@ -75,7 +75,9 @@ static void *move(void *object, size_t size)
  * old object as it was. */
 EXPORT void *realloc(void *object, size_t size)
 {
-    if (unlikely(mc_armed())) return mc_instrumented_realloc(object, size);
+    /* One with a tag is asked for its size's sample there, and only there. */
+    if (unlikely(mc_armed()) && (mc_has_tag(object) || !mc_sampling_passes(size)))
+        return mc_instrumented_realloc(object, size);
     if (!object) return allocate(size);
     if (unlikely(!size)) {
         mc_free(object);

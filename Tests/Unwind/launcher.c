@@ -93,7 +93,7 @@ static const char *judge(int status, int late, const struct tally *tally)
         snprintf(text, sizeof text, "exit code %d", WEXITSTATUS(status));
         return text;
     }
-    return tally->differences || tally->unlike ? "differences" : NULL;
+    return tally->differences || tally->unlike || tally->strayed ? "differences" : NULL;
 }
 
 int main(int argc, char **argv)

@@ -75,6 +75,28 @@ make_program() {
     "$@" -o "$out/$name" >"$out/$name.err" 2>&1 || echo "skip $name: $(head -n 1 "$out/$name.err")"
 }
 
+# A database server, its programs and its clients. It refuses to be root's, so a folder is handed to nobody.
+sample_postgres() {
+    local name=postgres home=$out/postgres as=() missing
+    wanted "$name" || return 0
+    for missing in initdb postgres pgbench setpriv; do
+        command -v "$missing" >/dev/null && continue
+        echo "skip $name: no $missing here"
+        return 0
+    done
+    mkdir -p "$home"
+    cp "$out/launcher" "$out/sampler.so" "$here/programs/serve.sh" "$home"
+    if ((EUID == 0)); then
+        as=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+        chown -R 65534:65534 "$home"
+        chmod o+x "$out"
+    fi
+    (cd "$home" && HOME=$home "${as[@]}" ./launcher "$name" "$home/log" 60 1000 1000 97 "$home/sampler.so" \
+        -- bash "$home/serve.sh" "$home/data" "$((scale > 1 ? 20 : 2))") >"$out/$name.out" \
+        2>"$out/$name.err" || failed=1
+    grep -E '^(ok|not ok|# '"$name:"')' "$out/$name.out"
+}
+
 # Compiled once, as for the library: all programs and the sampler link the same objects.
 compile_unwinder() {
     local source object
@@ -90,9 +112,10 @@ units() {
     build cfi_test "$here/cfi_test.c" "${unwinder[@]}" && unit cfi_test
     build unwind_test -fno-optimize-sibling-calls "$here/unwind_test.c" "${unwinder[@]}" \
         -lpthread && unit unwind_test
-    # gcc: its attributes make the machine's frames.
-    cc=gcc build trail_test -I "$here/trail" "$here"/trail/*.c "${unwinder[@]}" -lpthread &&
-        unit trail_test "$scale"
+    # gcc: its attributes make the machine's frames, through which exceptions go.
+    make_program throws.o g++ -O2 -Wall -Wextra -c "$here/trail/throws.cc"
+    cc=gcc build trail_test -fexceptions -I "$here/trail" "$here"/trail/*.c "$out/throws.o" \
+        "${unwinder[@]}" -lpthread -lstdc++ && unit trail_test "$scale"
     build fallback_test -fno-optimize-sibling-calls -fno-omit-frame-pointer \
         -D_dl_find_object=mc_no_such_symbol "$here/fallback_test.c" "${sources[@]}" &&
         unit fallback_test
@@ -129,10 +152,12 @@ oracle() {
     sample python 1 333 499 /usr/bin/python3 "$programs/work.py" "$t"
     sample perl 1 333 97 perl "$programs/work.pl" "$t"
     sample node 2 333 499 node "$programs/work.js" "$t"
+    sample_postgres
     sample openssl 1 333 37 openssl speed -seconds "$t" -evp aes-256-gcm
     sample openssl_rsa 1 333 37 openssl speed -seconds "$t" rsa2048
     sample cc1plus 2 333 97 "$cc1plus" -quiet -O2 -o /dev/null -imultiarch x86_64-linux-gnu \
         -D_GNU_SOURCE "$programs/throws.cc"
+    sample swiftc 2 333 997 swiftc -O -o "$out/made" "$programs/work.swift"
     sample gdb 2 333 97 gdb -batch -ex 'info functions e' -ex 'info types s' "$out/throws"
 }
 

@@ -19,7 +19,8 @@ struct machine {
     unsigned jumps; /* places to jump to, innermost last */
     unsigned floor; /* those below it lie on another stack, where nobody jumps from here */
     sigjmp_buf places[JUMPS];
-    unsigned foreign; /* signal handlers and coroutines that it runs in */
+    unsigned tries, tries_floor; /* those that catch, and so many of them on another stack */
+    unsigned foreign;            /* signal handlers and coroutines that it runs in */
     ucontext_t resumer, coroutine;
     unsigned coroutine_depth;
 };
@@ -126,24 +127,43 @@ static void jump(struct machine *m, unsigned depth)
         siglongjmp(m->places[to], 1);
     }
     if (m->jumps == JUMPS) return;
-    unsigned mine = m->jumps;
+    unsigned mine = m->jumps, tries = m->tries;
     if (sigsetjmp(m->places[mine], 1) == 0) {
         m->jumps = mine + 1;
         go(depth), sink += 1;
     }
     m->jumps = mine;
+    m->tries = tries;
+}
+
+static void throw(struct machine * m, unsigned depth)
+{
+    unsigned jumps = m->jumps, tries = m->tries;
+    if (tries > m->tries_floor && chance(m) % 2) machine_throw();
+    m->tries = tries + 1;
+    machine_try(go, depth), sink += 1;
+    m->tries = tries;
+    m->jumps = jumps;
+}
+
+/* Nobody leaves the frames below: another stack begins, or a signal handler. */
+static void go_apart(struct machine *m, unsigned depth)
+{
+    unsigned floor = m->floor, tries_floor = m->tries_floor;
+    m->floor = m->jumps;
+    m->tries_floor = m->tries;
+    m->foreign++;
+    go(depth), sink += 1;
+    m->foreign--;
+    m->floor = floor;
+    m->tries_floor = tries_floor;
 }
 
 static void on_signal(int signal)
 {
     struct machine *m = self;
-    unsigned floor = m->floor;
     (void)signal;
-    m->floor = m->jumps;
-    m->foreign++;
-    go(m->depth_max > 12 ? m->depth_max - 12 : 0), sink += 1;
-    m->foreign--;
-    m->floor = floor;
+    go_apart(m, m->depth_max > 12 ? m->depth_max - 12 : 0), sink += 1;
 }
 
 static void interrupt(struct machine *m)
@@ -161,15 +181,12 @@ static void interrupt(struct machine *m)
 
 static void in_coroutine(void)
 {
-    go(self->coroutine_depth), sink += 1;
+    go_apart(self, self->coroutine_depth), sink += 1;
 }
 
 /* Its stack is unmapped when it is over. */
 static void run_coroutine(struct machine *m)
 {
-    unsigned floor = m->floor;
-    m->floor = m->jumps;
-    m->foreign++;
     char *stack =
         mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
     getcontext(&m->coroutine);
@@ -180,8 +197,6 @@ static void run_coroutine(struct machine *m)
     makecontext(&m->coroutine, in_coroutine, 0);
     swapcontext(&m->resumer, &m->coroutine);
     munmap(stack, STACK);
-    m->foreign--;
-    m->floor = floor;
 }
 
 /* One turn: the hook, perhaps something rare, then the next frame. */
@@ -205,6 +220,9 @@ static NOINLINE void go(unsigned depth)
         break;
     case 2:
         if (m->what & MACHINE_COROUTINES && !m->foreign) run_coroutine(m);
+        break;
+    case 3:
+        if (m->what & MACHINE_THROWS) throw(m, depth + 1);
         break;
     default: break;
     }

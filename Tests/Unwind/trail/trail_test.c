@@ -179,9 +179,16 @@ static void jumps(void)
     CHECK(t.along > t.walks / 2 && t.landed > t.along / 4);
 }
 
+static void exceptions(void)
+{
+    struct tried t = try(13, 10000, 24, MACHINE_THROWS | MACHINE_JUMPS, ROOM);
+    CHECK(t.along > t.walks / 4 && t.landed > t.along / 4 && t.recalled > 0);
+}
+
 static void signals_and_coroutines(void)
 {
-    struct tried t = try(12, 20000, 24, MACHINE_JUMPS | MACHINE_SIGNALS | MACHINE_COROUTINES, ROOM);
+    struct tried t = try(
+        12, 20000, 24, MACHINE_JUMPS | MACHINE_THROWS | MACHINE_SIGNALS | MACHINE_COROUTINES, ROOM);
     CHECK(t.along > t.walks / 8 && t.landed > 0);
 }
 
@@ -272,6 +279,7 @@ int main(int argc, char **argv)
     TEST(shallow_and_deep);
     TEST(many_stacks);
     TEST(jumps);
+    TEST(exceptions);
     TEST(signals_and_coroutines);
     TEST(cut);
     TEST(threads);
