@@ -134,20 +134,24 @@ package struct ClassesReport: Equatable, Sendable {
             total.liveBytes = total.liveBytes.plus(row.liveBytes)
             total.populated = total.populated.plus(row.populated)
             total.populatedLive = total.populatedLive.plus(row.populatedLive)
+            total.requests.succeeded = total.requests.succeeded.plus(row.requests.succeeded)
+            total.requests.failed = total.requests.failed.plus(row.requests.failed)
         }
     }
 
     package func writeText(to output: inout Output) {
         output.write(line: "process \(process.title)\n")
         let header = [
-            "Slot size", "Live", "Total", "Spans", "Bytes", "Live bytes", "Frag %", "Free run",
+            "Slot size", "Live", "Total", "Made", "Spans", "Bytes", "Live bytes", "Frag %",
+            "Free run",
         ]
-        let lines = Layout.fitting(header, rightAligned: Set(0...7)) { size in
+        let lines = Layout.fitting(header, rightAligned: Set(0...8)) { size, count in
             func cells(_ row: Row, _ label: String) -> [String] {
                 [
-                    label, "\(row.liveSlots)", "\(row.totalSlots)", "\(row.spans)",
-                    size(row.bytes), size(row.liveBytes), row.fragmentation.percent,
-                    row.largestFreeRun.map { "\($0)" } ?? "-",
+                    label, count(row.liveSlots), count(row.totalSlots),
+                    count(row.requests.succeeded), count(row.spans), size(row.bytes),
+                    size(row.liveBytes), row.fragmentation.percent,
+                    row.largestFreeRun.map(count) ?? "-",
                 ]
             }
             return rows.filter { $0.spans > 0 }.map { cells($0, $0.label) } + [cells(total, "all")]

@@ -57,6 +57,16 @@ package enum Layout {
         return parts.count == 2 && parts[1] != "B" ? "\(parts[0])\(parts[1].prefix(1))" : "\(bytes)"
     }
 
+    /// A count in at most five characters: "1234", "1.5M"; M is a million.
+    package static func thousands(_ count: UInt64) -> String {
+        guard count >= 10_000 else { return "\(count)" }
+        var (unit, rest) = (count, 0 as UInt64)
+        var steps = 0
+        while unit >= 1000 { (unit, rest, steps) = (unit / 1000, unit % 1000, steps + 1) }
+        let tenths = unit < 100 ? ".\(rest / 100)" : ""
+        return "\(unit)\(tenths)" + ["", "k", "M", "G", "T", "P", "E"][steps]
+    }
+
     /// Seconds as "3d 04h", "2h 05m", "1m 07s", "9s".
     package static func duration(_ nanoseconds: UInt64) -> String {
         let seconds = nanoseconds / 1_000_000_000
@@ -122,8 +132,25 @@ package enum Layout {
         _ rows: (_ size: (UInt64) -> String) -> [[String]]
     ) -> [String] {
         let lines = table(header, rows { "\($0)" }, rightAligned: rightAligned)
-        guard lines.contains(where: { $0.count > width }) else { return lines }
-        return table(header, rows(brief), rightAligned: rightAligned)
+        return isWide(lines) ? table(header, rows(brief), rightAligned: rightAligned) : lines
+    }
+
+    /// The same; where units for sizes are not enough, counts get theirs too.
+    package static func fitting(
+        _ header: [String], rightAligned: Set<Int>,
+        _ rows: (_ size: (UInt64) -> String, _ count: (UInt64) -> String) -> [[String]]
+    ) -> [String] {
+        func full(_ number: UInt64) -> String { "\(number)" }
+        var lines = table(header, rows(full, full), rightAligned: rightAligned)
+        if isWide(lines) { lines = table(header, rows(brief, full), rightAligned: rightAligned) }
+        if isWide(lines) {
+            lines = table(header, rows(brief, thousands), rightAligned: rightAligned)
+        }
+        return lines
+    }
+
+    private static func isWide(_ lines: [String]) -> Bool {
+        lines.contains { $0.count > width }
     }
 
     /// Table rows; a column is as wide as its widest cell, numbers stand right.

@@ -95,6 +95,7 @@ run() {
 usual() {
     compile_all
     build parts "${heap[@]}" && run parts
+    build arenas "${heap[@]}" && run arenas
     build model "${faulty[@]}" && run model
     build misuse "${heap[@]}" && run misuse
     build large "${faulty[@]}" && run large
@@ -115,7 +116,8 @@ usual() {
 # the kernel mark a dead thread's mutex: cases where structs change hands before a join are left out.
 concurrent() {
     compile_all
-    build parts "${faulty[@]}" && run parts bitmap_threads pool_threads page_map_threads arena_threads
+    build parts "${faulty[@]}" && run parts bitmap_threads pool_threads page_map_threads
+    build arenas "${faulty[@]}" && run arenas arena_threads
     build threads "${faulty[@]}" && run threads exchanges handed_over linked_nodes adoption only_frees
     build large "${faulty[@]}" && run large growth_in_threads
     build calls "${faulty[@]}" && run calls calls_settle

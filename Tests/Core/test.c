@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -26,6 +27,16 @@ _Noreturn void test_skip(const char *reason)
 {
     dprintf(STDERR_FILENO, "%s\n", reason);
     _exit(SKIPPED);
+}
+
+void test_together(void *(*function)(void *), void *argument)
+{
+    enum { THREADS = 4 };
+    pthread_t threads[THREADS];
+    for (unsigned i = 0; i < THREADS; i++)
+        REQUIRE(!pthread_create(&threads[i], 0, function, argument));
+    for (unsigned i = 0; i < THREADS; i++)
+        REQUIRE(!pthread_join(threads[i], 0));
 }
 
 uint64_t test_scale(uint64_t usual)

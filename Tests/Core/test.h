@@ -54,6 +54,9 @@ _Noreturn void test_skip(const char *reason);
 /* How much to do: `usual`, ten times that with TEST_LONG, a fifth under a slow sanitizer. */
 uint64_t test_scale(uint64_t usual);
 
+/* Runs the function in four threads at once, and waits for all. */
+void test_together(void *(*function)(void *), void *argument);
+
 /* Random numbers that a seed repeats. */
 struct random {
     uint64_t state;

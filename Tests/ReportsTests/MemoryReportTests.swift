@@ -128,14 +128,37 @@ import Testing
             Output.text { report.writeText(to: &$0) } == """
                 process 12 (app)
 
-                Slot size  Live  Total  Spans    Bytes  Live bytes  Frag %  Free run
-                       64   100    256      1    16384        6400    60.9       100
-                     8192     3      8      1    65536       24576    50.0         3
-                    large     1      2      2    65536       24576     0.0         -
-                     huge     1      1      1  1048576     1048576     0.0         -
-                      all   105    267      5  1196032     1104128     3.0         -
+                Slot size  Live  Total     Made  Spans    Bytes  Live bytes  Frag %  Free run
+                       64   100    256  1000000      1    16384        6400    60.9       100
+                     8192     3      8        5      1    65536       24576    50.0         3
+                    large     1      2        3      2    65536       24576     0.0         -
+                     huge     1      1        1      1  1048576     1048576     0.0         -
+                      all   105    267  1000018      5  1196032     1104128     3.0         -
 
                 """)
+    }
+
+    /// However many digits there are: sizes get units first, then counts.
+    @Test func linesFitTheScreen() {
+        var row = ClassesReport.Row(slotSize: 65536, kind: .slots)
+        (row.liveSlots, row.totalSlots, row.spans) = (1_234_567, 2_000_000, 12345)
+        (row.bytes, row.liveBytes, row.requests.succeeded) = (1 << 46, 1 << 45, 1 << 20)
+        var report = ClassesReport(process: Sample.process, rows: [row])
+        var text = Output.text { report.writeText(to: &$0) }
+        #expect(text.contains("  64T ") && text.contains(" 1234567 "), "\(text)")
+        report.rows[0].requests.succeeded = 123_456_789_012_345
+        report.rows[0].largestFreeRun = 1 << 40
+        report.rows[0].liveSlots = 1 << 50
+        text = Output.text { report.writeText(to: &$0) }
+        #expect(text.contains(" 123T ") && text.contains(" 2.0M "), "\(text)")
+        for line in text.split(separator: "\n") { #expect(line.count <= 80, "\(line)") }
+    }
+
+    @Test func countsInThousands() {
+        let counts: [UInt64] = [0, 9999, 10_000, 99_999, 999_999, 1_000_000, .max]
+        #expect(
+            counts.map(Layout.thousands)
+                == ["0", "9999", "10.0k", "99.9k", "999k", "1.0M", "18.4E"])
     }
 }
 

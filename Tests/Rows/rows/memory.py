@@ -205,6 +205,11 @@ def classes(t):
             f"every second is free, fragmentation is {mine['fragmentation_percent']} %")
     t.check(mine["largest_free_run"] >= 1, "no free slot was found")
     t.equal((found["huge"]["live"], found["huge"]["spans"]), (3, 3), "huge slots")
+    text = t.memctl("show", "classes", *t.target(program))[0]
+    lines = [line.split() for line in text.splitlines()]
+    made = next(line[3] for line in lines if line and line[0] == str(size))
+    t.equal(int(made), mine["allocations"], "allocations made, as text")
+    t.check(int(made) >= 5000, f"{made} allocations were made, not 5000")
 
 
 @row("P5_free_runs")

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: MIT */
+/* Arenas, alone: runs of slices that are taken, changed, given back and purged. Each run is filled
+ * with a number of its own, so that two that overlap, and a run that is said to be zero and isn't,
+ * are seen at once; mc_arena_check() looks at the books meanwhile. */
+#define _GNU_SOURCE
+#include <string.h>
+#include <sys/mman.h>
+
+#include "arena.h"
+#include "class.h"
+#include "meta.h"
+#include "root.h"
+#include "test.h"
+
+enum { RUNS = 400 };
+
+static void fill_run(const struct mc_run *run, uint64_t value)
+{
+    for (uint64_t at = 0; at < run->slices * MC_SLICE; at += 1024)
+        *(uint64_t *)(run->base + at) = value;
+}
+
+static void check_run(const struct mc_run *run, uint64_t value)
+{
+    for (uint64_t at = 0; at < run->slices * MC_SLICE; at += 1024)
+        REQUIRE_EQUAL(*(uint64_t *)(run->base + at), value);
+}
+
+static int by_base(const void *a, const void *b)
+{
+    const struct mc_run *left = a, *right = b;
+    return left->base < right->base ? -1 : left->base > right->base;
+}
+
+static void check_apart(const struct mc_run *runs)
+{
+    struct mc_run sorted[RUNS];
+    memcpy(sorted, runs, sizeof(sorted));
+    qsort(sorted, RUNS, sizeof(*sorted), by_base);
+    for (unsigned i = 1; i < RUNS; i++)
+        REQUIRE(sorted[i - 1].base + sorted[i - 1].slices * MC_SLICE <= sorted[i].base);
+    mc_arena_check();
+}
+
+static void take_run(struct random *random, struct mc_run *run, uint64_t value)
+{
+    uint64_t slices = 1 + random_below(random, random_below(random, 3) ? 6 : 200);
+    uint64_t align = MC_SLICE << (random_below(random, 3) ? 0 : random_below(random, 8));
+    REQUIRE_EQUAL(mc_arena_take(slices, align, run), 0);
+    REQUIRE(run->base % align == 0 && run->slices == slices);
+    if (run->zero) check_run(run, 0);
+    fill_run(run, value);
+}
+
+/* Grows into what follows, if that is free; or gives the end back. */
+static void change_run(struct random *random, struct mc_run *run, uint64_t value)
+{
+    uint64_t slices = 1 + random_below(random, 4);
+    if (random_below(random, 2) && run->slices > slices) {
+        run->slices -= slices;
+        mc_arena_give(run->base + run->slices * MC_SLICE, slices);
+    } else if (!mc_arena_take_at(run->base + run->slices * MC_SLICE, slices)) {
+        run->slices += slices;
+        fill_run(run, value);
+    }
+}
+
+static void arenas(void)
+{
+    struct random random = test_random(3);
+    static struct mc_run runs[RUNS];
+    for (uint64_t i = 0; i < test_scale(20000); i++) {
+        uint64_t number = random_below(&random, RUNS);
+        struct mc_run *run = &runs[number];
+        if (!run->base) {
+            take_run(&random, run, number + 1);
+        } else if (random_below(&random, 4) == 0) {
+            change_run(&random, run, number + 1);
+        } else {
+            check_run(run, number + 1);
+            mc_arena_give(run->base, run->slices);
+            *run = (struct mc_run){0};
+        }
+        if (i % 64 == 0) mc_arena_purge(random_below(&random, 4) == 0);
+        if (i % 512 == 0) mc_arena_release_idle();
+        if (i % 256 == 0) check_apart(runs);
+    }
+    uint64_t purged = mc_root()->purged_bytes;
+    for (unsigned i = 0; i < RUNS; i++) {
+        if (runs[i].base) mc_arena_give(runs[i].base, runs[i].slices);
+    }
+    mc_arena_purge(1);
+    REQUIRE(mc_root()->purged_bytes > purged && !mc_arena_purgeable());
+    mc_arena_check();
+}
+
+static int is_mapped(uint64_t address)
+{
+    unsigned char resident;
+    return !mincore((void *)address, MC_PAGE, &resident);
+}
+
+/* Of any size, also where huge pages may back it, an arena can be used to its end. */
+static void arena_sizes(void)
+{
+    enum { COUNT = 6 };
+    static const unsigned mebibytes[COUNT] = {31, 32, 33, 34, 65, 66};
+    struct mc_run runs[COUNT];
+    for (unsigned i = 0; i < COUNT; i++) {
+        uint64_t size = (uint64_t)mebibytes[i] << 20;
+        REQUIRE(!mc_arena_take(size / MC_SLICE, MC_SLICE, &runs[i]));
+        unsigned char *first = (unsigned char *)runs[i].base, *last = first + size - 1;
+        REQUIRE(*first == 0 && *last == 0);
+        *first = *last = 1;
+        mc_arena_check();
+    }
+    for (unsigned i = 0; i < COUNT; i++)
+        mc_arena_give(runs[i].base, runs[i].slices);
+    mc_arena_purge(1);
+    mc_arena_check();
+    mc_arena_release_idle();
+    mc_arena_check();
+}
+
+/* Address space goes back when a whole arena is free, and what comes after works. */
+static void arena_release(void)
+{
+    struct mc_run run, other;
+    REQUIRE_EQUAL(mc_arena_take(100, MC_SLICE, &run), 0);
+    fill_run(&run, 7);
+    mc_arena_release_idle();
+    REQUIRE(is_mapped(run.base));
+    check_run(&run, 7);
+    mc_arena_give(run.base, run.slices);
+    mc_arena_release_idle();
+    REQUIRE(!is_mapped(run.base));
+    mc_arena_check();
+    REQUIRE_EQUAL(mc_arena_purge(1), 0);
+    REQUIRE_EQUAL(mc_arena_take(100, MC_SLICE, &other), 0);
+    check_run(&other, 0);
+    mc_arena_check();
+}
+
+/* Arenas that come and go leave nothing behind that adds up. */
+static void arena_cycles(void)
+{
+    struct mc_run run;
+    uint64_t after_first = 0;
+    for (unsigned i = 0; i < 5000; i++) {
+        REQUIRE_EQUAL(mc_arena_take(10, MC_SLICE, &run), 0);
+        mc_arena_give(run.base, run.slices);
+        mc_arena_release_idle();
+        if (i == 10) after_first = mc_root()->metadata_bytes;
+    }
+    REQUIRE(mc_root()->metadata_bytes <= after_first + MC_META_CHUNK);
+}
+
+static uint64_t arena_rounds;
+
+static void *use_arenas(void *argument)
+{
+    (void)argument;
+    uint64_t number = (uint64_t)&number;
+    struct random random = test_random(number);
+    struct mc_run runs[16] = {0};
+    for (uint64_t i = 0; i < arena_rounds; i++) {
+        struct mc_run *run = &runs[random_below(&random, 16)];
+        if (run->base) {
+            check_run(run, number);
+            mc_arena_give(run->base, run->slices);
+            run->base = 0;
+        } else {
+            uint64_t slices = 1 + random_below(&random, random_below(&random, 4) ? 3 : 90);
+            REQUIRE_EQUAL(mc_arena_take(slices, MC_SLICE, run), 0);
+            if (run->zero) check_run(run, 0);
+            fill_run(run, number);
+        }
+        if (i % 100 == 0) mc_arena_purge(i % 300 == 0);
+        if (i % 500 == 0) mc_arena_release_idle();
+    }
+    for (unsigned i = 0; i < 16; i++) {
+        if (runs[i].base) mc_arena_give(runs[i].base, runs[i].slices);
+    }
+    return 0;
+}
+
+static void arena_threads(void)
+{
+    arena_rounds = test_scale(20000);
+    test_together(use_arenas, 0);
+    mc_arena_purge(1);
+    mc_arena_check();
+    for (uint64_t i = 0; i < MC_ARENAS_MAX && mc_arenas[i]; i++) {
+        const struct mc_arena *arena = (const struct mc_arena *)mc_arenas[i];
+        REQUIRE_EQUAL(arena->free_slices, arena->slice_count);
+    }
+}
+
+static const struct test_case cases[] = {
+    {"arenas", arenas, 0},
+    {"arena_sizes", arena_sizes, 0},
+    {"arena_release", arena_release, 0},
+    {"arena_cycles", arena_cycles, 0},
+    {"arena_threads", arena_threads, 0},
+};
+TEST_MAIN(cases)
