@@ -26,14 +26,6 @@ static int is_low_sp(size_t at)
     return theirs.pc[at] == ours[at].pc && theirs.cfa[at] == theirs.cfa[at - 1] + 16;
 }
 
-/* FRAME_OF_DATA: our walk ends at the first byte of a function, a return address that makecontext
- * pushed and that nothing describes; libunwind guesses on and makes a frame out of data. */
-static int is_frame_of_data(size_t count, unsigned flags, size_t at)
-{
-    return at == count && flags & MC_UNWIND_COMPLETE && mc_cfi_is_start(ours[at - 1].pc) &&
-           !in_a_module(theirs.pc[at]);
-}
-
 /* Is the instruction before `pc` a call: e8 rel32, or ff /2 with any operand? */
 static int is_after_call(uintptr_t pc)
 {
@@ -45,19 +37,26 @@ static int is_after_call(uintptr_t pc)
     return 0;
 }
 
-/* SKIPPED_CALLER: interrupted at the first or last instruction of a function without information,
+/* FRAME_OF_DATA: our walk ends at the first byte of a function, a return address that makecontext
+ * pushed and that nothing describes, or stops in code without information whose frame pointer leads to
+ * no code; libunwind guesses on and makes a frame out of data. */
+static int is_frame_of_data(size_t count, unsigned flags, size_t at)
+{
+    uintptr_t pc = theirs.pc[at];
+    if (at != count) return 0;
+    if (flags & MC_UNWIND_STOPPED) return !in_a_module(pc) || !is_after_call(pc);
+    return flags & MC_UNWIND_COMPLETE && mc_cfi_is_start(ours[at - 1].pc) && !in_a_module(pc);
+}
+
+/* SKIPPED_CALLER: interrupted at the first or last instructions of a function without information,
  * whose return address is still on top of the stack, behind a call; libunwind follows the frame
- * pointer, which is the caller's or a caller's further out, and so leaves frames out, or finds
- * none. */
+ * pointer, which is the caller's or a caller's further out, or no frame's at all, and so leaves frames
+ * out, finds none, or makes some out of data. */
 static int is_skipped_caller(const ucontext_t *context, size_t count, size_t at)
 {
     if (!context || at != 1 || count < 2 || !is_after_call(ours[1].pc)) return 0;
     uintptr_t sp = (uintptr_t)context->uc_mcontext.gregs[REG_RSP];
-    if (ours[1].slot != sp && ours[1].slot != sp + 8) return 0;
-    if (theirs.count == 1) return 1;
-    for (size_t i = 2; i < count; i++)
-        if (theirs.pc[1] == ours[i].pc) return 1;
-    return 0;
+    return ours[1].slot == sp || ours[1].slot == sp + 8;
 }
 
 /* IGNORED_SP: the row of frame at - 1 says where the caller's rsp is (setcontext: in the context it
