@@ -48,15 +48,32 @@ static int is_frame_of_data(size_t count, unsigned flags, size_t at)
     return flags & MC_UNWIND_COMPLETE && mc_cfi_is_start(ours[at - 1].pc) && !in_a_module(pc);
 }
 
+/* Does a call e8 rel32 in front of the return address `pc` lead to the function that `inside` is near
+ * the start of? */
+static int is_called_from(uintptr_t pc, uintptr_t inside)
+{
+    enum { NEAR = 256 };
+    int32_t offset;
+    if (!mc_machine_readable((pc - 5) & ~7ul) || !mc_machine_readable((pc - 1) & ~7ul)) return 0;
+    memcpy(&offset, (const void *)(pc - 4), sizeof offset);
+    return *(const unsigned char *)(pc - 5) == 0xe8 && inside - (pc + (uintptr_t)offset) < NEAR;
+}
+
 /* SKIPPED_CALLER: interrupted at the first or last instructions of a function without information,
  * whose return address is still on top of the stack, behind a call; libunwind follows the frame
  * pointer, which is the caller's or a caller's further out, or no frame's at all, and so leaves frames
- * out, finds none, or makes some out of data. */
+ * out, finds none, or makes some out of data. Either the call leads to that very function, or
+ * libunwind's next is one of ours further out, or lies behind no call. */
 static int is_skipped_caller(const ucontext_t *context, size_t count, size_t at)
 {
     if (!context || at != 1 || count < 2 || !is_after_call(ours[1].pc)) return 0;
     uintptr_t sp = (uintptr_t)context->uc_mcontext.gregs[REG_RSP];
-    return ours[1].slot == sp || ours[1].slot == sp + 8;
+    if (ours[1].slot != sp && ours[1].slot != sp + 8) return 0;
+    if (theirs.count == 1 || is_called_from(ours[1].pc, ours[0].pc)) return 1;
+    if (!in_a_module(theirs.pc[1]) || !is_after_call(theirs.pc[1])) return 1;
+    for (size_t i = 2; i < count; i++)
+        if (theirs.pc[1] == ours[i].pc) return 1;
+    return 0;
 }
 
 /* IGNORED_SP: the row of frame at - 1 says where the caller's rsp is (setcontext: in the context it
