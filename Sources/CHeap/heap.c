@@ -375,13 +375,12 @@ static inline void copy(void *to, const void *from, size_t size)
         copy_small(to, from, size);
 }
 
-/* Of a plain object of the thread's own: the checks of mc_free_here(), done once for all. */
-static inline void *move_local(struct mc_thread *self, struct mc_span *span, struct mc_slot *slot,
-                               size_t size)
+/* Of a plain object of the thread's own: the checks of mc_free_into(), done once for all. */
+static inline void *move_own(struct mc_thread *self, struct mc_span *span, struct mc_slot *slot,
+                             size_t size)
 {
-    unsigned __int128 product = (unsigned __int128)((uint64_t)slot - span->base) * span->reciprocal;
-    if (unlikely((uint64_t)product >= span->reciprocal) ||
-        unlikely((uint64_t)(product >> 64) >= span->fresh) ||
+    uint64_t offset = (uint64_t)slot - span->base;
+    if (unlikely(offset * span->reciprocal >= span->reciprocal) ||
         unlikely(mc_looks_free(slot, span->mark)))
         return 0;
     if (stays(span, size)) return slot;
@@ -414,10 +413,18 @@ static inline void *grow_large(struct mc_span *span, void *object, size_t size)
 
 void *mc_realloc_short(void *object, size_t size)
 {
-    struct mc_span *span = mc_page_map_find(object);
-    if (unlikely(!span) || unlikely(size - 1 >= MC_LARGE_MAX)) return 0;
-    if (mc_load(&span->local) == (uint64_t)mc_self) return move_local(mc_self, span, object, size);
-    return mc_load(&span->state) == MC_SPAN_LARGE ? grow_large(span, object, size) : 0;
+    struct mc_thread *self = mc_self;
+    if (unlikely(size - 1 >= MC_LARGE_MAX)) return 0;
+    struct mc_span *span = mc_own_map_find(self, (uint64_t)object);
+    if (unlikely((uint64_t)object - span->base >= span->limit)) {
+        span = mc_page_map_find(object);
+        if (!span) return 0;
+        if (mc_load(&span->state) == MC_SPAN_LARGE) return grow_large(span, object, size);
+        if (mc_load(&span->owner) != (uint64_t)self || (uint64_t)object - span->base >= span->limit)
+            return 0;
+        mc_own_map_set(self, (uint64_t)object, span);
+    }
+    return move_own(self, span, object, size);
 }
 
 void mc_heap_commit(void)
