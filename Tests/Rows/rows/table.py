@@ -254,7 +254,9 @@ def pages(t):
     program.ask("touch a 1000")
     _, after = now()
     grown = after["populated"] - before["populated"]
-    t.check(1000 <= grown <= 1004, f"1000 pages touched, populated grew by {grown}")
+    # Where the kernel backs all it can by huge pages it populates those.
+    whole = 512 if after["huge"] else 4
+    t.check(1000 <= grown <= 1000 + whole, f"1000 pages touched, populated grew by {grown}")
     t.equal(after["total"], before["total"], "total")
     t.equal(now()[1], after, "asked again")
     text = " ".join(t.memctl("show", "memory", "-p", program.pid)[0].split())
