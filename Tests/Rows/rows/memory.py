@@ -36,7 +36,7 @@ def mappings(pid):
 def counted_late(pid):
     """Bytes by which the kernel's own counter of RSS differs from the pages that are there.
 
-    Before 6.17 it is behind by up to 64 pages a thread, or some dozens of pages a processor.
+    Before 6.16 it is behind by up to 64 pages a thread, or some dozens of pages a processor.
     """
     status = Path(f"/proc/{pid}/status").read_text()
     try:

@@ -147,6 +147,11 @@ def messages_and_statuses(t):
     t.has(says(1, "show", "trace"), "memctl run -- COMMAND", "what to do when there is none")
     t.has(says(1, "trace", "on", "-p", "nobody"), "no process named nobody")
     t.has(says(1, "show", "trace", "-p", "4194303"), "4194303")
+    t.has(says(64, "show", "trace", "-p", ""), "not an empty one")
+    nowhere = {"MEMCTL_DIR": "/nowhere/at/all"}
+    for words in (["list"], ["run", "--", "true"]):
+        t.has(t.memctl(*words, variables=nowhere)[1], "MEMCTL_DIR names /nowhere/at/all: No such")
+    t.has(t.memctl("trace", "on", variables=nowhere, status=1)[1], "MEMCTL_DIR names /nowhere")
     bare = t.start("sleep", "1000", preload=False)
     t.has(says(1, "trace", "on", "-p", bare.pid), "does not use the memctl heap")
     t.has(says(1, "show", "trace", "--file", t.folder / "none"), "No such file")
