@@ -19,6 +19,13 @@ static inline int mc_armed(void)
     return mc_peek(&mc_own_region.armed) != 0;
 }
 
+/* Requests below that are for the short path, and nothing accounts them. */
+static inline uint64_t mc_direct_below(void)
+{
+    return mc_peek(&mc_own_region.direct);
+}
+_Static_assert(MC_REGION_DIRECT == MC_DIRECT_MAX + 1, "what the region says is what the heap does");
+
 /* The armed word, if it is meant for this process; makes the region of a new process first. */
 static inline unsigned mc_armed_here(void);
 

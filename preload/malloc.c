@@ -2,8 +2,9 @@
 /* libc's names for the heap: malloc(3), posix_memalign(3), malloc_usable_size(3). glibc's
  * contracts live here and nowhere else: errno, zero sizes, overflow, what a bad alignment does.
  *
- * Every allocation is one test of the armed word, then the heap. When instrumentation is on, and
- * sampling does not pass this one over, the same happens out of line, in instrument.c. */
+ * malloc makes one comparison for requests that are too large for its short path and for all of them
+ * while something is armed; the others test the armed word. When instrumentation is on, and sampling
+ * does not pass this one over, the same happens out of line, in instrument.c. */
 #include <errno.h>
 #include <malloc.h>
 #include <stdlib.h>
@@ -22,20 +23,31 @@ static __attribute__((noinline)) void *allocate_medium(size_t size)
 
 static inline void *allocate(size_t size)
 {
-    void *object = mc_alloc_direct(size);
+    void *object = likely(size <= MC_DIRECT_MAX) ? mc_alloc_direct(size) : 0;
     return likely(object != 0) ? object : allocate_medium(size);
 }
 
 EXPORT void *malloc(size_t size)
 {
-    if (unlikely(mc_armed()) && !mc_sampling_passes(size))
-        return mc_instrumented_alloc(size, MC_QUANTUM, 0);
-    return allocate(size);
+    if (unlikely(size >= mc_direct_below())) {
+        if (mc_armed() && !mc_sampling_passes(size))
+            return mc_instrumented_alloc(size, MC_QUANTUM, 0);
+        if (size > MC_DIRECT_MAX) return allocate_medium(size);
+    }
+    void *object = mc_alloc_direct(size);
+    return likely(object != 0) ? object : allocate_medium(size);
 }
 
 EXPORT void free(void *object)
 {
     mc_free_here(object);
+}
+
+static __attribute__((noinline)) void *allocate_zeroed(size_t size)
+{
+    void *object = mc_alloc_slow(size, 1);
+    if (unlikely(!object)) errno = ENOMEM;
+    return object;
 }
 
 EXPORT void *calloc(size_t count, size_t size)
@@ -45,14 +57,13 @@ EXPORT void *calloc(size_t count, size_t size)
         errno = ENOMEM;
         return 0;
     }
-    if (unlikely(mc_armed()) && !mc_sampling_passes(total))
-        return mc_instrumented_alloc(total, MC_QUANTUM, 1);
-    if (unlikely(total > MC_DIRECT_MAX)) {
-        void *object = mc_alloc_slow(total, 1);
-        if (unlikely(!object)) errno = ENOMEM;
-        return object;
+    if (unlikely(total >= mc_direct_below())) {
+        if (mc_armed() && !mc_sampling_passes(total))
+            return mc_instrumented_alloc(total, MC_QUANTUM, 1);
+        if (total > MC_DIRECT_MAX) return allocate_zeroed(total);
     }
-    void *object = allocate(total);
+    void *object = mc_alloc_direct(total);
+    if (unlikely(!object)) object = allocate_medium(total);
     return object ? memset(object, 0, total) : 0;
 }
 

@@ -49,7 +49,7 @@ void mc_start(void)
         struct mc_region_options options = region_options(mc_options.trace ? armed : 0);
         report(mc_region_create(&options, &failed), failed);
     } else {
-        mc_store(&mc_own_region.armed, 0);
+        mc_region_disarm();
     }
     mc_os_fork_watch();
     mc_os_is_guest(); /* from now on it can be told */
@@ -100,7 +100,7 @@ void mc_heap_on_fork(void)
     struct mc_region_options options =
         region_options(!only || mine ? mc_load(&mc_own_region.armed) : 0);
     if (mine) { /* nobody else was meant */
-        mc_store(&mc_own_region.armed, 0);
+        mc_region_disarm();
         mc_store(&mc_own_region.only_pid, 0);
     }
     int recount = mc_trace_has_rows();

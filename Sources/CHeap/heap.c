@@ -34,9 +34,7 @@ void mc_heap_notice_fork(void)
 static void *pop(struct mc_span *span)
 {
     struct mc_slot *slot = (struct mc_slot *)span->free;
-    mc_store(&span->free, (uint64_t)slot->next);
-    mc_step(&span->counts, MC_COUNTS_ALLOCATION);
-    slot->mark = 0;
+    mc_take_slot(span, slot);
     return slot;
 }
 
@@ -210,7 +208,8 @@ static __attribute__((noinline, cold)) void return_cached(void *object)
 void *mc_alloc_owned(size_t size, size_t align, int zero)
 {
     for (;;) {
-        void *object = align <= MC_QUANTUM ? mc_alloc_direct(size) : 0;
+        int direct = align <= MC_QUANTUM && size <= MC_DIRECT_MAX;
+        void *object = direct ? mc_alloc_direct(size) : 0;
         if (!object) object = alloc_exact(size, align, zero && size > MC_DIRECT_MAX);
         if (object && zero && size <= MC_DIRECT_MAX) memset(object, 0, size);
         if (!object || likely(mc_tag_settable(object))) return object;
@@ -256,7 +255,7 @@ static void untag(struct mc_span *span)
         if (mc_load(&tags[i])) return;
     }
     mc_span_clear_flag(span, MC_SPAN_TAGGED);
-    mc_span_set_local(span);
+    mc_span_set_limit(span);
 }
 
 static void take_tag(void *object)
@@ -304,9 +303,18 @@ static void free_large(struct mc_span *span, void *object)
     look_for_large(mc_self, size);
 }
 
+/* What the own map did not know: the next free of these slices will be short. */
+static inline int free_own(struct mc_thread *self, struct mc_span *span, void *object)
+{
+    if (mc_load(&span->owner) != (uint64_t)self || !span->limit) return 0;
+    mc_own_map_set(self, (uint64_t)object, span);
+    return mc_free_into(span, object);
+}
+
 void mc_free_slow(void *object)
 {
     struct mc_span *found = mc_page_map_find(object);
+    if (likely(found != 0) && free_own(mc_self, found, object)) return;
     if (likely(found != 0) && (likely(free_tagged(mc_self, found, object)) ||
                                likely(mc_cache_push_plain(mc_self, found, object))))
         return;

@@ -72,7 +72,7 @@ static void unmake(struct mc_span *span, int state)
 
 static void set_up(struct mc_span *span)
 {
-    span->local = span->owner = 0;
+    span->limit = span->owner = 0;
     span->reciprocal = 0;
     span->free = span->remote = 0;
     mc_store(&span->mark, 0);

@@ -64,22 +64,11 @@ static void remove_from_list(struct mc_thread *thread, struct mc_span *span)
     span->next = span->previous = 0;
 }
 
-static void point_direct(struct mc_thread *self, unsigned class_index, struct mc_span *span)
-{
-    uint64_t size = mc_class_slot_size(class_index);
-    uint64_t first = class_index ? mc_class_slot_size(class_index - 1) / MC_QUANTUM + 1 : 0;
-    if (size > MC_DIRECT_MAX) return;
-    for (uint64_t quanta = first; quanta <= size / MC_QUANTUM; quanta++)
-        self->direct[quanta] = (uint64_t)span;
-}
-_Static_assert(MC_DIRECT_MAX == 1024, "a class ends there, so that direct[] is of whole classes");
-
 static void take_current(struct mc_thread *self, struct mc_span *span)
 {
     mc_span_set_flag(span, MC_SPAN_CURRENT);
     span->counts++;
-    self->current[span->class_index] = (uint64_t)span;
-    point_direct(self, span->class_index, span);
+    mc_thread_set_current(self, span->class_index, span);
 }
 
 /* Returns the span that was current, or NULL. A list of the cache is none, and stays where it is. */
@@ -87,8 +76,7 @@ static struct mc_span *drop_current(struct mc_thread *self, unsigned class_index
 {
     struct mc_span *span = at(self->current[class_index]);
     if (span == &mc_span_none) return 0;
-    self->current[class_index] = (uint64_t)&mc_span_none;
-    point_direct(self, class_index, &mc_span_none);
+    mc_thread_set_current(self, class_index, &mc_span_none);
     if (span->state == MC_SPAN_CACHE) return 0;
     mc_span_clear_flag(span, MC_SPAN_CURRENT);
     span->counts--;
@@ -105,7 +93,7 @@ static int has_more(const struct mc_span *span)
 static void set_full(struct mc_span *span)
 {
     mc_span_set_flag(span, MC_SPAN_FULL);
-    mc_span_set_local(span);
+    mc_span_set_limit(span);
 }
 
 /* The span has no slot in use and is on no list. */
@@ -124,7 +112,7 @@ void mc_refill_span_freed(struct mc_thread *self, struct mc_span *span)
 {
     if (span->flags & MC_SPAN_FULL) {
         mc_span_clear_flag(span, MC_SPAN_FULL);
-        mc_span_set_local(span);
+        mc_span_set_limit(span);
         push(self, span);
     }
     if (!span->used) {
@@ -221,8 +209,8 @@ static struct mc_span *adopt(struct mc_thread *self, unsigned class_index)
         if (span) {
             remove_from_list(thread, span);
             /* Release pairs with mc_span_notify: whoever sees the new owner may use its list. */
+            mc_own_map_forget(thread, span);
             mc_store_release(&span->owner, (uint64_t)self);
-            mc_span_set_local(span);
         }
         mc_thread_let_go(thread);
         if (span) return span;
@@ -273,8 +261,7 @@ static struct mc_span *serve_cache(struct mc_thread *self, struct mc_span *cache
         put_empty(self, span);
     else if (span)
         push_first(self, span);
-    self->current[cache->class_index] = (uint64_t)cache;
-    point_direct(self, cache->class_index, cache);
+    mc_thread_set_current(self, cache->class_index, cache);
     return cache;
 }
 
@@ -357,5 +344,6 @@ void mc_thread_check(const struct mc_thread *thread)
         mc_assert(!kept || (kept->used == 0 && kept->flags & MC_SPAN_KEPT));
     }
     mc_cache_check(thread);
+    mc_own_map_check((struct mc_thread *)thread);
     mc_large_check(thread);
 }

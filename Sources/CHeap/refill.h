@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Refill: how a thread comes by a span with free slots, and where its spans go.
  *
- *     current[class]  serves the class; direct[] points small requests at it
+ *     current[class]  serves the class; mc_direct[] points small requests at it
  *     spans[class]    others of the class with free slots, a list
  *     kept[class]     one empty span, so that a program on the edge does not make and unmake it
  *     (full spans)    on no list; the first free of a slot puts them back

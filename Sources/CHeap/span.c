@@ -54,7 +54,7 @@ struct mc_span *mc_span_make(unsigned class_index, struct mc_thread *owner)
     span->owner = (uint64_t)owner;
     span->tags = 0;
     span->next = span->previous = 0;
-    mc_span_set_local(span);
+    mc_span_set_limit(span);
     if (mc_page_map_set(run.base, run.slices, span)) {
         mc_arena_give(run.base, run.slices);
         mc_span_struct_give(span);
@@ -70,7 +70,8 @@ void mc_span_unmake(struct mc_span *span, int purge)
     mc_page_map_clear(span->base, span->size / MC_SLICE);
     mc_tags_give(span);
     uint64_t base = span->base, slices = span->size / MC_SLICE;
-    mc_store(&span->local, 0);
+    mc_store(&span->limit, 0);
+    mc_own_map_forget((struct mc_thread *)span->owner, span);
     mc_span_struct_give(span);
     if (purge)
         mc_arena_give_pages(base, slices);
@@ -97,6 +98,7 @@ int mc_span_carve(struct mc_span *span)
     slot->mark = span->mark;
     slot->next = 0;
     mc_store(&span->fresh, (uint16_t)(span->fresh + count));
+    mc_span_set_limit(span);
     span->free = first;
     return count == 1 && span->flags & MC_SPAN_ZERO ? MC_CARVED_ZERO : MC_CARVED;
 }
@@ -190,7 +192,7 @@ void mc_span_check(const struct mc_span *span)
     mc_assert((uint32_t)span->used + free_count ==
               (uint32_t)span->fresh + !!(span->flags & MC_SPAN_CURRENT));
     int plain = !(span->flags & (MC_SPAN_TAGGED | MC_SPAN_FULL)) && !span->purged;
-    mc_assert(span->local == (plain ? span->owner : 0));
+    mc_assert(span->limit == (plain ? span->fresh * span->slot_size : 0));
     mc_assert(!(span->flags & MC_SPAN_FULL) ||
               (!span->free && !span->purged && span->fresh == span->slot_count));
     for (uint64_t at = 0; at < span->size; at += MC_SLICE)

@@ -6,22 +6,44 @@
 #include <errno.h>
 #include <pthread.h>
 
+#include "class.h"
 #include "meta.h"
 #include "os.h"
 #include "root.h"
 
 struct mc_span mc_span_none;
 
-struct mc_thread mc_thread_none = {
-    .direct = {[0 ... MC_DIRECT_COUNT - 1] = (uint64_t)&mc_span_none},
-    .current = {[0 ... MC_CLASS_COUNT - 1] = (uint64_t)&mc_span_none},
+struct mc_owner mc_owner_none = {
+    .thread.current = {[0 ... MC_CLASS_COUNT - 1] = (uint64_t)&mc_span_none},
 };
 
 __thread struct mc_thread *mc_self = &mc_thread_none;
+__thread uint64_t mc_direct[MC_DIRECT_COUNT] = {[0 ... MC_DIRECT_COUNT - 1] =
+                                                    (uint64_t)&mc_span_none};
 
-/* The part that is nobody else's business; `shared` comes first, so the pointers convert. */
+_Static_assert(MC_DIRECT_MAX == 1024,
+               "a class ends there, so that mc_direct[] is of whole classes");
+
+void mc_thread_set_current(struct mc_thread *thread, unsigned class_index, struct mc_span *span)
+{
+    thread->current[class_index] = (uint64_t)span;
+    uint64_t size = mc_class_slot_size(class_index);
+    uint64_t first = class_index ? mc_class_slot_size(class_index - 1) / MC_QUANTUM + 1 : 0;
+    if (size > MC_DIRECT_MAX || thread != mc_self) return;
+    for (uint64_t quanta = first; quanta <= size / MC_QUANTUM; quanta++)
+        mc_direct[quanta] = (uint64_t)span;
+}
+
+/* What served the thread that had the struct before serves this one. */
+static void inherit(struct mc_thread *self)
+{
+    for (unsigned i = 0; i < MC_CLASS_COUNT; i++)
+        mc_thread_set_current(self, i, (struct mc_span *)self->current[i]);
+}
+
+/* The part that is nobody else's business; the thread's struct comes first, so the pointers convert. */
 struct record {
-    struct mc_thread shared;
+    struct mc_owner owner;
     pthread_mutex_t alive; /* robust; locked by the thread itself as long as it lives */
 };
 
@@ -44,13 +66,14 @@ unsigned mc_thread_number(void)
  * robust mutexes; then its end stays unnoticed, and its spans serve nobody else. */
 static void hold(struct record *record)
 {
-    mc_store(&record->shared.stack_at, (uint64_t)__builtin_frame_address(0));
+    mc_store(&record->owner.thread.stack_at, (uint64_t)__builtin_frame_address(0));
     pthread_mutexattr_t robust;
     pthread_mutexattr_init(&robust);
     pthread_mutexattr_setrobust(&robust, PTHREAD_MUTEX_ROBUST);
     pthread_mutex_init(&record->alive, &robust);
     pthread_mutex_lock(&record->alive);
-    record->shared.tid = (uint32_t)record->alive.__data.__owner; /* gettid(2) without the call */
+    record->owner.thread.tid =
+        (uint32_t)record->alive.__data.__owner; /* gettid(2) without the call */
 }
 
 /* Whether the kernel has marked the mutex: one load, so that a search over thousands is cheap. */
@@ -83,9 +106,7 @@ static struct mc_thread *make(void)
 {
     struct record *record = mc_meta_alloc(sizeof(*record));
     if (!record) return 0;
-    struct mc_thread *thread = &record->shared;
-    for (unsigned i = 0; i < MC_DIRECT_COUNT; i++)
-        thread->direct[i] = (uint64_t)&mc_span_none;
+    struct mc_thread *thread = &record->owner.thread;
     for (unsigned i = 0; i < MC_CLASS_COUNT; i++)
         thread->current[i] = (uint64_t)&mc_span_none;
     thread->state = MC_THREAD_BUSY;
@@ -109,6 +130,7 @@ struct mc_thread *mc_thread_attach(void)
     if (!thread) return 0;
     hold(record_of(thread));
     mc_self = thread;
+    inherit(thread);
     mc_store(&thread->generation, mc_os_fork_generation());
     mc_store_release(&thread->state, MC_THREAD_LIVE);
     errno = saved;

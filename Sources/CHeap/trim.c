@@ -75,7 +75,7 @@ static void trim(struct mc_span *span)
     uint64_t parts = carved_parts(span) & ~live_parts(span, is_free) & ~span->purged;
     if (!parts) return;
     mc_store(&span->purged, span->purged | parts);
-    mc_span_set_local(span); /* frees look at `purged` by the long path only */
+    mc_span_set_limit(span); /* frees look at `purged` by the long path only */
     unlink_purged(span);
     for (unsigned part = 0; part < PARTS; part++) {
         uint64_t start = span->base + part * part_size(span);
@@ -135,7 +135,7 @@ int mc_trim_restore(struct mc_span *span)
     uint64_t first = (from + span->slot_size - 1) / span->slot_size;
     uint64_t list = 0;
     mc_store(&span->purged, span->purged & ~(1ull << part));
-    mc_span_set_local(span);
+    mc_span_set_limit(span);
     for (uint64_t i = first; i < span->fresh && i * span->slot_size < end; i++) {
         struct mc_slot *slot = (struct mc_slot *)(span->base + i * span->slot_size);
         slot->mark = span->mark;

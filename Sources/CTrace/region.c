@@ -70,6 +70,7 @@ static void describe(struct mc_region *region, const struct mc_region_options *o
 {
     memset(region, 0, sizeof(*region));
     region->armed = options->armed;
+    region->direct = options->armed ? 0 : MC_REGION_DIRECT;
     region->depth = options->depth;
     region->sample = options->sample;
     region->magic = MC_REGION_MAGIC;
@@ -95,7 +96,8 @@ static void go_private(void)
     if (!mc_call_allowed(MC_CALL_REPLACE)) return;
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
     long page = MC_SYSCALL_6(SYS_mmap, &mc_control, MC_PAGE, PROT_READ | PROT_WRITE, flags, -1, 0);
-    if (mc_syscall_failed(page)) mc_store(&mc_own_region.armed, 0);
+    (void)page; /* if it failed, the page is disarmed where it is */
+    mc_region_disarm();
     file_size = 0;
 }
 
@@ -128,7 +130,7 @@ int mc_region_create(const struct mc_region_options *options, const char **faile
     int saved = errno;
     describe(&made, options);
     int error = map_over(&made, options, failed);
-    if (error) mc_store(&mc_own_region.armed, 0);
+    if (error) mc_region_disarm();
     errno = saved;
     return error;
 }

@@ -92,7 +92,7 @@ extension HeapLook {
             note(.spanState, place, 2, "flags \(hex(UInt64(span.flags))), no such ones")
         }
         let isPlain = flags & Int32(MC_SPAN_TAGGED | MC_SPAN_FULL) == 0 && span.purged == 0
-        if span.local != (isPlain ? span.owner : 0) {
+        if span.limit != (isPlain ? UInt64(span.fresh).times(span.slot_size) : 0) {
             note(.spanState, place, 3, "frees take the \(isPlain ? "long" : "short") path wrongly")
         }
         if flags & Int32(MC_SPAN_FULL) != 0,

@@ -18,7 +18,6 @@ extension HeapLook {
                 checkList(thread, index, &placed)
                 checkKept(thread, index, &placed)
             }
-            checkDirect(thread)
             for (index, address) in thread.large.enumerated() where address != 0 {
                 guard let span = span(at: address), Int32(span.state) != Int32(MC_SPAN_CLASS) else {
                     note(.threadSpan, place, address, "waiting large span \(index) is none")
@@ -106,22 +105,6 @@ extension HeapLook {
             note(
                 .threadSpan, .thread(thread.number), address,
                 "kept span at \(hex(span.base)) is not empty, or does not know that it is kept")
-        }
-    }
-
-    /// Requests of up to a kilobyte find their span by size: that of their class.
-    private mutating func checkDirect(_ thread: ThreadRecord) {
-        var index = 0
-        for (quanta, address) in thread.direct.enumerated() {
-            while mc_class_slot_size(UInt32(index)) < UInt64(quanta) * UInt64(MC_QUANTUM) {
-                index += 1
-            }
-            if address != thread.current[index] {
-                return note(
-                    .threadSpan, .thread(thread.number), UInt64(quanta),
-                    "requests of \(quanta * Int(MC_QUANTUM)) bytes go to another span than the"
-                        + " current one of their class")
-            }
         }
     }
 

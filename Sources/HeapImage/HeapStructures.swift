@@ -214,8 +214,6 @@ struct ThreadRecord {
     var state: State?
     var next: UInt64
     var notified: UInt64
-    /// By quanta asked for.
-    var direct: [UInt64]
     /// By class.
     var current: [UInt64]
     var spans: [UInt64]
@@ -233,7 +231,6 @@ struct ThreadRecord {
         state = State(rawValue: raw.state)
         next = raw.next
         notified = raw.notified
-        direct = Self.words(&raw.direct)
         current = Self.words(&raw.current)
         spans = Self.words(&raw.spans)
         kept = Self.words(&raw.kept)

@@ -94,6 +94,8 @@ package final class RegionFile: RegionBytes, @unchecked Sendable {
     package func setArmed(_ armed: Bool, maps: Bool = false) throws(HeapImageError) {
         let value = UInt8(MC_ARMED_TRACE) | (maps ? UInt8(MC_ARMED_MAPS) : 0)
         try store(armed ? value : 0, at: MemoryLayout<mc_region>.offset(of: \.armed))
+        try store(
+            armed ? 0 : UInt64(MC_REGION_DIRECT), at: MemoryLayout<mc_region>.offset(of: \.direct))
     }
 
     /// 0: every allocation is traced; n: on the average one per 2^n bytes asked for.

@@ -99,6 +99,7 @@ usual() {
     build model "${faulty[@]}" && run model
     build misuse "${heap[@]}" && run misuse
     build large "${faulty[@]}" && run large
+    build own_map "${heap[@]}" && run own_map
     build threads "${heap[@]}" && run threads
     build forks "${heap[@]}" && run forks
     build faults "${faulty[@]}" && run faults

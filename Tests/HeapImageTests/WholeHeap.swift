@@ -74,13 +74,6 @@ struct WholeHeap {
     private mutating func makeThread() {
         thread.state = UInt32(MC_THREAD_LIVE)
         (thread.number, thread.tid) = (1, 77)
-        withUnsafeMutableBytes(of: &thread.direct) {
-            for index in 0..<Int(MC_DIRECT_COUNT) {
-                $0.storeBytes(
-                    of: index == 4 ? Self.pool : Self.noSpan, toByteOffset: index * 8,
-                    as: UInt64.self)
-            }
-        }
         withUnsafeMutableBytes(of: &thread.current) {
             for index in 0..<Int(MC_CLASS_COUNT) {
                 $0.storeBytes(

@@ -16,6 +16,7 @@
 
 #include "bits.h"
 #include "memctl_heap.h"
+#include "own_map.h"
 
 /* A free slot. Its first two words are the heap's; live slots are all the program's. */
 struct mc_slot {
@@ -29,6 +30,9 @@ extern struct mc_heap_root memctl_heap_root;
 
 /* The calling thread's struct, or a shared one without any spans until its first allocation. */
 extern __thread struct mc_thread *mc_self;
+
+/* Its current span for a request of i quanta, so that no struct has to be found first. */
+extern __thread uint64_t mc_direct[MC_DIRECT_COUNT];
 
 /* Page map, see pagemap.h. */
 struct mc_span *mc_span_of(const void *address);
@@ -119,21 +123,25 @@ static inline uint64_t mc_slot_index(const struct mc_span *span, const void *slo
     return (uint64_t)((unsigned __int128)((uint64_t)slot - span->base) * span->reciprocal >> 64);
 }
 
-/* NULL if there is no slot at hand. */
+static inline struct mc_span *mc_direct_span(size_t size)
+{
+    return (struct mc_span *)mc_direct[(size + MC_QUANTUM - 1) / MC_QUANTUM];
+}
+
+static inline void mc_take_slot(struct mc_span *span, struct mc_slot *slot)
+{
+    mc_store(&span->free, (uint64_t)slot->next);
+    mc_step(&span->counts, MC_COUNTS_ALLOCATION);
+    slot->mark = 0;
+}
+
+/* NULL if there is no slot at hand. Requires size <= MC_DIRECT_MAX. */
 static inline void *mc_alloc_direct(size_t size)
 {
-    if (likely(size <= MC_DIRECT_MAX)) {
-        struct mc_span *span =
-            (struct mc_span *)mc_self->direct[(size + MC_QUANTUM - 1) / MC_QUANTUM];
-        struct mc_slot *slot = (struct mc_slot *)span->free;
-        if (likely(slot)) {
-            mc_store(&span->free, (uint64_t)slot->next);
-            mc_step(&span->counts, MC_COUNTS_ALLOCATION);
-            slot->mark = 0;
-            return slot;
-        }
-    }
-    return 0;
+    struct mc_span *span = mc_direct_span(size);
+    struct mc_slot *slot = (struct mc_slot *)span->free;
+    if (likely(slot != 0)) mc_take_slot(span, slot);
+    return slot;
 }
 
 /* A slot at hand whose span has room for its tag, as mc_alloc_direct() and mc_tag_prepare(); NULL if
@@ -141,15 +149,12 @@ static inline void *mc_alloc_direct(size_t size)
 static inline void *mc_alloc_tagged(size_t size, struct mc_tagged *tagged)
 {
     if (unlikely(size > MC_DIRECT_MAX)) return 0;
-    struct mc_thread *self = mc_self;
-    struct mc_span *span = (struct mc_span *)self->direct[(size + MC_QUANTUM - 1) / MC_QUANTUM];
+    struct mc_span *span = mc_direct_span(size);
     struct mc_slot *slot = (struct mc_slot *)span->free;
-    if (unlikely(!slot) || unlikely(mc_load(&span->owner) != (uint64_t)self) ||
+    if (unlikely(!slot) || unlikely(mc_load(&span->owner) != (uint64_t)mc_self) ||
         unlikely(!span->tags))
         return 0;
-    mc_store(&span->free, (uint64_t)slot->next);
-    mc_step(&span->counts, MC_COUNTS_ALLOCATION);
-    slot->mark = 0;
+    mc_take_slot(span, slot);
     tagged->span = span;
     tagged->place = (uint64_t *)span->tags + mc_slot_index(span, slot);
     tagged->usable = span->slot_size;
@@ -159,11 +164,9 @@ static inline void *mc_alloc_tagged(size_t size, struct mc_tagged *tagged)
 
 static inline void *mc_alloc(size_t size)
 {
-    void *object = mc_alloc_direct(size);
+    void *object = likely(size <= MC_DIRECT_MAX) ? mc_alloc_direct(size) : 0;
     return likely(object != 0) ? object : mc_alloc_medium(size);
 }
-
-extern uint64_t *mc_page_map[];
 
 /* A byte first: the program has often just written a part of the word, as the end of a string, and
  * a load of all of it would wait until that has reached the cache. */
@@ -172,31 +175,31 @@ static inline int mc_looks_free(const struct mc_slot *slot, uint64_t mark)
     return *(const unsigned char *)&slot->mark == (unsigned char)mark && slot->mark == mark;
 }
 
-static inline __attribute__((always_inline)) void mc_free_here(void *object)
+/* Frees an object of a span of the thread's own, if all is plain: a slot starts there, was handed out
+ * once and does not look free. Else 0, and nothing was done. */
+static inline __attribute__((always_inline)) int mc_free_into(struct mc_span *span, void *object)
 {
-    uint64_t address = (uint64_t)object;
-    /* MC_LEAF_SHIFT and MC_ROOT_COUNT, which pagemap.c checks. An address beyond them is taken for
-     * another here, but lies too far from the span's base to be a slot of it. */
-    const uint64_t *leaf = mc_load_acquire(&mc_page_map[address >> 30 & 0x1ffff]);
-    if (unlikely(!leaf)) return mc_free_slow(object);
-    struct mc_span *span = (struct mc_span *)mc_load(&leaf[address >> MC_SLICE_SHIFT & 0xffff]);
-    if (unlikely(!span) || unlikely(mc_load(&span->local) != (uint64_t)mc_self))
-        return mc_free_slow(object);
-    /* n * ceil(2^64 / d) has the quotient in its upper half, and a lower half below the factor
-     * exactly if d divides n, for n and d < 2^32. Lemire, Kaser, Kurz: "Faster remainder by direct
-     * computation", 2019. */
-    unsigned __int128 product = (unsigned __int128)(address - span->base) * span->reciprocal;
-    if (unlikely((uint64_t)product >= span->reciprocal) ||
-        unlikely((uint64_t)(product >> 64) >= span->fresh))
-        return mc_free_slow(object);
+    uint64_t offset = (uint64_t)object - span->base;
+    /* n * ceil(2^64 / d) modulo 2^64 is below the factor exactly if d divides n, for n and d < 2^32.
+     * Lemire, Kaser, Kurz: "Faster remainder by direct computation", 2019. */
+    if (unlikely(offset >= span->limit) ||
+        unlikely(offset * mc_peek(&span->reciprocal) >= mc_peek(&span->reciprocal)))
+        return 0;
     struct mc_slot *slot = object;
     uint64_t mark = span->mark;
-    if (unlikely(mc_looks_free(slot, mark))) return mc_free_slow(object);
+    if (unlikely(mc_looks_free(slot, mark))) return 0;
     slot->next = (struct mc_slot *)span->free;
     slot->mark = mark;
-    mc_store(&span->free, address);
+    mc_store(&span->free, (uint64_t)slot);
     mc_step(&span->counts, -1ull);
     if (unlikely(mc_peek(&span->used) == 0)) mc_span_emptied(span);
+    return 1;
+}
+
+static inline __attribute__((always_inline)) void mc_free_here(void *object)
+{
+    if (unlikely(!mc_free_into(mc_own_map_find(mc_self, (uint64_t)object), object)))
+        mc_free_slow(object);
 }
 
 static inline void mc_free(void *object)

@@ -28,7 +28,7 @@
 #define MC_HEAP_MAGIC 0x3170616568636d89ull /* 0x89 "mcheap1" */
 
 enum {
-    MC_HEAP_VERSION = 3,
+    MC_HEAP_VERSION = 4,
 
     MC_QUANTUM = 16,     /* smallest slot and alignment of every one: max_align_t */
     MC_SLICE_SHIFT = 14, /* a slice is 16 KiB: the unit an arena is cut in */
@@ -71,13 +71,13 @@ enum { MC_COUNTS_SHIFT = 16, MC_COUNTS_ALLOCATION = (1 << MC_COUNTS_SHIFT) + 1 }
  *   1. used + |free| + |slots that start in purged parts| == fresh + (1 if CURRENT), and
  *      fresh <= slot_count; so a span whose `used` falls to 0 is not anybody's current one
  *   2. every slot on `remote` or in a thread's cache is still counted in `used`
- *   3. local == owner, if neither TAGGED nor FULL and nothing is purged; else 0
+ *   3. limit == fresh * slot_size, if neither TAGGED nor FULL and nothing is purged; else 0
  *   4. a free slot's second word is `mark`; a slot handed out never starts with it there
  *   5. the tag of a free slot is 0
  *   6. it made as many allocations as slots of it are in use, or more */
 struct mc_span {
     uint64_t base;       /* [const] first slot */
-    uint64_t local;      /* [owner] the owner, if its frees may take the short path; else 0 */
+    uint64_t limit;      /* [owner] bytes that the owner's short path of free serves, or 0 */
     uint64_t reciprocal; /* [const] ceil(2^64 / slot_size); 0 for large and huge */
     uint64_t free;       /* [owner] free slots, last freed first */
     uint64_t mark;       /* [const] */
@@ -153,7 +153,7 @@ enum { MC_DIRECT_MAX = 1024, MC_DIRECT_COUNT = MC_DIRECT_MAX / MC_QUANTUM + 1 };
 
 /* A thread: what one thread of the program owns of the heap. Outlives it, and serves another. */
 struct mc_thread {
-    uint64_t direct[MC_DIRECT_COUNT]; /* [owner] span for a request of i quanta */
+    struct mc_span nothing; /* [const] all 0: where frees of what is not the thread's own end */
     uint64_t current[MC_CLASS_COUNT]; /* [owner] span that serves a class; the none span if empty */
     uint64_t spans[MC_CLASS_COUNT];   /* [owner] other spans with free slots, by next/previous */
     uint64_t kept[MC_CLASS_COUNT];    /* [owner] an empty span, or 0 */

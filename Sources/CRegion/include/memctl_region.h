@@ -29,13 +29,16 @@
 #define MC_REGION_MAGIC 0x316c74636d656d89ull /* 0x89 "memctl1" */
 
 enum {
-    MC_REGION_VERSION = 2,
+    MC_REGION_VERSION = 3,
     MC_REGION_PAGE = 4096,
     /* Counter shards: shard 0 is shared by any number of threads, the others have one thread each,
      * so that most threads count without a locked instruction. A row's sums run over all shards. */
     MC_REGION_SHARDS = 8,
     MC_REGION_PATH_MAX = 1024,
 };
+
+/* mc_region.direct while nothing is armed: MC_DIRECT_MAX + 1. */
+enum { MC_REGION_DIRECT = 1025 };
 
 /* Bits of mc_region.armed. */
 enum {
@@ -144,7 +147,7 @@ struct mc_region_samples {
 
 struct mc_region {
     /* Line 0: the armed word and its command. [memctl writes] but for the first store at start. */
-    uint8_t armed; /* MC_ARMED_ bits; the one byte malloc tests */
+    uint8_t armed; /* MC_ARMED_ bits */
     uint8_t reserved_0[7];
     uint32_t depth;    /* frames to keep a stack, 1 to 256 */
     uint32_t only_pid; /* 0: all processes that share this page; else armed for this one */
@@ -152,7 +155,9 @@ struct mc_region {
     uint64_t floor;    /* stacks below this id were reset: they count as untraced */
     uint32_t sample;   /* 0: every allocation; n: on the average one per 2^n bytes asked for */
     uint32_t deepen;   /* frames to keep of MC_STACK_PART ones; 0: there is no MC_STACK_DEEPEN */
-    uint64_t reserved_2[3];
+    uint64_t direct;   /* what malloc tests: smaller requests take its short path, which accounts
+                          nothing. MC_REGION_DIRECT if `armed` is 0, else 0; stored after it */
+    uint64_t reserved_2[2];
 
     /* Line 1: who this is. [process writes] once, before magic. */
     uint64_t magic;

@@ -19,8 +19,8 @@
 #include "caller.h"
 #include "memctl_region.h"
 
-/* The control page. Private memory until mc_region_create() lays the file over it, so the armed
- * word is at a fixed place and costs one compare. */
+/* The control page. Private memory until mc_region_create() lays the file over it, so its
+ * words are at a fixed place and one compare is all that malloc pays. */
 extern union mc_control {
     struct mc_region region;
     char page[MC_REGION_PAGE];
@@ -40,6 +40,13 @@ struct mc_region_options {
     uint8_t armed;   /* what `armed` becomes */
     uint8_t keep;    /* mc_region_remove() leaves the file */
 };
+
+/* Nothing is accounted from now on. Like memctl, which stores the same words. */
+static inline void mc_region_disarm(void)
+{
+    __atomic_store_n(&mc_own_region.armed, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&mc_own_region.direct, MC_REGION_DIRECT, __ATOMIC_RELAXED);
+}
 
 /* Makes the file and maps its first page. Returns 0, or an errno value: then `armed` is 0 for good
  * and nothing is shared. *failed names the step, for a message. */

@@ -157,8 +157,8 @@ static uint64_t damage_span(const char *how)
         span->state = 77;
     else if (!strcmp(how, "flags"))
         span->flags |= 0x80;
-    else if (!strcmp(how, "local"))
-        span->local ^= 64;
+    else if (!strcmp(how, "limit"))
+        span->limit ^= 64;
     else if (!strcmp(how, "owner"))
         span->owner = 0x1000;
     else if (!strcmp(how, "full"))
@@ -219,8 +219,6 @@ static uint64_t damage_threads(const char *how)
         thread->spans[class_index] = 0;
     else if (!strcmp(how, "kept"))
         thread->kept[class_index] = (uint64_t)span;
-    else if (!strcmp(how, "direct"))
-        thread->direct[SIZE / MC_QUANTUM] = root->none_span;
     else if (!strcmp(how, "waiting"))
         thread->large[0] = (uint64_t)span;
     else

@@ -38,16 +38,19 @@ PHASE void pairs_after(void)
     pairs(PAIRS);
 }
 
-enum { ARMED = 0, SAMPLE = 32, USUAL = 19 }; /* offsets in the region, and an interval */
+enum { ARMED = 0, SAMPLE = 32, DIRECT = 40 }; /* offsets in the region */
+enum { USUAL = 19, BELOW = 1025 }; /* an interval; what DIRECT is when nothing is armed */
 
 /* `sample` is the interval's power of two; 0: every allocation. */
 static void arm(const char *folder, char value, uint32_t sample)
 {
     char path[4096];
     snprintf(path, sizeof(path), "%s/%d", folder, (int)getpid());
+    uint64_t direct = value ? 0 : BELOW;
     int file = open(path, O_RDWR | O_CLOEXEC);
     if (file < 0 || pwrite(file, &sample, sizeof(sample), SAMPLE) != sizeof(sample) ||
-        pwrite(file, &value, 1, ARMED) != 1) {
+        pwrite(file, &value, 1, ARMED) != 1 ||
+        pwrite(file, &direct, sizeof(direct), DIRECT) != sizeof(direct)) {
         perror(path);
         exit(1);
     }

@@ -19,7 +19,7 @@ DAMAGE = [
     ("count", "span_bounds", "span"), ("size", "span_bounds", "span"),
     ("class", "span_bounds", "span"), ("base", "span_bounds", "span"),
     ("state", "span_state", "span"), ("flags", "span_state", "span"),
-    ("local", "span_state", "span"), ("owner", "span_state", "span"),
+    ("limit", "span_state", "span"), ("owner", "span_state", "span"),
     ("full", "span_state", "span"), ("overlap", "span_overlap", "span"),
     ("large", "span_state", "span"), ("huge", "span_bounds", "span"),
     ("unmapped", "page_map", "span"), ("stray", "page_map_stray", "heap"),
@@ -29,7 +29,7 @@ DAMAGE = [
     ("threads", "threads", "heap"), ("ghost", "threads", "heap"),
     ("thread", "threads", "thread"), ("current", "thread_span", "thread"),
     ("unlinked", "thread_span", "thread"), ("lost", "span_lost", "span"),
-    ("kept", "thread_span", "thread"), ("direct", "thread_span", "thread"),
+    ("kept", "thread_span", "thread"),
     ("waiting", "thread_span", "thread"), ("cached", "list_mark", "thread"),
     ("cache", "list_link", "thread"), ("caches", "thread_span", "thread"),
 ]
