@@ -44,6 +44,10 @@ void *mc_large_again(struct mc_thread *self, size_t size);
 /* Requires that `object` is the start of `span`'s slot. `self` may be NULL. */
 void mc_large_free(struct mc_thread *self, struct mc_span *span, void *object);
 
+/* The short path of that, for one without flags that waits as it is: 1; else 0, and nothing was done.
+ * Requires a large span, perhaps of another object, or none any more; `self` may be the none thread. */
+int mc_large_free_short(struct mc_thread *self, struct mc_span *span, void *object);
+
 /* Gives back the spans that wait. Any thread, for any thread. */
 void mc_large_flush(struct mc_thread *thread);
 void mc_large_flush_all(void);
