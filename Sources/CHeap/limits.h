@@ -84,7 +84,7 @@
  * serves the thread's requests when it has MC_CACHE_SERVES of them: for less, the change from list to
  * span and back costs more than it saves, and a single object that was handed over is better given
  * back, since it shares its cache line with its owner's. */
-#define MC_CACHE_BYTES  (32u << 10)
+#define MC_CACHE_BYTES  (16u << 10)
 #define MC_CACHE_SLOTS  128
 #define MC_CACHE_SERVES 8
 

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+import Glibc
 
 /// Why a heap or region could not be read.
 ///
@@ -58,7 +59,11 @@ extension HeapImageError: CustomStringConvertible {
     }
 
     private static func hint(_ scope: Int?) -> String {
-        let always = " — run memctl as root or give it CAP_SYS_PTRACE"
+        // Root without the capability: in a container that keeps it, or a process that is set apart.
+        let always =
+            geteuid() == 0
+            ? ", not even as root — give memctl CAP_SYS_PTRACE, or run it outside of the container"
+            : " — run memctl as root or give it CAP_SYS_PTRACE"
         guard let scope, scope > 0 else { return always }
         return " (kernel.yama.ptrace_scope is \(scope))" + always
             + (scope < 3 ? ", or write 0 to /proc/sys/kernel/yama/ptrace_scope" : "")

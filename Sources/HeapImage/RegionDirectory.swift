@@ -54,6 +54,19 @@ package struct RegionDirectory {
         self.chosen = chosen.flatMap { $0.isEmpty ? nil : $0 }
     }
 
+    /// Why no region is found, or made, in the folder that was chosen; nil: there is no reason.
+    package func problem(making: Bool = false) -> String? {
+        guard let chosen else { return nil }
+        guard let folder = opendir(chosen) else { return Self.problem(chosen, errno) }
+        closedir(folder)
+        guard !making || access(chosen, W_OK) == 0 else { return Self.problem(chosen, errno) }
+        return nil
+    }
+
+    private static func problem(_ folder: String, _ code: Int32) -> String {
+        "MEMCTL_DIR names \(folder): \(message(code)) — name a folder of your own, or unset it"
+    }
+
     /// All regions that can be read, the newest first; never memctl's own.
     package func entries() -> [RegionEntry] {
         var seen: Set<[UInt64]> = []

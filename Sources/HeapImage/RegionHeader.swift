@@ -87,20 +87,7 @@ package struct RegionHeader: Equatable, Sendable {
     ///
     /// `path` is for messages only.
     package init(page: UnsafeRawBufferPointer, path: String) throws(HeapImageError) {
-        guard page.count >= MemoryLayout<mc_region>.size else {
-            throw .notRegion(path: path, why: "it is too short")
-        }
-        var raw = mc_region()
-        withUnsafeMutableBytes(of: &raw) { $0.copyMemory(from: .init(rebasing: page[..<$0.count])) }
-        guard raw.magic == MC_REGION_MAGIC else {
-            throw .notRegion(path: path, why: "it does not begin like one")
-        }
-        guard raw.version == Self.version else {
-            throw .otherVersion(found: raw.version, expected: Self.version)
-        }
-        guard raw.shards >= 1, raw.shards <= 64 else {
-            throw .damagedRegion(path: path, why: "\(raw.shards) counter shards")
-        }
+        let raw = try Self.raw(page, path)
         isArmed = raw.armed & UInt8(MC_ARMED_TRACE) != 0
         tracesMaps = raw.armed & UInt8(MC_ARMED_MAPS) != 0
         onlyPid = Int32(truncatingIfNeeded: raw.only_pid)
@@ -152,6 +139,27 @@ package struct RegionHeader: Equatable, Sendable {
         stacks = areas[Int(MC_AREA_STACKS)]
         counters = areas[Int(MC_AREA_COUNTERS)]
         samples = areas[Int(MC_AREA_SAMPLES)]
+    }
+
+    /// The page, if it is one of a region of this version.
+    private static func raw(
+        _ page: UnsafeRawBufferPointer, _ path: String
+    ) throws(HeapImageError) -> mc_region {
+        guard page.count >= MemoryLayout<mc_region>.size else {
+            throw .notRegion(path: path, why: "it is too short")
+        }
+        var raw = mc_region()
+        withUnsafeMutableBytes(of: &raw) { $0.copyMemory(from: .init(rebasing: page[..<$0.count])) }
+        guard raw.magic == MC_REGION_MAGIC else {
+            throw .notRegion(path: path, why: "it does not begin like one")
+        }
+        guard raw.version == version else {
+            throw .otherVersion(found: raw.version, expected: version)
+        }
+        guard raw.shards >= 1, raw.shards <= 64 else {
+            throw .damagedRegion(path: path, why: "\(raw.shards) counter shards")
+        }
+        return raw
     }
 
     /// A fixed C array of characters, up to its terminator or its end.

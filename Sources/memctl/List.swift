@@ -16,6 +16,7 @@ struct List: ParsableCommand {
 
     func run() throws {
         let directory = RegionDirectory()
+        if let problem = directory.problem() { Terminal.note(problem) }
         var shown: [RegionEntry] = []
         let entries = directory.entries()
         let sharers = directory.sharers(of: entries)

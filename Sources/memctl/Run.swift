@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 import ArgumentParser
 import Glibc
+import HeapImage
 
 struct Run: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -30,6 +31,9 @@ struct Run: ParsableCommand {
     }
 
     func run() throws {
+        if let problem = RegionDirectory().problem(making: true) {
+            Terminal.note(problem + "; the program can't be traced")
+        }
         let program = Program(
             command, library: try Library.find(), trace: trace || tracing.asksForTrace, keep: keep,
             settings: tracing.settings)

@@ -19,10 +19,14 @@ struct TargetOptions: ParsableArguments {
         if process != nil, file != nil {
             throw ValidationError("give either -p or --file, not both")
         }
+        if process == "" || file == "" {
+            throw ValidationError("-p and --file take a name, not an empty one")
+        }
     }
 
     func entry(in directory: RegionDirectory = RegionDirectory()) throws -> RegionEntry {
         if let file { return try directory.entry(path: file) }
+        if let problem = directory.problem() { Terminal.note(problem) }
         guard let process else { return try Self.only(of: directory.entries()) }
         if let pid = Int32(process), pid > 0 { return try Self.find(pid: pid, in: directory) }
         return try Self.named(process, of: directory.entries())

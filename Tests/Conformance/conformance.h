@@ -85,13 +85,15 @@ bool all_zero(const void *start, size_t size);
 /* A small generator of its own (not rand(): that takes a lock). */
 uint64_t random_next(uint64_t *state);
 
-/* Bytes of resident memory, and of address space, as the kernel counts them. */
+/* Bytes of memory, in swap too, and of address space, as the kernel counts them. */
 size_t resident_bytes(void);
 size_t address_space_bytes(void);
 /* Every way through the heap: sizes from a byte to 64 MiB, aligned, zeroed, reallocated, trimmed. */
 void use_all_sizes(void);
 /* Number of threads of this process, by /proc/self/task. */
 int thread_count(void);
+/* Waits until they are so many. */
+void require_threads(int count);
 /* Seconds after which a child that hangs is ended; a slow machine has to get by with them. */
 enum { PATIENCE = 120 };
 

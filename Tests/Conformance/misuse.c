@@ -12,7 +12,7 @@
 
 static const size_t slot_sizes[] = {1, 16, 24, 100, 128, 1000, 5000, 16384, 40000};
 static const size_t large_sizes[] = {(size_t)100 << 10, (size_t)1 << 20, (size_t)64 << 20};
-#define EACH(SIZES, I) (size_t I = 0; I < sizeof SIZES / sizeof *SIZES; I++)
+#define FOR_EACH(I, SIZES) for (size_t I = 0; I < sizeof SIZES / sizeof *SIZES; I++)
 
 static void free_it(void *p)
 {
@@ -48,26 +48,28 @@ static void *must_malloc(size_t size)
     return hide(p);
 }
 
+/* Of a slot of each size: freed again by the parent, whose block it still is. */
+static void require_abort_of_slots(void (*body)(void *), const char *word)
+{
+    FOR_EACH (i, slot_sizes) {
+        void *p = must_malloc(slot_sizes[i]);
+        require_abort(body, p, word, p);
+        free(p);
+    }
+}
+
 CASE_OURS(misuse_double_free, "the same block freed twice in a row aborts")
 {
-    for
-        EACH(slot_sizes, i)
-        {
-            void *p = must_malloc(slot_sizes[i]);
-            require_abort(free_twice, p, "double free", p);
-            free(p);
-        }
+    require_abort_of_slots(free_twice, "double free");
 }
 
 CASE_OURS(misuse_double_free_large, "a large or huge block freed twice aborts")
 {
-    for
-        EACH(large_sizes, i)
-        {
-            void *p = must_malloc(large_sizes[i]);
-            require_abort(free_twice, p, NULL, p);
-            free(p);
-        }
+    FOR_EACH (i, large_sizes) {
+        void *p = must_malloc(large_sizes[i]);
+        require_abort(free_twice, p, NULL, p);
+        free(p);
+    }
 }
 
 /* The second free comes when the slot is deep in its free list. */
@@ -89,13 +91,7 @@ static void free_twice_among_others(void *p)
 CASE_OURS(misuse_double_free_with_others_between, "a slot already on its free list is freed again: "
                                                   "abort")
 {
-    for
-        EACH(slot_sizes, i)
-        {
-            void *p = must_malloc(slot_sizes[i]);
-            require_abort(free_twice_among_others, p, "double free", p);
-            free(p);
-        }
+    require_abort_of_slots(free_twice_among_others, "double free");
 }
 
 static void free_overwrite_free(void *p)
@@ -107,13 +103,7 @@ static void free_overwrite_free(void *p)
 
 CASE_OURS(misuse_double_free_after_write, "a freed block written to and freed again aborts")
 {
-    for
-        EACH(slot_sizes, i)
-        {
-            void *p = must_malloc(slot_sizes[i]);
-            require_abort(free_overwrite_free, p, NULL, p);
-            free(p);
-        }
+    require_abort_of_slots(free_overwrite_free, NULL);
 }
 
 /* The threads exist before the first free: making one allocates, possibly where `p` was, and then
@@ -171,35 +161,17 @@ static void free_there_twice(void *p)
 
 CASE_OURS(misuse_double_free_by_another_thread, "freed by another thread first, then by its owner")
 {
-    for
-        EACH(slot_sizes, i)
-        {
-            void *p = must_malloc(slot_sizes[i]);
-            require_abort(free_there_and_here, p, "double free", p);
-            free(p);
-        }
+    require_abort_of_slots(free_there_and_here, "double free");
 }
 
 CASE_OURS(misuse_double_free_owner_first, "freed by its owner first, then by another thread")
 {
-    for
-        EACH(slot_sizes, i)
-        {
-            void *p = must_malloc(slot_sizes[i]);
-            require_abort(free_here_and_there, p, "double free", p);
-            free(p);
-        }
+    require_abort_of_slots(free_here_and_there, "double free");
 }
 
 CASE_OURS(misuse_double_free_by_two_threads, "freed by two other threads")
 {
-    for
-        EACH(slot_sizes, i)
-        {
-            void *p = must_malloc(slot_sizes[i]);
-            require_abort(free_there_twice, p, "double free", p);
-            free(p);
-        }
+    require_abort_of_slots(free_there_twice, "double free");
 }
 
 /* Every way to hand in a pointer that is none of the heap's. */
@@ -214,32 +186,26 @@ static void require_abort_by_all(void *bad)
 CASE_OURS(misuse_pointer_inside_a_slot, "an address inside a block, not its start: abort")
 {
     static const size_t offsets[] = {1, 8, 16, 64, 4096};
-    for
-        EACH(slot_sizes, i)
-        {
-            char *p = must_malloc(slot_sizes[i]);
-        for
-            EACH(offsets, j)
-            {
-                if (offsets[j] < malloc_usable_size(p)) require_abort_by_all(p + offsets[j]);
-            }
-        free(p);
+    FOR_EACH (i, slot_sizes) {
+        char *p = must_malloc(slot_sizes[i]);
+        FOR_EACH (j, offsets) {
+            if (offsets[j] < malloc_usable_size(p)) require_abort_by_all(p + offsets[j]);
         }
+        free(p);
+    }
 }
 
 CASE_OURS(misuse_pointer_inside_a_large_block, "an address inside a large or huge block: abort")
 {
     static const size_t offsets[] = {1, 16, 4096, 8192, (size_t)64 << 10};
-    for
-        EACH(large_sizes, i)
-        {
-            char *p = must_malloc(large_sizes[i]);
-        for
-            EACH(offsets, j) require_abort_by_all(p + offsets[j]);
+    FOR_EACH (i, large_sizes) {
+        char *p = must_malloc(large_sizes[i]);
+        FOR_EACH (j, offsets)
+            require_abort_by_all(p + offsets[j]);
         require_abort_by_all(p + large_sizes[i] / 2);
         require_abort_by_all(p + large_sizes[i] - 1);
         free(p);
-        }
+    }
 }
 
 CASE_OURS(misuse_pointer_to_stack, "an address of the stack: abort")
@@ -289,25 +255,23 @@ CASE_OURS(misuse_wild_pointer, "unmapped, kernel and non-canonical addresses: ab
                                      0xffffffffff600000,
                                      UINTPTR_MAX & ~(uintptr_t)15,
                                      UINTPTR_MAX};
-    for
-        EACH(wild, i) require_abort_by_all((void *)wild[i]);
+    FOR_EACH (i, wild)
+        require_abort_by_all((void *)wild[i]);
 }
 
 CASE_OURS(misuse_pointer_past_the_blocks, "a never handed out slot of a span in use: abort")
 {
-    for
-        EACH(slot_sizes, i)
-        {
-            if (slot_sizes[i] > 128) break;
-            char *p = must_malloc(slot_sizes[i]), *beyond = p;
-            /* The farthest of a few blocks; twenty more slots on there is none. */
-            for (int k = 0; k < 5; k++) {
-                char *q = must_malloc(slot_sizes[i]);
-                if (q > beyond) beyond = q;
-            }
-            beyond += 20 * malloc_usable_size(p);
-            require_abort(free_it, beyond, NULL, beyond);
+    FOR_EACH (i, slot_sizes) {
+        if (slot_sizes[i] > 128) break;
+        char *p = must_malloc(slot_sizes[i]), *beyond = p;
+        /* The farthest of a few blocks; twenty more slots on there is none. */
+        for (int k = 0; k < 5; k++) {
+            char *q = must_malloc(slot_sizes[i]);
+            if (q > beyond) beyond = q;
         }
+        beyond += 20 * malloc_usable_size(p);
+        require_abort(free_it, beyond, NULL, beyond);
+    }
 }
 
 static void realloc_after_free(void *p)
@@ -324,21 +288,13 @@ static void usable_size_after_free(void *p)
 
 CASE_OURS(misuse_realloc_after_free, "realloc of a freed block aborts")
 {
-    for
-        EACH(slot_sizes, i)
-        {
-            void *p = must_malloc(slot_sizes[i]);
-            require_abort(realloc_after_free, p, NULL, p);
-            free(p);
-        }
-    for
-        EACH(large_sizes, i)
-        {
-            void *p = must_malloc(large_sizes[i]);
-            require_abort(realloc_after_free, p, NULL, p);
-            require_abort(usable_size_after_free, p, NULL, p);
-            free(p);
-        }
+    require_abort_of_slots(realloc_after_free, NULL);
+    FOR_EACH (i, large_sizes) {
+        void *p = must_malloc(large_sizes[i]);
+        require_abort(realloc_after_free, p, NULL, p);
+        require_abort(usable_size_after_free, p, NULL, p);
+        free(p);
+    }
 }
 
 static void free_old_after_realloc(void *p)
@@ -352,13 +308,7 @@ static void free_old_after_realloc(void *p)
 CASE_OURS(misuse_free_of_the_old_block_after_realloc, "the block realloc moved away from is freed: "
                                                       "abort")
 {
-    for
-        EACH(slot_sizes, i)
-        {
-            void *p = must_malloc(slot_sizes[i]);
-            require_abort(free_old_after_realloc, p, NULL, p);
-            free(p);
-        }
+    require_abort_of_slots(free_old_after_realloc, NULL);
 }
 
 static void free_aligned_interior(void *p)

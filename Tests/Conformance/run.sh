@@ -10,7 +10,7 @@
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 lib=$here/../../build/lib/libmemctl.so
-cc=${CC:-cc} cxx=${CXX:-c++} jobs=$(($(nproc) + 1)) control=1 traced=${TEST_LONG:-0} limit=${CONFORMANCE_TIMEOUT:-300}
+cc=${CC:-cc} cxx=${CXX:-c++} jobs=0 control=1 traced=${TEST_LONG:-0} limit=${CONFORMANCE_TIMEOUT:-300}
 patterns=()
 while (($#)); do
     case $1 in
@@ -54,7 +54,16 @@ if [[ ! -f $lib ]]; then
     echo "run.sh: no library at $lib; build it first or name one with --lib" >&2
     exit 2
 fi
-work=$(mktemp -d) || exit 2
+# Not in $TMPDIR: other users run programs from there, and the library's path stands in LD_PRELOAD,
+# which is cut at spaces and colons.
+work=$(mktemp -d /tmp/memctl-conformance-XXXXXX) || exit 2
+
+# Cases take up to 2 GiB of memory; more of them at once than processors only wait.
+if ((jobs == 0)); then
+    jobs=$(($(awk '/^MemAvailable:/ { print $2 }' /proc/meminfo) / (2 << 20)))
+    ((jobs > $(nproc))) && jobs=$(($(nproc) + 1))
+    ((jobs > 0)) || jobs=1
+fi
 
 # What programs that were killed, or left by _exit(2), did not take along: by their path in the region.
 cleanup() {

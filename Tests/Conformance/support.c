@@ -82,16 +82,22 @@ uint64_t random_next(uint64_t *state)
     return x ^ x >> 31;
 }
 
+/* What /proc/self/NAME says now; empty if there is none. Nothing is allocated. */
+static void read_own(const char *name, char *text, size_t size)
+{
+    ssize_t n = 0;
+    int fd = open(name, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) n = read(fd, text, size - 1);
+    if (fd >= 0) close(fd);
+    text[n > 0 ? n : 0] = 0;
+}
+
 /* Field 0 of /proc/self/statm is the address space, field 1 the resident pages. */
 static size_t statm_field(int field)
 {
     char text[128];
-    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-    REQUIRE(fd >= 0);
-    ssize_t n = read(fd, text, sizeof text - 1);
-    close(fd);
-    REQUIRE(n > 0);
-    text[n] = 0;
+    read_own("/proc/self/statm", text, sizeof text);
+    REQUIRE(*text);
     char *at = text;
     size_t value = strtoul(at, &at, 10);
     if (field == 1) value = strtoul(at, &at, 10);
@@ -103,9 +109,26 @@ size_t address_space_bytes(void)
     return statm_field(0);
 }
 
+/* Counted, not read off a counter: statm is behind by up to some dozens of pages for each thread or
+ * processor (proc(5)), and does not know of what was swapped out. */
 size_t resident_bytes(void)
 {
-    return statm_field(1);
+    char text[4096];
+    read_own("/proc/self/smaps_rollup", text, sizeof text);
+    const char *resident = strstr(text, "\nRss:"), *swapped = strstr(text, "\nSwap:");
+    if (!resident) return statm_field(1);
+    size_t kib = strtoul(resident + sizeof "\nRss:" - 1, NULL, 10);
+    if (swapped) kib += strtoul(swapped + sizeof "\nSwap:" - 1, NULL, 10);
+    return kib << 10;
+}
+
+/* An ended thread is there for a moment after it was joined. */
+void require_threads(int count)
+{
+    double end = seconds_now() + PATIENCE;
+    while (thread_count() != count && seconds_now() < end)
+        sleep_milliseconds(1);
+    REQUIRE(thread_count() == count);
 }
 
 int thread_count(void)

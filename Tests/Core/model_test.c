@@ -4,7 +4,6 @@
  * holds, what its tag is. After each batch nothing runs, every invariant of the heap is asserted and
  * its totals must equal the model's exactly. */
 #define _GNU_SOURCE
-#include <pthread.h>
 #include <string.h>
 
 #include "heap.h"
@@ -12,6 +11,7 @@
 #include "limits.h"
 #include "os_faulty.h"
 #include "test.h"
+#include "workers.h"
 
 struct object {
     unsigned char *place; /* NULL: none */
@@ -19,72 +19,6 @@ struct object {
     uint64_t pattern;
     uint64_t tag;
 };
-
-/* -- workers: threads that do what they are told ------------------------------------------- */
-
-struct worker {
-    pthread_t thread;
-    pthread_mutex_t lock;
-    pthread_cond_t told;
-    void (*job)(void *);
-    void *argument;
-    int busy, ends;
-};
-
-enum { WORKERS = 3 };
-static struct worker workers[WORKERS];
-
-static void *work(void *argument)
-{
-    struct worker *worker = argument;
-    pthread_mutex_lock(&worker->lock);
-    while (!worker->ends) {
-        if (worker->busy) {
-            worker->job(worker->argument);
-            worker->busy = 0;
-            pthread_cond_broadcast(&worker->told);
-        }
-        pthread_cond_wait(&worker->told, &worker->lock);
-    }
-    pthread_mutex_unlock(&worker->lock);
-    return 0;
-}
-
-static void begin(struct worker *worker)
-{
-    worker->ends = worker->busy = 0;
-    REQUIRE(!pthread_create(&worker->thread, 0, work, worker));
-}
-
-/* The thread ends with all it owns; a fresh one is in its place then. */
-static void replace(struct worker *worker)
-{
-    pthread_mutex_lock(&worker->lock);
-    worker->ends = 1;
-    pthread_cond_broadcast(&worker->told);
-    pthread_mutex_unlock(&worker->lock);
-    pthread_join(worker->thread, 0);
-    begin(worker);
-}
-
-/* Runs `job` on a random thread, which may be this one, and waits for it. */
-static void somewhere(struct random *random, void (*job)(void *), void *argument)
-{
-    uint64_t number = random_below(random, WORKERS + 1);
-    if (number == WORKERS) {
-        job(argument);
-        return;
-    }
-    struct worker *worker = &workers[number];
-    pthread_mutex_lock(&worker->lock);
-    worker->job = job;
-    worker->argument = argument;
-    worker->busy = 1;
-    pthread_cond_broadcast(&worker->told);
-    while (worker->busy)
-        pthread_cond_wait(&worker->told, &worker->lock);
-    pthread_mutex_unlock(&worker->lock);
-}
 
 /* -- contents ------------------------------------------------------------------------------ */
 

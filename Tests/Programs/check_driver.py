@@ -19,7 +19,7 @@ sys.dont_write_bytecode = True
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-import harness  # noqa: E402  (needs the path above)
+import processes  # noqa: E402  (needs the path above)
 
 HEAD = """
 #define _GNU_SOURCE
@@ -109,9 +109,9 @@ def examine(program, mode, reason, patience, options):
         [sys.executable, HERE / "run.py", "--only", program, "--modes", mode, *options],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=1200,
         env=os.environ | {"MEMCTL_TEST_PATIENCE": patience})
-    left = [pid for pid, stat in harness.descendants(os.getpid()).items() if stat[1] not in "ZX"]
+    left = [pid for pid, stat in processes.descendants(os.getpid()).items() if stat[1] not in "ZX"]
     if left:
-        return f"run.py left {len(left)} processes: {harness.command_line(left[0])}"
+        return f"run.py left {len(left)} processes: {processes.command_line(left[0])}"
     if reason is None:
         wanted = done.returncode == 0 and f"ok programs/{program}/{mode}" in done.stdout
     else:
@@ -121,7 +121,7 @@ def examine(program, mode, reason, patience, options):
 
 
 def main():
-    harness.become_subreaper()
+    processes.become_subreaper()
     failed = 0
     with tempfile.TemporaryDirectory(prefix="memctl-driver-") as name:
         cases = [(case, examine_library) for case in CASES]

@@ -37,6 +37,8 @@ ROOT = HERE.parent.parent
 sys.path.insert(0, str(HERE))
 
 import harness  # noqa: E402  (needs the path above)
+import processes  # noqa: E402
+import toggler  # noqa: E402
 
 MODES = ("off", "on", "toggle")
 # How often a toggled program may run until it was switched as often as it has to be: a short one
@@ -103,7 +105,7 @@ def perform(module, name, mode, options):
     stage = harness.Stage(name, mode, options.base, options.regions, options.lib, options.memctl,
                           options.long)
     if mode == "toggle":
-        stage.toggler = harness.Toggler(stage)
+        stage.toggler = toggler.Toggler(stage)
         stage.toggler.start()
     begun = time.monotonic()
     try:
@@ -172,7 +174,7 @@ def missing_need(module):
 
 def worker(options):
     name = options.worker
-    harness.become_subreaper()
+    processes.become_subreaper()
     module = load(name)
     reason = missing_need(module)
     bare = None
@@ -281,7 +283,7 @@ def relay(command):
 
 
 def kill_tree(root):
-    for pid in [root, *harness.descendants(root)]:
+    for pid in [root, *processes.descendants(root)]:
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -299,10 +301,14 @@ def main():
         return 0
     if not options.lib.exists():
         sys.exit(f"run.py: no library {options.lib} — run make, or name one with --lib")
-    harness.become_subreaper()
+    processes.become_subreaper()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    base = options.keep or Path(tempfile.mkdtemp(prefix="memctl-programs-"))
+    # Not in $TMPDIR nor in the checkout: programs that change user must reach work and library, and
+    # LD_PRELOAD is cut at spaces and colons.
+    base = options.keep or Path(tempfile.mkdtemp(prefix="memctl-programs-", dir="/tmp"))
     base.mkdir(parents=True, exist_ok=True)
+    options.lib = Path(shutil.copy2(options.lib, base / "libmemctl.so"))
+    options.lib.chmod(0o755)
     regions = Path(tempfile.mkdtemp(prefix="memctl-programs-", dir=memory_folder()))
     for directory in (base, regions):
         os.chmod(directory, 0o755)
@@ -317,7 +323,7 @@ def main():
         if options.long and not options.only:
             failed += relay([sys.executable, str(HERE / "check_driver.py")])
     finally:
-        for pid in harness.descendants(os.getpid()):
+        for pid in processes.descendants(os.getpid()):
             kill_tree(pid)
         harness.remove_tree(regions)
         if not options.keep:

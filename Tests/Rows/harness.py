@@ -30,7 +30,7 @@ HERE = Path(__file__).resolve().parent
 PROGRAMS = HERE / "programs"
 PATIENCE = 240  # seconds for any one answer, on a machine that does much else
 
-ROWS = []  # (name, function, alone)
+ROWS = []  # (name, function, alone, tries)
 
 
 class Failed(Exception):
@@ -41,10 +41,15 @@ class Skip(Exception):
     pass
 
 
-def row(name, alone=False):
-    """Registers a test. One that is `alone` measures time and runs while no other does."""
+def row(name, alone=False, tries=1):
+    """Registers a test. One that is `alone` measures time and runs while no other does.
+
+    One with several `tries` reads the pages of a stopped program twice: a kernel that is short of
+    memory takes some meanwhile, or one that has time joins them to huge ones. It is tried anew, with
+    programs of its own; what the tool does wrong it does each time.
+    """
     def register(function):
-        ROWS.append((name, function, alone))
+        ROWS.append((name, function, alone, tries))
         return function
     return register
 
@@ -283,8 +288,7 @@ class Test:
         self.name, self.memctl_path, self.lib = name, options.memctl, options.lib
         self.long, self.build = options.long, builder
         self.folder = Path(tempfile.mkdtemp(prefix=name + "-", dir=base))
-        self.regions = self.folder / "regions"
-        self.regions.mkdir(mode=0o700)
+        self.regions = Path(tempfile.mkdtemp(prefix=name + "-", dir=options.regions))
         self.programs, self.descriptors, self.undo = [], [], []
         self.remarks = []
 
@@ -295,8 +299,9 @@ class Test:
     # --- programs
 
     def build_outside(self, name):
-        """A fixture where a process without our /dev/shm finds it too; gone after the test."""
-        folder = Path(tempfile.mkdtemp(prefix="memctl-rows-"))
+        """A fixture where a process without our /dev/shm finds it too; gone after the test. Not in
+        $TMPDIR, which may be private, or have spaces in its name."""
+        folder = Path(tempfile.mkdtemp(prefix="memctl-rows-", dir="/tmp"))
         self.undo.append(lambda: shutil.rmtree(folder))
         return shutil.copy2(self.build.c(name), folder)
 
@@ -332,7 +337,8 @@ class Test:
             os.close(descriptor)
         for action in reversed(self.undo):
             action()
-        subprocess.run(["rm", "-rf", "--one-file-system", str(self.folder)], check=False)
+        for folder in (self.regions, self.folder):
+            subprocess.run(["rm", "-rf", "--one-file-system", str(folder)], check=False)
 
     # --- the tool
 

@@ -13,6 +13,7 @@ import argparse
 import concurrent.futures
 import importlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -49,9 +50,9 @@ def arguments():
     return options
 
 
-def run_row(name, function, options, builder, base):
-    """Runs a test; returns whether it did not fail."""
-    started, verdict = time.monotonic(), f"ok rows/{name}"
+def attempt(name, function, options, builder, base):
+    """Runs a test once. Returns its line and its remarks."""
+    verdict = f"ok rows/{name}"
     test = harness.Test(name, options, builder, base)
     try:
         function(test)
@@ -63,9 +64,20 @@ def run_row(name, function, options, builder, base):
         traceback.print_exc()
         verdict = f"not ok rows/{name}: {type(error).__name__}: {' '.join(str(error).split())}"
     test.finish()
+    return verdict, test.remarks
+
+
+def run_row(name, function, tries, options, builder, base):
+    """Runs a test; returns whether it did not fail."""
+    started, earlier = time.monotonic(), []
+    for left in reversed(range(tries)):
+        verdict, remarks = attempt(name, function, options, builder, base)
+        if not verdict.startswith("not ok") or not left:
+            break
+        earlier.append(f"tried again: {verdict}")
     with printing:
         print(verdict, flush=True)
-        for remark in test.remarks:
+        for remark in earlier + remarks:
             print(f"{name}: {remark}", file=sys.stderr)
         print(f"{name}: {time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)
     return not verdict.startswith("not ok")
@@ -78,24 +90,33 @@ def main():
     rows = [each for each in harness.ROWS
             if not options.only or any(text.lower() in each[0].lower() for text in options.only)]
     if options.list:
-        print("\n".join(name for name, _, _ in rows))
+        print("\n".join(each[0] for each in rows))
         return 0
     if not rows:
         print(f"no test has {' or '.join(options.only)} in its name", file=sys.stderr)
         return 1
-    # Regions are kept in memory, where nothing has to be written to a disk.
+    # Not in $TMPDIR nor in the checkout, for programs and library: those may be out of other users'
+    # reach, and LD_PRELOAD is cut at spaces and colons.
+    base = Path(tempfile.mkdtemp(prefix="memctl-rows-", dir="/tmp"))
+    # Regions are kept in memory, where nothing has to be written to a disk; programs may not be run
+    # from there everywhere.
     memory = Path("/dev/shm")
-    base = Path(tempfile.mkdtemp(prefix="memctl-rows-", dir=memory if memory.is_dir() else None))
-    base.chmod(0o711)
+    memory = Path(tempfile.mkdtemp(prefix="memctl-rows-", dir=memory if memory.is_dir() else base))
+    for folder in (base, memory):
+        folder.chmod(0o711)
+    options.lib, options.regions = Path(shutil.copy2(options.lib, base)), memory
+    options.lib.chmod(0o755)
     try:
         builder = harness.Builder(base / "build", threading.Lock())
         with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
             results = list(pool.map(
-                lambda each: run_row(*each[:2], options, builder, base),
+                lambda each: run_row(each[0], each[1], each[3], options, builder, base),
                 [each for each in rows if not each[2]]))
-        results += [run_row(*each[:2], options, builder, base) for each in rows if each[2]]
+        results += [run_row(each[0], each[1], each[3], options, builder, base)
+                    for each in rows if each[2]]
     finally:
-        subprocess.run(["rm", "-rf", "--one-file-system", str(base)], check=False)
+        for folder in (memory, base):
+            subprocess.run(["rm", "-rf", "--one-file-system", str(folder)], check=False)
     return 0 if all(results) else 1
 
 

@@ -4,6 +4,7 @@
 #ifndef COMMANDS_H
 #define COMMANDS_H
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -33,6 +34,19 @@ static void *map(size_t size)
         mmap(0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) _exit(3);
     return memory;
+}
+
+/* A child that takes commands too, from another pipe. */
+static inline void begin_child(const char *in, const char *out)
+{
+    pid_t child = fork();
+    if (child) {
+        say_number("forked", child);
+        return;
+    }
+    input = open(in, O_RDONLY);
+    output = open(out, O_WRONLY);
+    say_number("child", getpid());
 }
 
 /* Takes commands until the input ends. */

@@ -110,18 +110,6 @@ static void disperse(void)
         pthread_join(crowd.threads[--crowd.count], 0);
 }
 
-static void begin_child(const char *in, const char *out)
-{
-    pid_t child = fork();
-    if (child) {
-        say_number("forked", child);
-        return;
-    }
-    input = open(in, O_RDONLY);
-    output = open(out, O_WRONLY);
-    say_number("child", getpid());
-}
-
 static void obey(char *words[4])
 {
     const char *what = words[0];

@@ -309,18 +309,6 @@ static void allocate_pairs(unsigned number, size_t count, size_t size)
         free(sites[number](size));
 }
 
-static void begin_child(const char *in, const char *out)
-{
-    pid_t child = fork();
-    if (child) {
-        say_number("forked", child);
-        return;
-    }
-    input = open(in, O_RDONLY);
-    output = open(out, O_WRONLY);
-    say_number("child", getpid());
-}
-
 static void obey_set(char *words[4])
 {
     unsigned number;

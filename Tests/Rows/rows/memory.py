@@ -33,8 +33,23 @@ def mappings(pid):
     return len(Path(f"/proc/{pid}/maps").read_text().splitlines())
 
 
-def adds_up(t, program, slack=0):
-    """The use of every resident page is known, within a page a mapping and `slack` bytes."""
+def counted_late(pid):
+    """Bytes by which the kernel's own counter of RSS differs from the pages that are there.
+
+    Before 6.16 it is behind by up to 64 pages a thread, or some dozens of pages a processor.
+    """
+    status = Path(f"/proc/{pid}/status").read_text()
+    try:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    pages, counter = (int(re.search(rf"^{name}:\s+(\d+) kB", text, re.M)[1])
+                      for name, text in (("Rss", rollup), ("VmRSS", status)))
+    return abs(pages - counter) * 1024
+
+
+def adds_up(t, program):
+    """The use of every resident page is known, within a page a mapping."""
     memory = show(t, program, "memory")
     resident, pages = memory["resident"], memory["pages"]
     parts = ("used", "cached", "free", "metadata", "region", "not_malloc")
@@ -49,7 +64,7 @@ def adds_up(t, program, slack=0):
             "used + cached + free = reserved")
     t.equal(resident["used"] + resident["cached"] + resident["free"], memory["populated"],
             "the same of what is populated")
-    limit = mappings(program.pid) * PAGE + slack
+    limit = mappings(program.pid) * PAGE + counted_late(program.pid)
     t.check(abs(resident["remainder"]) <= limit,
             f"RSS {resident['rss']}, sum {resident['sum']}: more than {limit} apart")
     t.equal(sum(each["live_bytes"] for each in memory["classes"]), memory["used"], "the classes")
@@ -167,7 +182,7 @@ def redis_adds_up(t):
     t.check(memory["used"] > 1 << 20, f"redis uses {memory['used']} bytes only")
 
 
-@row("P2_no_observer_effect")
+@row("P2_no_observer_effect", tries=3)
 def no_observer(t):
     """Looking twice gives the same; the process has not run, and has no page more."""
     program = t.puppet()

@@ -198,12 +198,12 @@ def two_at_one_address(t):
     libraries = [plugin(t, name, f"-DNAME={name}") for name in names]
     program = t.puppet()
     t.on(program)
-    starts = set()
+    starts = []
     for turn in range(2):
         for number, (name, library) in enumerate(zip(names, libraries)):
             t.equal(program.ask(f"open {library}"), "done", "dlopen")
-            starts.update(re.findall(rf"^([0-9a-f]+)-.* 00000000 .*{re.escape(str(library))}$",
-                                     open(f"/proc/{program.pid}/maps").read(), re.M))
+            starts += re.findall(rf"^([0-9a-f]+)-.* 00000000 .*{re.escape(str(library))}$",
+                                 open(f"/proc/{program.pid}/maps").read(), re.M)
             program.ask(f"call {'abc'[number]} {10 + number} 70")
             t.equal(program.ask("close"), "result 0", "dlclose")
             table = t.trace(program)
@@ -211,7 +211,8 @@ def two_at_one_address(t):
                 loads = turn + (other <= number)
                 wanted = (loads * (10 + other), loads * (10 + other) * 70)
                 t.equal(table.sums(made_there), wanted, f"{made_there} in turn {turn}")
-    t.equal(len(starts), 1, "addresses the libraries were loaded at")
+    t.equal(len(starts), 6, "loads")
+    t.check(len(set(starts)) <= 2, f"each had a place of its own: {starts}")
 
 
 @row("V8_epochs_in_a_loop")

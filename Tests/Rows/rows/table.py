@@ -147,6 +147,11 @@ def messages_and_statuses(t):
     t.has(says(1, "show", "trace"), "memctl run -- COMMAND", "what to do when there is none")
     t.has(says(1, "trace", "on", "-p", "nobody"), "no process named nobody")
     t.has(says(1, "show", "trace", "-p", "4194303"), "4194303")
+    t.has(says(64, "show", "trace", "-p", ""), "not an empty one")
+    nowhere = {"MEMCTL_DIR": "/nowhere/at/all"}
+    for words in (["list"], ["run", "--", "true"]):
+        t.has(t.memctl(*words, variables=nowhere)[1], "MEMCTL_DIR names /nowhere/at/all: No such")
+    t.has(t.memctl("trace", "on", variables=nowhere, status=1)[1], "MEMCTL_DIR names /nowhere")
     bare = t.start("sleep", "1000", preload=False)
     t.has(says(1, "trace", "on", "-p", bare.pid), "does not use the memctl heap")
     t.has(says(1, "show", "trace", "--file", t.folder / "none"), "No such file")
@@ -254,7 +259,9 @@ def pages(t):
     program.ask("touch a 1000")
     _, after = now()
     grown = after["populated"] - before["populated"]
-    t.check(1000 <= grown <= 1004, f"1000 pages touched, populated grew by {grown}")
+    # Where the kernel backs all it can by huge pages it populates those.
+    whole = 512 if after["huge"] else 4
+    t.check(1000 <= grown <= 1000 + whole, f"1000 pages touched, populated grew by {grown}")
     t.equal(after["total"], before["total"], "total")
     t.equal(now()[1], after, "asked again")
     text = " ".join(t.memctl("show", "memory", "-p", program.pid)[0].split())

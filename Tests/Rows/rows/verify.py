@@ -118,7 +118,7 @@ def forked_child(t):
     program.ask("calm")
 
 
-@row("U7_verify_touches_nothing")
+@row("U7_verify_touches_nothing", tries=3)
 def touches_nothing(t):
     """No page is given to the process by looking at it."""
     program = t.puppet()
