@@ -315,7 +315,14 @@ static inline int free_own(struct mc_thread *self, struct mc_span *span, void *o
 void mc_free_slow(void *object)
 {
     struct mc_span *found = mc_page_map_find(object);
-    if (likely(found != 0) && free_own(mc_self, found, object)) return;
+    if (likely(found != 0) && mc_load(&found->state) == MC_SPAN_LARGE) {
+        if (likely(mc_large_free_short(mc_self, found, object))) {
+            mc_refill_look(mc_self, MC_LOOK_REFILL);
+            return;
+        }
+    } else if (likely(found != 0) && free_own(mc_self, found, object)) {
+        return;
+    }
     if (likely(found != 0) && (likely(free_tagged(mc_self, found, object)) ||
                                likely(mc_cache_push_plain(mc_self, found, object))))
         return;
