@@ -101,6 +101,7 @@ usual() {
     build large "${faulty[@]}" && run large
     build growing "${faulty[@]}" && run growing
     build own_map "${heap[@]}" && run own_map
+    build refill "${heap[@]}" && run refill
     build threads "${heap[@]}" && run threads
     build forks "${heap[@]}" && run forks
     build faults "${faulty[@]}" && run faults

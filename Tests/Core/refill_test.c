@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/* Where a thread's next slot comes from: which spans serve before pages are touched. */
+#include "heap.h"
+#include "span.h"
+#include "test.h"
+#include "thread.h"
+
+enum { SIZE = 64, A_PAGE = 4096 / SIZE, SPAN = MC_SLICE / SIZE };
+
+static void *objects[2 * SPAN];
+
+/* Fills a span and a page of the next, which then is the one that serves. Returns that one. */
+static struct mc_span *fill(void)
+{
+    unsigned count = 0;
+    struct mc_span *first = 0, *span = 0;
+    while (!first || span == first || span->free) {
+        REQUIRE(count < 2 * SPAN);
+        objects[count] = mc_alloc(SIZE);
+        span = mc_span_of(objects[count++]);
+        if (!first) first = span;
+    }
+    REQUIRE_EQUAL(first->used, SPAN);
+    REQUIRE_EQUAL(span->fresh, A_PAGE);
+    return span;
+}
+
+static void used_before_fresh(void)
+{
+    struct mc_span *second = fill(), *first = mc_span_of(objects[0]);
+    for (unsigned i = 0; i < A_PAGE; i++)
+        mc_free(objects[i]);
+    for (unsigned i = 0; i < A_PAGE; i++)
+        REQUIRE(mc_span_of(objects[i] = mc_alloc(SIZE)) == first);
+    REQUIRE_EQUAL(second->fresh, A_PAGE);
+    mc_heap_check();
+    REQUIRE(mc_span_of(mc_alloc(SIZE)) == second);
+    REQUIRE_EQUAL(second->fresh, 2 * A_PAGE);
+    mc_heap_check();
+}
+
+/* For less than a page's worth the change from span to span is not worth it. */
+static void few_wait(void)
+{
+    struct mc_span *second = fill();
+    for (unsigned i = 1; i < A_PAGE; i++)
+        mc_free(objects[i]);
+    REQUIRE(mc_span_of(mc_alloc(SIZE)) == second);
+    REQUIRE_EQUAL(second->fresh, 2 * A_PAGE);
+    mc_heap_check();
+}
+
+static const struct test_case cases[] = {
+    {"used_before_fresh", used_before_fresh, 0},
+    {"few_wait", few_wait, 0},
+};
+TEST_MAIN(cases)
