@@ -26,7 +26,8 @@ let package = Package(
         .target(name: "CHeap", dependencies: ["CRegion", "CBase"]),
         .target(name: "CTrace", dependencies: ["CRegion", "CBase"]),
         .target(
-            name: "CPreload", path: "preload", exclude: ["plugin", "build.sh", "exports.map"],
+            name: "CPreload", path: "preload",
+            exclude: ["plugin", "build.sh", "exports.map", "order.txt"],
             sources: ["target/target.c"], publicHeadersPath: "target", plugins: ["PreloadPlugin"]),
         .plugin(name: "PreloadPlugin", capability: .buildTool(), path: "preload/plugin"),
 

@@ -89,6 +89,8 @@ EXPORT void *realloc(void *object, size_t size)
     /* One with a tag is asked for its size's sample there, and only there. */
     if (unlikely(mc_armed()) && (mc_has_tag(object) || !mc_sampling_passes(size)))
         return mc_instrumented_realloc(object, size);
+    void *plain = mc_realloc_short(object, size);
+    if (likely(plain != 0)) return plain;
     if (!object) return allocate(size);
     if (unlikely(!size)) {
         mc_free(object);

@@ -88,7 +88,7 @@ static void set_up(struct mc_span *span)
 
 /* -- the rest ------------------------------------------------------------------------------ */
 
-enum { REST = MC_LARGE_KEPT - 1 };
+enum { REST = MC_LARGE_KEPT - 1, GROWING = REST - 1 };
 
 static int has_places(const struct mc_thread *self)
 {
@@ -231,10 +231,10 @@ static struct mc_span *take_waiting(struct mc_thread *self, uint64_t size, uint6
                                     uint64_t align)
 {
     struct mc_span *span = take_from_rest(self, size, room, align);
-    unsigned last = (unsigned)self->large_next, place = last;
+    unsigned last = self->large_next, place = last;
     for (unsigned i = 0; i < MC_LARGE_KEPT && !span; i++) {
         span = take_fitting(self, place, size, room, align);
-        if (span && place == last) self->large_next = place_before(last, REST);
+        if (span && place == last) self->large_next = place_before(last, GROWING);
         place = place_before(place, MC_LARGE_KEPT);
     }
     return span;
@@ -243,8 +243,8 @@ static struct mc_span *take_waiting(struct mc_thread *self, uint64_t size, uint6
 /* Where an ordinary one waits: where the one taken last did, else in place of the oldest. */
 static unsigned place_for(struct mc_thread *self)
 {
-    self->large_next = self->large_next + 1 < REST ? self->large_next + 1 : 0;
-    return (unsigned)self->large_next;
+    self->large_next = self->large_next + 1 < GROWING ? self->large_next + 1 : 0;
+    return self->large_next;
 }
 
 /* The rest are what it was cut from, joined to it again as long as that is not too much to keep; what is
@@ -254,6 +254,10 @@ static void keep(struct mc_thread *self, struct mc_span *span)
     const struct mc_span *rest = (const struct mc_span *)mc_load(&self->large[REST]);
     uint64_t rest_size = rest ? mc_load(&rest->size) : 0;
     int roomy = span->size - span->slot_size >= MC_SLICE && span->size > rest_size;
+    if (span->size == MC_GROWING_SIZE && !mc_load(&self->large[GROWING])) {
+        put_place(self, GROWING, span);
+        return;
+    }
     int joins = rest && span->size + rest_size <= MC_LARGE_MAX && join_rest(self, span);
     if (joins || roomy || span->size > MC_LARGE_KEPT_MAX)
         put_place(self, REST, span);
@@ -284,7 +288,7 @@ void mc_large_check(const struct mc_thread *thread)
         mc_assert(span->size && span->size % MC_SLICE == 0 && span->slot_size <= span->size);
         mc_assert(i == REST || span->size <= MC_LARGE_KEPT_MAX);
     }
-    mc_assert(thread->large_next < REST);
+    mc_assert(thread->large_next < GROWING);
 }
 
 /* -- objects -------------------------------------------------------------------------------- */
@@ -302,7 +306,7 @@ static void *reuse(struct mc_thread *self, struct mc_span *span, uint64_t size)
 
 void *mc_large_again(struct mc_thread *self, size_t size)
 {
-    unsigned last = (unsigned)self->large_next;
+    unsigned last = self->large_next;
     const struct mc_span *seen = (const struct mc_span *)mc_load(&self->large[last]);
     uint64_t slices_size = mc_round_up(size, MC_SLICE);
     if (!seen || mc_load(&seen->size) != slices_size) return 0;
@@ -312,7 +316,7 @@ void *mc_large_again(struct mc_thread *self, size_t size)
         put_place(self, last, span);
         return 0;
     }
-    self->large_next = place_before(last, REST);
+    self->large_next = place_before(last, GROWING);
     return reuse(self, span, mc_round_up(size, MC_PAGE));
 }
 
@@ -345,6 +349,38 @@ void *mc_large_alloc(struct mc_thread *self, size_t size, size_t room, size_t al
     return (void *)span->base;
 }
 
+/* A small one that grows, of which each thread has a few. */
+static void set_growing(struct mc_thread *self, struct mc_span *span, size_t size)
+{
+    span->flags |= MC_SPAN_GROWING;
+    span->requested = size;
+    mc_add(&self->growing, 1);
+}
+
+/* It has grown up, or is freed. By any thread. */
+static void clear_growing(struct mc_span *span)
+{
+    span->flags &= (uint8_t)~MC_SPAN_GROWING;
+    mc_sub(&((struct mc_thread *)span->maker)->growing, 1);
+}
+
+void *mc_large_growing(struct mc_thread *self, size_t size)
+{
+    if (mc_load(&self->growing) >= MC_GROWING_COUNT) return 0;
+    struct mc_span *span = take_place(self, GROWING);
+    if (likely(span != 0)) {
+        reuse(self, span, mc_round_up(size, MC_PAGE));
+    } else {
+        int zero;
+        size_t room = MC_GROWING_SIZE - mc_round_up(size, MC_PAGE);
+        void *object = mc_large_alloc(self, size, room, MC_PAGE, &zero);
+        if (!object) return 0;
+        span = mc_page_map_find(object);
+    }
+    set_growing(self, span, size);
+    return (void *)span->base;
+}
+
 void mc_large_free(struct mc_thread *self, struct mc_span *span, void *object)
 {
     uint8_t state = mc_load(&span->state);
@@ -353,6 +389,7 @@ void mc_large_free(struct mc_thread *self, struct mc_span *span, void *object)
     if (span->base != (uint64_t)object || (state != MC_SPAN_LARGE && state != MC_SPAN_HUGE) ||
         !mc_swap_if(&span->state, &state, freed))
         mc_panic("free()", object, "double free");
+    if (span->flags & MC_SPAN_GROWING) clear_growing(span);
     if (state == MC_SPAN_LARGE && has_places(self))
         keep(self, span);
     else
@@ -407,9 +444,23 @@ static void *resize_large(struct mc_thread *self, struct mc_span *span, uint64_t
     return (void *)span->base;
 }
 
+/* To less than it had: worth a slot of its size. */
+static int grows_no_more(struct mc_span *span, size_t size)
+{
+    if (size < span->requested) return 1;
+    span->requested = size;
+    if (size >= MC_GROW_MIN) clear_growing(span);
+    return 0;
+}
+
 void *mc_large_resize(struct mc_thread *self, struct mc_span *span, size_t size)
 {
     uint64_t wanted = mc_round_up(size, MC_PAGE);
+    if (span->flags & MC_SPAN_GROWING) {
+        if (grows_no_more(span, size)) return 0;
+    } else if (size < MC_GROW_MIN) {
+        return 0;
+    }
     if (wanted == span->slot_size) return (void *)span->base;
     if (span->state == MC_SPAN_HUGE) return wanted > MC_GROW_MAPPED ? resize_huge(span, wanted) : 0;
     return wanted <= MC_LARGE_MAX ? resize_large(self, span, wanted) : 0;

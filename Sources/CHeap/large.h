@@ -33,6 +33,10 @@ static inline uint64_t mc_grow_room(uint64_t size)
     return room < MC_GROW_ROOM_MAX ? room : MC_GROW_ROOM_MAX;
 }
 
+/* A place for a small object that grows, or NULL: the thread has enough of them. Requires a size below
+ * MC_GROW_MIN; `self` is attached. */
+void *mc_large_growing(struct mc_thread *self, size_t size);
+
 /* The same for an object of as many slices as the one that the thread freed last, else NULL: the short path
  * of a buffer that is taken and freed again and again. `self` may be the none thread. */
 void *mc_large_again(struct mc_thread *self, size_t size);
@@ -48,7 +52,7 @@ void mc_large_flush_all(void);
 void mc_large_check(const struct mc_thread *thread);
 
 /* The object, perhaps moved (huge), with `size` bytes; NULL if it can't be done so: then it is
- * untouched, and has to be copied. Requires size >= MC_GROW_MIN. */
+ * untouched, and has to be copied. */
 void *mc_large_resize(struct mc_thread *self, struct mc_span *span, size_t size);
 
 #endif

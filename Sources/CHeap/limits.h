@@ -32,6 +32,13 @@
 /* Above this size such a copy has a mapping: copies of pages are then what growing costs. */
 #define MC_GROW_MAPPED (1ull << 20)
 
+/* A smaller object that grew has a page or two of a large span to itself, so that it goes on growing where
+ * it is; a thread has MC_GROWING_COUNT of them at most, which bounds what such pages waste, and the last
+ * one freed waits for the next. Copies below MC_GROW_FIRST are too cheap for that. */
+#define MC_GROW_FIRST    512
+#define MC_GROWING_COUNT 16
+#define MC_GROWING_SIZE  (64ull << 10)
+
 /* realloc to less leaves an object where it is only up to this slack: whoever notes the slack of a
  * slot beside a tag has 15 bits for it. */
 #define MC_SLACK_MAX (32ull << 10)
@@ -79,7 +86,7 @@
  * serves the thread's requests when it has MC_CACHE_SERVES of them: for less, the change from list to
  * span and back costs more than it saves, and a single object that was handed over is better given
  * back, since it shares its cache line with its owner's. */
-#define MC_CACHE_BYTES  (32u << 10)
+#define MC_CACHE_BYTES  (16u << 10)
 #define MC_CACHE_SLOTS  128
 #define MC_CACHE_SERVES 8
 

@@ -265,6 +265,15 @@ static struct mc_span *serve_cache(struct mc_thread *self, struct mc_span *cache
     return cache;
 }
 
+/* The list's first span has slots whose pages are there already, as many as a page holds: they go before
+ * fresh ones, or a class would come to touch all of every span it has. */
+static int others_have_page(const struct mc_thread *self, unsigned class_index)
+{
+    const struct mc_span *first = at(self->spans[class_index]);
+    if (!first || !first->free) return 0;
+    return (uint64_t)(first->fresh - first->used) * first->slot_size >= MC_PAGE;
+}
+
 struct mc_span *mc_refill(struct mc_thread *self, unsigned class_index, int *zero)
 {
     mc_refill_look(self, MC_LOOK_REFILL);
@@ -278,10 +287,14 @@ struct mc_span *mc_refill(struct mc_thread *self, unsigned class_index, int *zer
     if (span->state == MC_SPAN_CACHE) {
         drop_current(self, class_index);
     } else if (span != &mc_span_none) {
-        carved = mc_span_carve(span);
-        *zero = carved == MC_CARVED_ZERO;
-        if (carved) return span;
-        set_full(drop_current(self, class_index));
+        if (has_more(span) && others_have_page(self, class_index)) {
+            push(self, drop_current(self, class_index));
+        } else {
+            carved = mc_span_carve(span);
+            *zero = carved == MC_CARVED_ZERO;
+            if (carved) return span;
+            set_full(drop_current(self, class_index));
+        }
     }
     span = next_with_slot(self, class_index, zero);
     if (span) take_current(self, span);

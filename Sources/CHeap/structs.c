@@ -3,6 +3,7 @@
 #include "structs.h"
 
 #include "check.h"
+#include "heap.h"
 #include "limits.h"
 #include "meta.h"
 #include "os.h"
@@ -14,7 +15,10 @@ enum {
 };
 _Static_assert(MC_SPAN_POOL_COUNT % PAGE_STRUCTS == 0, "pools are whole pages");
 
-static struct mc_pool free_structs;
+/* Threads take from the stack of their number, and what they take together lies together. */
+enum { STACKS = 8, STEAL_ABOVE = 16 * PAGE_STRUCTS };
+static struct mc_pool free_structs[STACKS];
+static uint64_t free_count; /* [shared] on all stacks; advisory, and may pass 0 for a moment */
 MC_TABLE static uint64_t
     empty[PAGES_MAX / 64];     /* [shared] a bit for each page that was given back */
 static uint64_t empty_count;   /* [shared] of these bits; advisory */
@@ -27,7 +31,34 @@ static struct mc_span *struct_at(uint64_t number)
     return start + number % MC_SPAN_POOL_COUNT;
 }
 
-/* The next struct never used before. */
+static struct mc_pool *own_stack(void)
+{
+    return &free_structs[mc_thread_number() % STACKS];
+}
+
+static void push(struct mc_pool *stack, struct mc_span *span)
+{
+    mc_add(&free_count, 1);
+    mc_pool_give(stack, span);
+}
+
+static struct mc_span *pop(struct mc_pool *stack)
+{
+    struct mc_span *span = mc_pool_take(stack);
+    if (span) mc_sub(&free_count, 1);
+    return span;
+}
+
+/* All structs of a page that nobody has any of; the first is the caller's. */
+static struct mc_span *share_out(struct mc_span *first)
+{
+    struct mc_pool *stack = own_stack();
+    for (unsigned i = PAGE_STRUCTS - 1; i > 0; i--)
+        push(stack, first + i);
+    return first;
+}
+
+/* The next page of structs never used before. */
 static struct mc_span *make(void)
 {
     uint64_t number = mc_load(&mc_root()->span_count);
@@ -44,8 +75,8 @@ static struct mc_span *make(void)
             mc_add(&mc_root()->pool_count, 1);
         else
             mc_meta_unmap(fresh, size);
-    } while (!mc_swap_if(&mc_root()->span_count, &number, number + 1));
-    return struct_at(number);
+    } while (!mc_swap_if(&mc_root()->span_count, &number, number + PAGE_STRUCTS));
+    return share_out(struct_at(number));
 }
 _Static_assert(MC_SPAN_POOL_COUNT * sizeof(struct mc_span) > MC_META_CHUNK / 4,
                "a pool is a mapping of its own: page-aligned, and a loser can unmap it");
@@ -69,25 +100,35 @@ static struct mc_span *reuse_empty(void)
         uint64_t page = claim_empty(word);
         if (page == PAGES_MAX) continue;
         mc_sub(&empty_count, 1);
-        struct mc_span *first = struct_at(page * PAGE_STRUCTS);
-        for (unsigned i = PAGE_STRUCTS - 1; i > 0; i--)
-            mc_pool_give(&free_structs, first + i);
-        return first;
+        return share_out(struct_at(page * PAGE_STRUCTS));
     }
     return 0;
 }
 
+/* Another thread's, where they are many, or as the last resort. */
+static struct mc_span *steal(uint64_t above)
+{
+    struct mc_span *span = 0;
+    if (mc_load(&free_count) <= above) return 0;
+    for (unsigned i = 0; i < STACKS && !span; i++)
+        span = pop(&free_structs[i]);
+    return span;
+}
+
 struct mc_span *mc_span_struct_take(void)
 {
-    struct mc_span *span = mc_pool_take(&free_structs);
-    if (unlikely(!span)) span = reuse_empty();
-    return span ? span : make();
+    struct mc_span *span = pop(own_stack());
+    if (likely(span != 0)) return span;
+    span = steal(STEAL_ABOVE + mc_load(&mc_root()->span_count) / 8);
+    if (!span) span = reuse_empty();
+    if (!span) span = make();
+    return span ? span : steal(0);
 }
 
 void mc_span_struct_give(struct mc_span *span)
 {
     mc_store_release(&span->state, MC_SPAN_UNUSED);
-    mc_pool_give(&free_structs, span);
+    push(own_stack(), span);
 }
 
 /* -- counts -------------------------------------------------------------------------------- */
@@ -122,16 +163,15 @@ static struct mc_span *page_of(const struct mc_span *span)
 
 /* Seals say in `mark` which structs this trim holds, and, on the first of a page, that it holds all. No
  * span has an even mark, and no other trim the same. */
-static void seal_pages(struct mc_span *held, uint64_t seal)
+static void seal_pages(const struct mc_span *held, uint64_t seal)
 {
-    for (struct mc_span *span = held; span; span = link_of(span))
-        mc_store(&span->mark, seal);
-    for (struct mc_span *span = held; span; span = link_of(span)) {
+    for (; held; held = link_of(held)) {
+        struct mc_span *first = page_of(held);
         unsigned sealed = 0;
-        if (span != page_of(span)) continue;
-        while (sealed < PAGE_STRUCTS && mc_load(&span[sealed].mark) == seal)
+        if (held != first) continue;
+        while (sealed < PAGE_STRUCTS && mc_load(&first[sealed].mark) == seal)
             sealed++;
-        if (sealed == PAGE_STRUCTS) mc_store(&span->mark, seal + 1);
+        if (sealed == PAGE_STRUCTS) mc_store(&first->mark, seal + 1);
     }
 }
 
@@ -151,7 +191,7 @@ static void give_page(struct mc_span *first)
     if (mc_os_purge(first, MC_PAGE)) {
         for (unsigned i = 0; i < PAGE_STRUCTS; i++) {
             mc_store(&first[i].mark, 0);
-            mc_pool_give(&free_structs, first + i);
+            push(own_stack(), first + i);
         }
         return;
     }
@@ -161,21 +201,37 @@ static void give_page(struct mc_span *first)
     __atomic_fetch_or(&empty[page / 64], 1ull << page % 64, __ATOMIC_RELEASE);
 }
 
-void mc_structs_trim(void)
+/* Takes what is not part of a sealed page off the list, back to the stack; of a sealed page the first
+ * struct goes on the list of `pages`. */
+static void sort_out(struct mc_span *held, uint64_t seal, struct mc_pool *stack,
+                     struct mc_span **pages)
 {
-    struct mc_span *held = mc_pool_take_all(&free_structs), *pages = 0;
-    uint64_t seal = mc_add(&next_seal, 2);
-    seal_pages(held, seal);
     for (struct mc_span *span = held, *next; span; span = next) {
         next = link_of(span);
         if (mc_load(&page_of(span)->mark) != seal + 1) {
             mc_store(&span->mark, 0);
-            mc_pool_give(&free_structs, span);
+            push(stack, span);
         } else if (span == page_of(span)) {
-            mc_store(&span->base, (uint64_t)pages);
-            pages = span;
+            mc_store(&span->base, (uint64_t)*pages);
+            *pages = span;
         }
     }
+}
+
+void mc_structs_trim(void)
+{
+    struct mc_span *held[STACKS], *pages = 0;
+    uint64_t seal = mc_add(&next_seal, 2), count = 0;
+    for (unsigned i = 0; i < STACKS; i++) {
+        held[i] = mc_pool_take_all(&free_structs[i]);
+        for (struct mc_span *span = held[i]; span; span = link_of(span), count++)
+            mc_store(&span->mark, seal);
+    }
+    mc_sub(&free_count, count);
+    for (unsigned i = 0; i < STACKS; i++)
+        seal_pages(held[i], seal);
+    for (unsigned i = 0; i < STACKS; i++)
+        sort_out(held[i], seal, &free_structs[i], &pages);
     for (struct mc_span *next; pages; pages = next) {
         next = link_of(pages);
         give_page(pages);

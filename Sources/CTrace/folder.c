@@ -15,8 +15,9 @@
 #include "memctl_region.h"
 #include "syscall.h"
 
-MC_TABLE static char path[PATH_MAX]; /* of the folder; kept to remove the file at exit */
-static pid_t maker;                  /* the process that made the file */
+static const char *path;  /* of the folder; kept to remove the file at exit */
+static char own_path[48]; /* what it is unless the user named one */
+static pid_t maker;       /* the process that made the file */
 
 /* "PID" or "PID.NUMBER" */
 static void name_of(uint64_t pid, uint64_t number, char *name)
@@ -38,8 +39,9 @@ static void name_of(uint64_t pid, uint64_t number, char *name)
 static void default_path(void)
 {
     static const char start[] = "/dev/shm/memctl-";
-    memcpy(path, start, sizeof(start));
-    name_of((uint64_t)geteuid(), 0, path + sizeof(start) - 1);
+    memcpy(own_path, start, sizeof(start));
+    name_of((uint64_t)geteuid(), 0, own_path + sizeof(start) - 1);
+    path = own_path;
 }
 
 void mc_folder_close(int descriptor)
@@ -58,9 +60,7 @@ static int open_at(int folder, const char *name, int flags)
 static int open_folder(const char *wanted)
 {
     if (wanted) {
-        size_t size = strlen(wanted);
-        if (size >= sizeof(path)) return -ENAMETOOLONG;
-        memcpy(path, wanted, size + 1);
+        path = wanted;
         return open_at(AT_FDCWD, path, O_DIRECTORY);
     }
     default_path();

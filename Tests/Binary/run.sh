@@ -75,6 +75,19 @@ keeps_unwind_tables() {
     segments | grep -q GNU_EH_FRAME || { echo "no .eh_frame_hdr: our frames can't be walked"; return 1; }
 }
 
+# What every process runs lies in the 64 KiB that the kernel maps around a touched page of text.
+in_order() { sed -n "/^# $1/,/^# $2/p" preload/order.txt | sed '/^#/d;/^$/d' | sort; }
+addresses() { nm "$library" | awk 'NF == 3 && $2 ~ /^[tTdDbB]$/ { print $3, $1 }' | sort; }
+start_is_compact() {
+    local start variables LC_ALL=C
+    export LC_ALL
+    start=$(join <(in_order Start 'Now and then') <(addresses))
+    grep -q '^mc_refill ' <<<"$start" || { echo "no mc_refill among the symbols"; return 1; }
+    expect_empty "$(awk '$2 !~ /^000000000000/' <<<"$start")" "beyond the first 64 KiB" || return 1
+    variables=$(join <(in_order Variables '$') <(addresses) | awk '{ print substr($2, 1, 13) }' | sort -u)
+    (($(wc -l <<<"$variables") <= 3)) || { echo "variables in more than three pages: $variables"; return 1; }
+}
+
 # Thread state is found by one load. The static TLS of a program has room for about 1.6 KiB of
 # preloaded libraries, and every byte is taken from each thread's stack: 64 are plenty.
 tls_is_initial_exec() {
@@ -212,6 +225,7 @@ check no-executable-stack has_no_executable_stack
 check no-writable-code has_no_writable_code
 check build-id has_build_id
 check unwind-tables keeps_unwind_tables
+check start-compact start_is_compact
 check tls-initial-exec tls_is_initial_exec
 check tls-small tls_is_small
 check exports-documented exports_are_documented

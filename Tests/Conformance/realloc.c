@@ -213,3 +213,33 @@ CASE(reallocarray_scales, "reallocarray(p, n, m) is realloc(p, n * m); malloc(3)
     }
     free(p);
 }
+
+/* Many arrays that grew a little and then no more cost what they hold. */
+static void grow_many(size_t count, size_t size)
+{
+    size_t before = resident_bytes();
+    char ***all = calloc(count, sizeof(*all));
+    REQUIRE(all);
+    for (size_t i = 0; i < count; i++) {
+        char *p = malloc(16);
+        for (size_t n = 24; n < size; n += n / 2)
+            REQUIRE(p = realloc(p, n));
+        REQUIRE(p = realloc(p, size));
+        memset(p, (int)i, size);
+        all[i] = (char **)p;
+    }
+    size_t live = count * (size + sizeof(*all)), most = live + live / 5 + ((size_t)4 << 20);
+    if (resident_bytes() > before + most)
+        dprintf(2, "%zu of %zu: %zu KiB;", count, size, (resident_bytes() - before) >> 10);
+    REQUIRE(resident_bytes() <= before + most);
+    for (size_t i = 0; i < count; i++)
+        free(all[i]);
+    free(all);
+}
+
+CASE(realloc_of_many_wastes_little, "arrays that grew to a size cost little more than it")
+{
+    grow_many(100000, 600);
+    grow_many(20000, 3000);
+    grow_many(10000, 7000);
+}

@@ -104,7 +104,8 @@ static void realloc_growing(void)
 /* As realloc(3) does it. */
 static unsigned char *resize(unsigned char *place, size_t size)
 {
-    unsigned char *same = mc_realloc_in_place(place, size);
+    unsigned char *same = mc_realloc_short(place, size);
+    if (!same) same = mc_realloc_in_place(place, size);
     if (same) return same;
     size_t had = mc_usable_size(place, "");
     unsigned char *fresh =

@@ -50,7 +50,7 @@ static void call_free_remote(void *place)
 
 static void call_realloc(void *place)
 {
-    mc_realloc_in_place(place, 10);
+    if (!mc_realloc_short(place, 10)) mc_realloc_in_place(place, 10);
 }
 
 static void call_usable(void *place)

@@ -154,7 +154,8 @@ static void resize(void *argument)
         REQUIRE_EQUAL(usable, object->usable);
         forget_tag(object);
     }
-    unsigned char *place = mc_realloc_in_place(object->place, op->size);
+    unsigned char *place = mc_realloc_short(object->place, op->size);
+    if (!place) place = mc_realloc_in_place(object->place, op->size);
     if (!place) {
         place = mc_alloc(op->size);
         REQUIRE(place);

@@ -100,6 +100,7 @@ usual() {
     build model "${faulty[@]}" && run model
     build misuse "${heap[@]}" && run misuse
     build large "${faulty[@]}" && run large
+    build growing "${faulty[@]}" && run growing
     build own_map "${heap[@]}" && run own_map
     build threads "${heap[@]}" && run threads
     build forks "${heap[@]}" && run forks
@@ -122,6 +123,7 @@ concurrent() {
     build arenas "${faulty[@]}" && run arenas arena_threads
     build threads "${faulty[@]}" && run threads exchanges handed_over linked_nodes adoption only_frees
     build large "${faulty[@]}" && run large growth_in_threads
+    build growing "${faulty[@]}" && run growing growing_threads
     build calls "${faulty[@]}" && run calls calls_settle
     build region "${trace[@]}" && run region index_threads stack_threads counter_threads
     build own "${trace[@]}" && run own own_threads

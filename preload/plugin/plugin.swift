@@ -29,7 +29,7 @@ struct PreloadPlugin: BuildToolPlugin {
     private func files(under folder: URL) -> [URL] {
         let names = FileManager.default.enumerator(at: folder, includingPropertiesForKeys: nil)
         return (names?.compactMap { $0 as? URL } ?? [])
-            .filter { ["c", "h", "map"].contains($0.pathExtension) }
+            .filter { ["c", "h", "map", "txt"].contains($0.pathExtension) }
             .sorted { $0.path() < $1.path() }
     }
 }

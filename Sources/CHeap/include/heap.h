@@ -49,6 +49,7 @@ void *mc_alloc_aligned(size_t size, size_t align);
 void *mc_alloc_owned(size_t size, size_t align, int zero); /* one that mc_tag_settable() */
 void *mc_alloc_growing(size_t size);                  /* for a copy of what outgrew its place */
 void *mc_realloc_in_place(void *object, size_t size); /* the object, or NULL if it has to move */
+void *mc_realloc_short(void *object, size_t size);    /* where all is plain; or NULL, unchanged */
 void mc_free_slow(void *object);
 
 /* Bytes the program may use at `object`. A pointer that is no live object's start is a panic that

@@ -62,6 +62,7 @@ enum {
     MC_SPAN_KEPT = 4,    /* empty, kept by its owner for the next request until the next tick */
     MC_SPAN_CURRENT = 8, /* serves its owner's requests; counts one more in `used` */
     MC_SPAN_ZERO = 16,   /* slots beyond `fresh` read as zero */
+    MC_SPAN_GROWING = 32, /* large: a small object that grows, counted in its maker's `growing` */
 };
 
 enum { MC_COUNTS_SHIFT = 16, MC_COUNTS_ALLOCATION = (1 << MC_COUNTS_SHIFT) + 1 };
@@ -108,7 +109,7 @@ struct mc_span {
     };
     union {
         uint64_t previous;  /* [owner] class */
-        uint64_t requested; /* large, huge: bytes asked for, when tagged */
+        uint64_t requested; /* large, huge: bytes asked for, when TAGGED or GROWING */
     };
     uint64_t purged; /* [owner] of each 64th of the span: given back, its slots not on `free` */
 };
@@ -165,7 +166,8 @@ struct mc_thread {
     uint32_t until_look;              /* [owner] bytes until it looks at the clock again */
     uint64_t generation;              /* [owner] of forks, see thread.c */
     uint64_t large[MC_LARGE_KEPT];    /* [shared] large spans that wait to be used again, or 0 */
-    uint64_t large_next;              /* [owner] the place that was filled last */
+    uint32_t large_next;              /* [owner] the place that was filled last */
+    uint32_t growing;                 /* [shared] live objects in spans that are GROWING */
     uint64_t cache;                   /* [owner] address of MC_CACHE_CLASSES mc_span, or 0 */
     uint64_t stack_at;                /* [owner] an address on the thread's stack */
     uint8_t lent[MC_CLASS_COUNT];     /* [owner] requests of the class that another one served */
