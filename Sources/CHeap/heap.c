@@ -146,7 +146,8 @@ void *mc_alloc_medium(size_t size)
     if (likely(size <= MC_SMALL_MAX)) {
         struct mc_thread *self = mc_self;
         struct mc_span *span = (struct mc_span *)self->current[mc_class_for(size)];
-        if (likely(span->free != 0) && likely(self->until_look > size)) {
+        /* In this order: before a thread has a struct, no bytes are left, and there is no span. */
+        if (likely(self->until_look > size) && likely(span->free != 0)) {
             self->until_look -= (uint32_t)size;
             return pop(span);
         }
@@ -176,7 +177,7 @@ static void *alloc_exact(size_t size, size_t align, int zero)
         unsigned index = aligned_class(size, align);
         struct mc_span *span = &mc_span_none;
         if (index < MC_CLASS_COUNT) span = (struct mc_span *)mc_self->current[index];
-        if (likely(span->free != 0) && likely(mc_self->until_look > size)) {
+        if (likely(mc_self->until_look > size) && likely(span->free != 0)) {
             mc_self->until_look -= (uint32_t)size;
             return pop(span);
         }
