@@ -146,7 +146,8 @@ void *mc_alloc_medium(size_t size)
     if (likely(size <= MC_SMALL_MAX)) {
         struct mc_thread *self = mc_self;
         struct mc_span *span = (struct mc_span *)self->current[mc_class_for(size)];
-        if (likely(span->free != 0) && likely(self->until_look > size)) {
+        /* In this order: before a thread has a struct, no bytes are left, and there is no span. */
+        if (likely(self->until_look > size) && likely(span->free != 0)) {
             self->until_look -= (uint32_t)size;
             return pop(span);
         }
@@ -176,7 +177,7 @@ static void *alloc_exact(size_t size, size_t align, int zero)
         unsigned index = aligned_class(size, align);
         struct mc_span *span = &mc_span_none;
         if (index < MC_CLASS_COUNT) span = (struct mc_span *)mc_self->current[index];
-        if (likely(span->free != 0) && likely(mc_self->until_look > size)) {
+        if (likely(mc_self->until_look > size) && likely(span->free != 0)) {
             mc_self->until_look -= (uint32_t)size;
             return pop(span);
         }
@@ -314,7 +315,14 @@ static inline int free_own(struct mc_thread *self, struct mc_span *span, void *o
 void mc_free_slow(void *object)
 {
     struct mc_span *found = mc_page_map_find(object);
-    if (likely(found != 0) && free_own(mc_self, found, object)) return;
+    if (likely(found != 0) && mc_load(&found->state) == MC_SPAN_LARGE) {
+        if (likely(mc_large_free_short(mc_self, found, object))) {
+            mc_refill_look(mc_self, MC_LOOK_REFILL);
+            return;
+        }
+    } else if (likely(found != 0) && free_own(mc_self, found, object)) {
+        return;
+    }
     if (likely(found != 0) && (likely(free_tagged(mc_self, found, object)) ||
                                likely(mc_cache_push_plain(mc_self, found, object))))
         return;

@@ -13,9 +13,7 @@
 
 struct mc_span mc_span_none;
 
-struct mc_owner mc_owner_none = {
-    .thread.current = {[0 ... MC_CLASS_COUNT - 1] = (uint64_t)&mc_span_none},
-};
+struct mc_owner mc_owner_none;
 
 __thread struct mc_thread *mc_self = &mc_thread_none;
 __thread uint64_t mc_direct[MC_DIRECT_COUNT] = {[0 ... MC_DIRECT_COUNT - 1] =
@@ -41,16 +39,12 @@ static void inherit(struct mc_thread *self)
         mc_thread_set_current(self, i, (struct mc_span *)self->current[i]);
 }
 
-/* The part that is nobody else's business; the thread's struct comes first, so the pointers convert. */
-struct record {
-    struct mc_owner owner;
-    pthread_mutex_t alive; /* robust; locked by the thread itself as long as it lives */
-};
-
-static struct record *record_of(struct mc_thread *thread)
+/* Robust; locked by the thread itself as long as it lives. */
+static pthread_mutex_t *alive(struct mc_thread *thread)
 {
-    return (struct record *)thread;
+    return (pthread_mutex_t *)((struct mc_owner *)thread)->alive;
 }
+_Static_assert(sizeof(pthread_mutex_t) <= sizeof(mc_owner_none.alive), "it has its place there");
 
 struct mc_thread *mc_thread_first(void)
 {
@@ -64,34 +58,33 @@ unsigned mc_thread_number(void)
 
 /* Makes `alive` anew and locks it, by the thread itself on its own stack. Fails only if the thread has none of the kernel's support for
  * robust mutexes; then its end stays unnoticed, and its spans serve nobody else. */
-static void hold(struct record *record)
+static void hold(struct mc_thread *thread)
 {
-    mc_store(&record->owner.thread.stack_at, (uint64_t)__builtin_frame_address(0));
+    pthread_mutex_t *mutex = alive(thread);
+    mc_store(&thread->stack_at, (uint64_t)__builtin_frame_address(0));
     pthread_mutexattr_t robust;
     pthread_mutexattr_init(&robust);
     pthread_mutexattr_setrobust(&robust, PTHREAD_MUTEX_ROBUST);
-    pthread_mutex_init(&record->alive, &robust);
-    pthread_mutex_lock(&record->alive);
-    record->owner.thread.tid =
-        (uint32_t)record->alive.__data.__owner; /* gettid(2) without the call */
+    pthread_mutex_init(mutex, &robust);
+    pthread_mutex_lock(mutex);
+    thread->tid = (uint32_t)mutex->__data.__owner; /* gettid(2) without the call */
 }
 
 /* Whether the kernel has marked the mutex: one load, so that a search over thousands is cheap. */
-static int looks_dead(struct record *record)
+static int looks_dead(struct mc_thread *thread)
 {
     enum { OWNER_DIED = 0x40000000 }; /* FUTEX_OWNER_DIED */
-    return mc_load(&record->alive.__data.__lock) & OWNER_DIED;
+    return mc_load(&alive(thread)->__data.__lock) & OWNER_DIED;
 }
 
 int mc_thread_seize(struct mc_thread *thread)
 {
     uint32_t state = MC_THREAD_FREE;
     if (mc_swap_if(&thread->state, &state, MC_THREAD_BUSY)) return 1;
-    struct record *record = record_of(thread);
-    if (state != MC_THREAD_LIVE || !looks_dead(record) ||
+    if (state != MC_THREAD_LIVE || !looks_dead(thread) ||
         !mc_swap_if(&thread->state, &state, MC_THREAD_BUSY))
         return 0;
-    if (looks_dead(record)) return 1;
+    if (looks_dead(thread)) return 1;
     /* Since the first look, a new thread has taken it over and lives. */
     mc_store_release(&thread->state, MC_THREAD_LIVE);
     return 0;
@@ -102,11 +95,10 @@ void mc_thread_let_go(struct mc_thread *thread)
     mc_store_release(&thread->state, MC_THREAD_FREE); /* pairs with mc_thread_seize */
 }
 
-static struct mc_thread *make(void)
+static struct mc_thread *make_thread(void)
 {
-    struct record *record = mc_meta_alloc(sizeof(*record));
-    if (!record) return 0;
-    struct mc_thread *thread = &record->owner.thread;
+    struct mc_thread *thread = mc_meta_alloc(sizeof(struct mc_owner));
+    if (!thread) return 0;
     for (unsigned i = 0; i < MC_CLASS_COUNT; i++)
         thread->current[i] = (uint64_t)&mc_span_none;
     thread->state = MC_THREAD_BUSY;
@@ -126,9 +118,9 @@ struct mc_thread *mc_thread_attach(void)
     struct mc_thread *thread = mc_thread_first();
     while (thread && !mc_thread_seize(thread))
         thread = mc_thread_next(thread);
-    if (!thread) thread = make();
+    if (!thread) thread = make_thread();
     if (!thread) return 0;
-    hold(record_of(thread));
+    hold(thread);
     mc_self = thread;
     inherit(thread);
     mc_store(&thread->generation, mc_os_fork_generation());
@@ -153,6 +145,6 @@ void mc_threads_after_fork(void)
         else if (state == MC_THREAD_LIVE || state == MC_THREAD_BUSY)
             mc_store(&thread->state, MC_THREAD_LOST);
     }
-    if (mc_self != &mc_thread_none) hold(record_of(mc_self));
+    if (mc_self != &mc_thread_none) hold(mc_self);
     errno = saved;
 }

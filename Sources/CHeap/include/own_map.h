@@ -27,6 +27,7 @@ _Static_assert(!offsetof(struct mc_thread, nothing), "an entry of 0 leads there"
 /* A thread's struct, and what nobody else needs to know of. */
 struct mc_owner {
     struct mc_thread thread;
+    uint64_t alive[5]; /* a mutex: see thread.c */
     uint64_t spans[MC_OWN_MAP_COUNT];
 };
 
