@@ -4,7 +4,7 @@
  *
  * malloc makes one comparison for requests that are too large for its short path and for all of them
  * while something is armed; the others test the armed word. When instrumentation is on, and sampling
- * does not pass this one over, the same happens out of line, in instrument.c. */
+ * does not pass this one over, which is asked first, the same happens out of line, in instrument.c. */
 #include <errno.h>
 #include <malloc.h>
 #include <stdlib.h>
@@ -30,7 +30,7 @@ static inline void *allocate(size_t size)
 EXPORT void *malloc(size_t size)
 {
     if (unlikely(size >= mc_direct_below())) {
-        if (mc_armed() && !mc_sampling_passes(size))
+        if (!mc_sampling_passes(size) && mc_armed())
             return mc_instrumented_alloc(size, MC_QUANTUM, 0);
         if (size > MC_DIRECT_MAX) return allocate_medium(size);
     }
@@ -58,7 +58,7 @@ EXPORT void *calloc(size_t count, size_t size)
         return 0;
     }
     if (unlikely(total >= mc_direct_below())) {
-        if (mc_armed() && !mc_sampling_passes(total))
+        if (!mc_sampling_passes(total) && mc_armed())
             return mc_instrumented_alloc(total, MC_QUANTUM, 1);
         if (total > MC_DIRECT_MAX) return allocate_zeroed(total);
     }

@@ -26,6 +26,13 @@ static inline uint64_t *word_at(uint32_t frame)
     return mc_area_record(MC_AREA_FRAMES, frame);
 }
 
+/* The frame at `pc`, which may be anything where a signal interrupted a wild jump: never a link, never 0. */
+static uint64_t word_of(uint64_t pc)
+{
+    uint64_t word = pc & ~MC_FRAME_LINK;
+    return word ? word : 1;
+}
+
 /* What a frame is looked up by, if it is not found behind the one it is below. */
 struct frame_key {
     uint64_t pc, link;
@@ -72,12 +79,12 @@ static uint32_t append_frames(const uint64_t *pcs, uint32_t count, uint32_t pare
     uint64_t *words = word_at((uint32_t)first);
     mc_store(&words[0], link);
     for (uint32_t i = 1; i <= count; i++) {
-        uint64_t pc = pcs[count - i];
-        mc_modules_note(pc - 1);
-        mc_store(&words[i], pc);
+        uint64_t word = word_of(pcs[count - i]);
+        mc_modules_note(word - 1);
+        mc_store(&words[i], word);
     }
     mc_area_publish(MC_AREA_FRAMES, first + count + 1);
-    mc_index_add(&frame_index, frame_hash(pcs[count - 1], link), (uint32_t)first + 1);
+    mc_index_add(&frame_index, frame_hash(word_of(pcs[count - 1]), link), (uint32_t)first + 1);
     return (uint32_t)first + count;
 }
 
@@ -114,11 +121,11 @@ static uint32_t intern_frames(const uint64_t *pcs, uint32_t depth, uint32_t epoc
 {
     uint32_t left = depth, frame = 0;
     if (alike.shared) {
-        frame = outer_frame(alike.stack, alike.shared, pcs[depth - alike.shared], epoch);
+        frame = outer_frame(alike.stack, alike.shared, word_of(pcs[depth - alike.shared]), epoch);
         if (frame) left -= alike.shared;
     }
     while (left > 0) {
-        uint32_t found = find_frame(pcs[left - 1], frame, epoch);
+        uint32_t found = find_frame(word_of(pcs[left - 1]), frame, epoch);
         if (!found) return append_frames(pcs, left, frame, epoch);
         frame = found;
         left--;

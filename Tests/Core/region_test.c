@@ -116,7 +116,8 @@ static void stacks(void)
     }
     REQUIRE_EQUAL(mc_own_region.areas[MC_AREA_STACKS].count, COUNT + MC_STACK_FIRST);
     REQUIRE_EQUAL(mc_own_region.overflow_stacks, 0);
-    REQUIRE(mc_own_region.areas[MC_AREA_FRAMES].count < 3 * COUNT); /* outer frames are shared */
+    /* Outer frames are shared; a link a stack is the most there can be. */
+    REQUIRE(mc_own_region.areas[MC_AREA_FRAMES].count < 4 * COUNT);
     uint64_t pcs[256];
     for (unsigned i = 0; i < 256; i++)
         pcs[i] = 0x7000000 + i;
@@ -190,6 +191,24 @@ static void frames_in_a_row(void)
     }
     REQUIRE_EQUAL(mc_own_region.areas[MC_AREA_FRAMES].count, frames + COUNT * (DEPTH + 1));
     REQUIRE(mc_own_region.own_bytes - before < 64 * COUNT);
+}
+
+/* Addresses that no code has: they are no links, and lead outward like others. */
+static void frames_of_nonsense(void)
+{
+    static const uint64_t pcs[] = {UINT64_MAX, 1ull << 63, 0x5000123, 1ull << 63 | 7, 0x5000456};
+    enum { DEPTH = sizeof(pcs) / sizeof(pcs[0]) };
+    trace(64 << 20);
+    for (uint32_t from = 0; from < DEPTH; from++) {
+        uint32_t id = intern_frames(pcs + from, DEPTH - from, 0), depth = 0;
+        REQUIRE_EQUAL(intern_frames(pcs + from, DEPTH - from, 0), id);
+        const struct mc_region_stack *stack = mc_area_record(MC_AREA_STACKS, id);
+        for (uint32_t frame = stack->frame; frame; frame = mc_stacks_outward(frame), depth++) {
+            const struct mc_region_frame *record = mc_area_record(MC_AREA_FRAMES, frame);
+            REQUIRE(record->word && !mc_frame_is_link(record->word));
+        }
+        REQUIRE_EQUAL(depth, DEPTH - from);
+    }
 }
 
 static void *intern_many(void *argument)
@@ -340,6 +359,7 @@ static const struct test_case cases[] = {
     {"stacks", stacks, 0},
     {"frames_are_shared", frames_are_shared, 0},
     {"frames_in_a_row", frames_in_a_row, 0},
+    {"frames_of_nonsense", frames_of_nonsense, 0},
     {"stack_threads", stack_threads, 0},
     {"full_table", full_table, 0},
     {"counter_threads", counter_threads, 0},

@@ -2,6 +2,7 @@
 /* The walk along a trail against the exact walk, frame by frame, on stacks made by chance. Every walk
  * is compared, since each begins where the one before left the trail. */
 #define _GNU_SOURCE
+#include <alloca.h>
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -272,6 +273,80 @@ static void forgets_an_epoch(void)
     free(mine);
 }
 
+/* -- frames that are gone, whose words are there still ------------------------------------------- */
+
+/* One call leads to either of two functions, which call the leaf in the same place of the stack: `between` by way of
+ * swelling(), and swelling() at once, with a larger frame. That covers what the first way had there, and does not
+ * write to it. So from the leaf outward all return addresses of the walk before are where they were, to the
+ * outermost one; only bp tells that they mean nothing any more. */
+#define NOT_INLINED    static __attribute__((noinline, noclone))
+#define NO_TAIL_CALL() __asm__ volatile("" ::: "memory")
+#define USED(what)     __asm__ volatile("" : : "r"(what) : "memory")
+
+static void (*leaf)(void);
+static uintptr_t leaf_place;
+
+NOT_INLINED void note_place(void)
+{
+    leaf_place = (uintptr_t)__builtin_frame_address(0);
+}
+
+NOT_INLINED void walk_at_once(void)
+{
+    trail_hook();
+    NO_TAIL_CALL();
+}
+
+/* The bp is on the stack when the walk begins. */
+NOT_INLINED void save_and_walk(void)
+{
+    static volatile size_t size = 48;
+    USED(alloca(size));
+    trail_hook();
+    NO_TAIL_CALL();
+}
+
+NOT_INLINED void swelling(size_t size)
+{
+    USED(alloca(size));
+    leaf();
+    NO_TAIL_CALL();
+}
+
+NOT_INLINED void between(size_t size)
+{
+    char covered[256];
+    USED(covered);
+    swelling(size);
+    NO_TAIL_CALL();
+}
+
+NOT_INLINED void go_either_way(void (*way)(size_t), size_t size)
+{
+    way(size);
+    NO_TAIL_CALL();
+}
+
+static void words_that_stayed(void)
+{
+    enum { LEAST = 16, SIZES = 64, WALKS = 40 };
+    void (*const leaves[2])(void) = {walk_at_once, save_and_walk};
+    uintptr_t wanted = 0;
+    size_t larger = 0;
+    mine = tried_new(ROOM);
+    for (volatile unsigned i = 0; i < SIZES + 2 * WALKS; i++) { /* one place to call from */
+        int first = i < SIZES ? !i : i % 2;
+        leaf = i < SIZES ? note_place : leaves[i / 2 % 2];
+        size_t size = i < SIZES ? i * LEAST : larger;
+        go_either_way(first ? between : swelling, first ? LEAST : size);
+        if (!i) wanted = leaf_place;
+        if (i && i < SIZES && leaf_place == wanted) larger = size;
+        if (i + 1 == SIZES) CHECK(larger > 0);
+    }
+    CHECK(mine->wrong == 0 && mine->along >= WALKS / 2 && mine->landed > 0);
+    free(mine);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1) scale = (unsigned)atoi(argv[1]);
@@ -285,5 +360,6 @@ int main(int argc, char **argv)
     TEST(threads);
     TEST(handed_on);
     TEST(forgets_an_epoch);
+    TEST(words_that_stayed);
     return check_failed_tests != 0;
 }
