@@ -64,7 +64,9 @@
 
 /* Freed slices keep their pages for one to two ticks, since touching fresh pages costs more than
  * all else the heap does; then they go back to the kernel. */
-#define MC_TICK_MS 200
+#ifndef MC_TICK_MS /* the tests have a variant with ticks all the time */
+#    define MC_TICK_MS 200
+#endif
 
 /* A thread looks at the clock, for the tick, once it was served so many bytes: by requests above
  * MC_DIRECT_MAX, by large ones and by refills, each of which counts as MC_LOOK_REFILL. */

@@ -192,6 +192,8 @@ extension TraceReport {
         case .success(let walk):
             used = Used(bytes: walk.usedBytes, count: walk.usedCount)
             overhead.heap = walk.metadataBytes
+        case .failure(.gone(let pid)):
+            usedUnknown = "process \(pid) has ended, and its heap with it"
         case .failure(let error):
             usedUnknown = "\(error)"
         }

@@ -15,7 +15,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 2
 library=build/lib/libmemctl.so
 pattern=${1:-*}
 failed=0
-work=$(mktemp -d) || exit 2
+work=$(mktemp -d /tmp/memctl-binary-XXXXXX) || exit 2 # a folder without spaces: see below
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 

@@ -4,6 +4,7 @@
 #   clang, gcc   -O2, every mc_assert on        all programs
 #   asan         AddressSanitizer and UBSan     all programs; the heap is not libc's there
 #   tsan         ThreadSanitizer (gcc)          the concurrent cases
+#   ticks        -O2, a tick each millisecond   the heap with several threads, and forked
 #
 #   run.sh [--long] [VARIANT...] [-- CASE...]
 # TEST_SEED=N repeats a random run; OUT=FOLDER keeps the programs. Exit status 0: nothing failed.
@@ -33,7 +34,7 @@ while (($#)); do
     esac
     shift
 done
-((${#variants[@]})) || variants=(clang gcc asan tsan)
+((${#variants[@]})) || variants=(clang gcc asan tsan ticks)
 
 flags=(-std=gnu17 -g -Wall -Wextra -Werror -fno-builtin -I"$here")
 for layer in CRegion/include CBase/include CHeap/include CTrace/include; do
@@ -129,6 +130,17 @@ concurrent() {
     build mappings "${trace[@]}" && run mappings mappings_threads
 }
 
+# What is done once in 200 ms, while all else goes on, is done all the time.
+ticking() {
+    compile_all
+    build arenas "${heap[@]}" && run arenas arena_threads
+    build model "${faulty[@]}" && run model model model_tagged
+    build large "${faulty[@]}" && run large
+    build threads "${heap[@]}" && run threads
+    build forks "${heap[@]}" && run forks
+    build faults "${faulty[@]}" && run faults
+}
+
 for variant in "${variants[@]}"; do
     unset TEST_SLOW
     link=()
@@ -152,8 +164,13 @@ for variant in "${variants[@]}"; do
         compiler=(gcc -O1 -fsanitize=thread -Wno-tsan)
         concurrent
         ;;
+    ticks)
+        export TEST_SLOW=1
+        compiler=(clang -O2 -DMC_TICK_MS=1)
+        ticking
+        ;;
     *)
-        echo "usage: run.sh [--long] [clang|gcc|asan|tsan...] [-- CASE...]" >&2
+        echo "usage: run.sh [--long] [clang|gcc|asan|tsan|ticks...] [-- CASE...]" >&2
         exit 64
         ;;
     esac

@@ -3,13 +3,12 @@
 # Feeds damaged region files to the code that reads them, and to memctl itself. Whatever a file
 # says, reading it must end: no crash, no hang, no more memory than the limit below.
 #
-# TEST_LONG=1 reads fifty times as many. SEED=N repeats a run.
+# TEST_LONG=1 reads fifty times as many, others each time. SEED=N repeats a run.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 
-count=100000 seconds=20
-[ -n "${TEST_LONG:-}" ] && count=5000000 seconds=900
-seed=${SEED:-$(date +%s)}
+count=100000 seconds=20 seed=${SEED:-1}
+[ -n "${TEST_LONG:-}" ] && count=5000000 seconds=900 seed=${SEED:-$(date +%s)}
 swift=$(command -v "${SWIFT:-swift}") || { echo "not ok fuzz/build: no swift on PATH"; exit 1; }
 swiftc=$(dirname "$swift")/swiftc
 [ -x "$swiftc" ] || swiftc=swiftc

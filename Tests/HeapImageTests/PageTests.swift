@@ -42,13 +42,14 @@ import Testing
             of: [OwnedRange(area.range, owner: 0)], ownerCount: 1, in: source, withNodes: true)
         let tally = sums.tallies[0]
         #expect(tally.total == 1000)
+        // Containers may be refused move_pages(2), and kernels be built without it.
+        if sums.nodesUnavailable != nil, way == .nodes { return }
         #expect(tally.populated == 300)
         #expect(tally.notPopulated == 700)
         #expect(tally.unknown == 0)
         // Asked page by page, the kernel says of the page of zeros only that it is no page.
         #expect(tally.zero == (way == .nodes ? 0 : 50))
-        #expect(sums.nodesUnavailable == nil)
-        #expect(tally.nodes.reduce(0, +) == 300)
+        #expect(tally.nodes.reduce(0, +) == (sums.nodesUnavailable == nil ? 300 : 0))
         madvise(area.start, area.size, Int32(MADV_DONTNEED))
         let after = PageSums(
             of: [OwnedRange(area.range, owner: 0)], ownerCount: 1, in: source, withNodes: false)
@@ -92,7 +93,8 @@ import Testing
             of: [OwnedRange(address..<address + UInt64(size), owner: 0)], ownerCount: 1,
             in: LivePages(pid: getpid()), withNodes: true)
         #expect(sums.tallies[0].populated == 2048)
-        #expect(sums.tallies[0].nodes.reduce(0, +) == 2048)
+        #expect(
+            sums.tallies[0].nodes.reduce(0, +) == (sums.nodesUnavailable == nil ? 2048 : 0))
         // The kernel may have none to give; but never parts of one.
         #expect(sums.tallies[0].huge % 512 == 0)
     }

@@ -5,7 +5,8 @@
 #   run.sh --long     ten to twenty times as many stacks; also by TEST_LONG=1
 #   run.sh NAME...    only the oracle programs so named
 # CC chooses the compiler of the unwinder. The logs of differences stay in $OUT (default: a
-# directory under ${TMPDIR:-/tmp}, removed when all is well).
+# directory under /tmp, removed when all is well: $TMPDIR may be private, and LD_PRELOAD is cut at
+# spaces).
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 trace=$(cd "$here/../../Sources/CTrace" && pwd)
@@ -18,7 +19,7 @@ fi
 scale=${scale:-1}
 only=("$@")
 kept=${OUT:+yes}
-out=${OUT:-$(mktemp -d "${TMPDIR:-/tmp}/unwind.XXXXXX")}
+out=${OUT:-$(mktemp -d /tmp/unwind.XXXXXX)}
 mkdir -p "$out"
 failed=0
 warnings=(-std=gnu17 -g -O2 -Wall -Wextra -I "$trace" -I "$trace/include" -I "$trace/../CBase/include")

@@ -64,7 +64,7 @@ def killed(t):
     t.check(table.at("site_a").frames[0]["line"], "no line")
     text = t.text(program)
     t.has(text, f"{program.pid} (puppet, ended abruptly)")
-    t.has(text, "not compared")
+    t.has(text, f"not compared — process {program.pid} has ended, and its heap with it\n")
     _, errors = t.memctl("trace", "on", "-p", program.pid, status=1)
     t.has(errors, "has ended")
     _, errors = t.memctl("show", "memory", "-p", program.pid, status=1)
