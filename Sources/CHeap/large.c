@@ -4,6 +4,7 @@
 
 #include "arena.h"
 #include "check.h"
+#include "large_memory.h"
 #include "limits.h"
 #include "os.h"
 #include "pagemap.h"
@@ -13,61 +14,12 @@
 #include "structs.h"
 #include "thread.h"
 
-static void count_huge(int64_t objects, int64_t bytes)
-{
-    mc_add(&mc_root()->huge_count, (uint64_t)objects);
-    mc_add(&mc_root()->huge_bytes, (uint64_t)bytes);
-}
-
-/* A mapping of `size` bytes aligned to `align`; what alignment needs beside it goes back. */
-static int map_aligned(uint64_t size, uint64_t align, uint64_t *base)
-{
-    uint64_t extra = align > MC_PAGE ? align - MC_PAGE : 0;
-    void *start;
-    if (size + extra < size || mc_os_map(size + extra, &start)) return 0;
-    mc_store(base, mc_round_up((uint64_t)start, align));
-    uint64_t before = *base - (uint64_t)start;
-    if (before) mc_os_release(start, before);
-    if (extra > before) mc_os_release((void *)(*base + size), extra - before);
-    return 1;
-}
-
-static int take_memory(struct mc_span *span, size_t room, size_t align, int *zero)
-{
-    struct mc_run run;
-    uint64_t slices = mc_round_up(span->slot_size + room, MC_SLICE) / MC_SLICE;
-    if (room != MC_LARGE_MAPPED && span->slot_size <= MC_LARGE_MAX && align <= MC_LARGE_MAX &&
-        !mc_arena_take(slices, align < MC_SLICE ? MC_SLICE : align, &run)) {
-        mc_store(&span->base, run.base);
-        mc_store(&span->size, slices * MC_SLICE);
-        *zero = run.zero;
-        return MC_SPAN_LARGE;
-    }
-    /* Also when the arenas are full and no new one can be had. */
-    int mapped = map_aligned(span->slot_size, align, &span->base);
-    mc_add(mapped ? &mc_root()->mappings_taken : &mc_root()->mappings_refused, 1);
-    if (!mapped) return 0;
-    mc_store(&span->size, span->slot_size);
-    *zero = 1;
-    return MC_SPAN_HUGE;
-}
-
-static void give_memory(uint64_t base, uint64_t size, int state)
-{
-    if (state == MC_SPAN_LARGE) {
-        mc_arena_give(base, size / MC_SLICE);
-    } else {
-        mc_os_release((void *)base, size);
-        count_huge(-1, -(int64_t)size);
-    }
-}
-
 static void unmake(struct mc_span *span, int state)
 {
     uint64_t base = span->base, size = span->size;
     mc_page_map_clear(base, 1);
     mc_span_struct_give(span);
-    give_memory(base, size, state);
+    mc_large_memory_give(base, size, state);
 }
 
 static void set_up(struct mc_span *span)
@@ -339,16 +291,15 @@ void *mc_large_alloc(struct mc_thread *self, size_t size, size_t room, size_t al
     struct mc_span *span = mc_span_struct_take();
     if (!span) return 0;
     span->slot_size = size;
-    int state = take_memory(span, room, align, zero);
+    int state = mc_large_memory_take(span, room, align, zero);
     if (!state) {
         mc_span_struct_give(span);
         return 0;
     }
-    if (state == MC_SPAN_HUGE) count_huge(1, (int64_t)span->size);
     set_up(span);
     span->maker = (uint64_t)self;
     if (mc_page_map_set(span->base, 1, span)) {
-        give_memory(span->base, span->size, state);
+        mc_large_memory_give(span->base, span->size, state);
         mc_span_struct_give(span);
         return 0;
     }
@@ -456,7 +407,7 @@ static void *resize_huge(struct mc_span *span, uint64_t wanted)
     if (mc_page_map_set((uint64_t)moved, 1, span))
         mc_panic("realloc()", moved, "out of memory: two threads moved huge objects at once");
     mc_store(&span->base, (uint64_t)moved);
-    count_huge(0, (int64_t)(wanted - size));
+    mc_large_memory_count(0, (int64_t)(wanted - size));
     span->slot_size = wanted;
     mc_store(&span->size, wanted);
     return moved;
@@ -488,24 +439,21 @@ static void *resize_large(struct mc_thread *self, struct mc_span *span, uint64_t
     return (void *)span->base;
 }
 
-/* To less than it had: worth a slot of its size. */
-static int grows_no_more(struct mc_span *span, size_t size)
+static void *resize(struct mc_thread *self, struct mc_span *span, uint64_t wanted)
 {
-    if (size < span->requested) return 1;
-    span->requested = size;
-    if (size >= MC_GROW_MIN) clear_growing(span);
-    return 0;
+    if (wanted == span->slot_size) return (void *)span->base;
+    if (span->state == MC_SPAN_HUGE) return wanted > MC_GROW_MAPPED ? resize_huge(span, wanted) : 0;
+    return wanted <= MC_LARGE_MAX ? resize_large(self, span, wanted) : 0;
 }
 
 void *mc_large_resize(struct mc_thread *self, struct mc_span *span, size_t size)
 {
-    uint64_t wanted = mc_round_up(size, MC_PAGE);
-    if (span->flags & MC_SPAN_GROWING) {
-        if (grows_no_more(span, size)) return 0;
-    } else if (size < MC_GROW_MIN) {
-        return 0;
-    }
-    if (wanted == span->slot_size) return (void *)span->base;
-    if (span->state == MC_SPAN_HUGE) return wanted > MC_GROW_MAPPED ? resize_huge(span, wanted) : 0;
-    return wanted <= MC_LARGE_MAX ? resize_large(self, span, wanted) : 0;
+    int growing = span->flags & MC_SPAN_GROWING;
+    /* To less than it had, it is worth a slot of its size. */
+    if (size < (growing ? span->requested : MC_GROW_MIN)) return 0;
+    void *object = resize(self, span, mc_round_up(size, MC_PAGE));
+    if (!object || !growing) return object;
+    span->requested = size;
+    if (size >= MC_GROW_MIN) clear_growing(span);
+    return object;
 }

@@ -52,13 +52,19 @@ extension HeapLook {
                 let entry = Int((address - start) / slice)
                 if entries[entry] == wanted {
                     counts.pageMapEntries += 1
-                } else {
+                } else if entries[entry] != 0 || !mayBeHalfGone(span) {
                     notePageMap(span, address, entries[entry])
                 }
                 entries[entry] = 0
                 address += slice
             }
         }
+    }
+
+    /// A span that a thread was just unmaking when the process was forked: its entries go first.
+    private func mayBeHalfGone(_ span: mc_span) -> Bool {
+        let isEmpty = Int32(span.state) != Int32(MC_SPAN_CLASS) || span.usedCount == 0
+        return isEmpty && hasLostThreads
     }
 
     private mutating func notePageMap(_ span: mc_span, _ address: UInt64, _ entry: UInt64) {

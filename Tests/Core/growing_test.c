@@ -143,6 +143,10 @@ static void are_tagged(void)
     REQUIRE(usable == MC_PAGE && requested == 600);
     REQUIRE(mc_realloc_in_place(place, 900) == place && is_growing(place));
     REQUIRE(mc_tag_set(place, 900, 78));
+    /* Refused, it is what it was. */
+    REQUIRE(!mc_realloc_in_place(place, 2 * MC_LARGE_MAX) && is_growing(place));
+    REQUIRE(mc_tag_take(place, &usable, &requested) == 78 && requested == 900);
+    mc_tag_put_back(place, 78);
     mc_heap_check();
     mc_free(place);
     REQUIRE_EQUAL(mc_self->growing, 0);
