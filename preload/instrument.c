@@ -37,24 +37,26 @@ static inline int tracing(size_t size)
     return (likely(mc_sampling_takes_all()) || mc_sampling_takes(size)) && mc_trace_ready();
 }
 
-static inline void account(const struct mc_tagged *tagged, size_t requested,
-                           const struct mc_caller *caller)
-{
-    mc_accounting = 1;
-    uint64_t tag =
-        mc_trace_count_in(mc_thread_number(), caller, tagged->usable, requested, tagged->large);
-    mc_tag_finish(tagged, requested, tag);
-    mc_accounting = 0;
-}
-
 /* Accounts the object to the stack that asked for it. */
 static void trace(void *object, size_t requested, const struct mc_caller *caller)
 {
     struct mc_tagged tagged;
-    if (likely(mc_tag_prepare(object, &tagged)))
-        account(&tagged, requested, caller);
-    else
-        mc_trace_untraced();
+    if (unlikely(!mc_tag_prepare(object, &tagged))) return mc_trace_untraced();
+    mc_accounting = 1;
+    uint64_t tag =
+        mc_trace_count_in(mc_thread_number(), caller, tagged.usable, requested, tagged.large);
+    mc_tag_finish(&tagged, requested, tag);
+    mc_accounting = 0;
+}
+
+/* The same where the slot and its tag's place are at hand. */
+static inline void trace_slot(const struct mc_tagged *tagged, size_t requested,
+                              const struct mc_caller *caller)
+{
+    mc_accounting = 1;
+    uint64_t tag = mc_trace_count_slot_in(mc_thread_number(), caller, tagged->usable, requested);
+    mc_tag_finish(tagged, requested, tag);
+    mc_accounting = 0;
 }
 
 static void *out_of_memory(void)
@@ -94,7 +96,7 @@ __attribute__((used)) void *mc_instrumented_alloc_for(size_t size, size_t align,
         likely(traced) && likely(align <= MC_QUANTUM) ? mc_alloc_tagged(size, &tagged) : 0;
     if (unlikely(!object)) return alloc_slow(size, align, zero, traced, &caller);
     if (zero) memset(object, 0, size);
-    account(&tagged, size, &caller);
+    trace_slot(&tagged, size, &caller);
     return object;
 }
 
@@ -143,4 +145,10 @@ void mc_heap_on_tagged_free(void *object, size_t usable, size_t requested, uint6
 {
     (void)object;
     mc_trace_count_out(mc_thread_number(), tag, usable, requested);
+}
+
+void mc_heap_on_tagged_slot_free(void *object, size_t usable, uint64_t tag)
+{
+    (void)object;
+    mc_trace_count_slot_out(mc_thread_number(), tag, usable);
 }

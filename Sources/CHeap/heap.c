@@ -250,7 +250,7 @@ static struct mc_span *span_of_live(const void *object, const char *caller)
 static void untag(struct mc_span *span)
 {
     uint8_t frees = ++span->untagged_frees;
-    if (likely(frees && frees != 8 && frees != 64)) return;
+    if (likely(frees % 8) || (frees && frees != 8 && frees != 64)) return;
     const uint64_t *tags = (const uint64_t *)span->tags;
     for (uint32_t i = 0; i < span->fresh; i++) {
         if (mc_load(&tags[i])) return;
@@ -290,7 +290,7 @@ static inline int free_tagged(struct mc_thread *self, struct mc_span *span, stru
     uint64_t *place = (uint64_t *)span->tags + index, tag = mc_load(place);
     if (likely(tag != 0)) {
         mc_store(place, 0);
-        mc_heap_on_tagged_free(slot, span->slot_size, MC_REQUESTED_UNKNOWN, tag);
+        mc_heap_on_tagged_slot_free(slot, span->slot_size, tag);
     }
     untag(span);
     free_local(self, span, slot);
@@ -315,7 +315,14 @@ static inline int free_own(struct mc_thread *self, struct mc_span *span, void *o
 void mc_free_slow(void *object)
 {
     struct mc_span *found = mc_page_map_find(object);
-    if (likely(found != 0) && free_own(mc_self, found, object)) return;
+    if (likely(found != 0) && mc_load(&found->state) == MC_SPAN_LARGE) {
+        if (likely(mc_large_free_short(mc_self, found, object))) {
+            mc_refill_look(mc_self, MC_LOOK_REFILL);
+            return;
+        }
+    } else if (likely(found != 0) && free_own(mc_self, found, object)) {
+        return;
+    }
     if (likely(found != 0) && (likely(free_tagged(mc_self, found, object)) ||
                                likely(mc_cache_push_plain(mc_self, found, object))))
         return;

@@ -96,10 +96,14 @@ static int has_places(const struct mc_thread *self)
 }
 
 /* The span in this place, now the caller's, or NULL. The place is exchanged, since another thread may
- * be flushing it. */
+ * be flushing it. A span that was put in two places does not wait in the second. */
 static struct mc_span *take_place(struct mc_thread *self, unsigned place)
 {
-    return mc_load(&self->large[place]) ? (struct mc_span *)mc_take(&self->large[place]) : 0;
+    if (!mc_load(&self->large[place])) return 0;
+    struct mc_span *span = (struct mc_span *)mc_take(&self->large[place]);
+    if (span && unlikely(mc_load(&span->state) != MC_SPAN_WAITING))
+        mc_panic("free()", (void *)span->base, "double free");
+    return span;
 }
 
 /* A span that was in the place has to go, a large one with its pages: one that waits is enough. */
@@ -209,6 +213,11 @@ static int fits(const struct mc_span *span, uint64_t size, uint64_t room, uint64
            !(mc_load(&span->base) & (align - 1));
 }
 
+static unsigned place_after(unsigned place)
+{
+    return place + 1 < GROWING ? place + 1 : 0;
+}
+
 static unsigned place_before(unsigned place, unsigned count)
 {
     return place ? place - 1 : count - 1;
@@ -243,7 +252,7 @@ static struct mc_span *take_waiting(struct mc_thread *self, uint64_t size, uint6
 /* Where an ordinary one waits: where the one taken last did, else in place of the oldest. */
 static unsigned place_for(struct mc_thread *self)
 {
-    self->large_next = self->large_next + 1 < GROWING ? self->large_next + 1 : 0;
+    self->large_next = place_after(self->large_next);
     return self->large_next;
 }
 
@@ -394,6 +403,41 @@ void mc_large_free(struct mc_thread *self, struct mc_span *span, void *object)
         keep(self, span);
     else
         unmake(span, state);
+}
+
+/* The place for it if it is empty, and nothing but a whole span is to be kept there, which joins nothing;
+ * else REST. */
+static inline unsigned plain_place_for(const struct mc_thread *self, const struct mc_span *span)
+{
+    const struct mc_span *rest = (const struct mc_span *)mc_load(&self->large[REST]);
+    unsigned place = place_after(self->large_next);
+    int plain = span->size <= MC_LARGE_KEPT_MAX && span->size - span->slot_size < MC_SLICE &&
+                span->size != MC_GROWING_SIZE && self != &mc_thread_none;
+    if (unlikely(!plain) || unlikely(mc_load(&self->large[place]) != 0)) return REST;
+    return rest && mc_load(&rest->base) == span->base + span->size ? REST : place;
+}
+
+/* From live to waiting. By the thread that asked for it without an exchange: another that frees it in the
+ * same instant is found out by take_place(). */
+static inline int set_waiting(const struct mc_thread *self, struct mc_span *span)
+{
+    uint8_t state = MC_SPAN_LARGE;
+    if (unlikely(span->maker != (uint64_t)self))
+        return mc_swap_if(&span->state, &state, MC_SPAN_WAITING);
+    if (unlikely(mc_load(&span->state) != MC_SPAN_LARGE)) return 0;
+    mc_store_release(&span->state, MC_SPAN_WAITING);
+    return 1;
+}
+
+int mc_large_free_short(struct mc_thread *self, struct mc_span *span, void *object)
+{
+    if (span->base != (uint64_t)object || unlikely(span->flags) || unlikely(mc_os_forked()))
+        return 0;
+    unsigned place = plain_place_for(self, span);
+    if (place == REST || unlikely(!set_waiting(self, span))) return 0;
+    self->large_next = place;
+    mc_store_release(&self->large[place], (uint64_t)span); /* pairs with take_place() */
+    return 1;
 }
 
 /* -- resizing ------------------------------------------------------------------------------- */

@@ -5,11 +5,15 @@
  * is the request in whole pages, so what a large one leaves unused of its slices is never touched.
  * One made because an object grew has more slices than it needs, to go on growing. The page map knows
  * their first slice only. Any thread may free or resize them; that two free one at once is found by the
- * exchange of `state`.
+ * exchange of `state`, or, if one of them had asked for it, when it is to serve again the second time.
+ *
+ * A small object that grows has a large span too, GROWING: a page or two, and room behind them. Each
+ * thread has MC_GROWING_COUNT of them at most, counted in `growing`.
  *
  * A thread keeps the last few large spans that it freed until the next tick (of any thread), in
  * places that only it fills and any thread may empty:
- *     all but one   whole: a buffer that is taken and freed again and again is found where it was
+ *     all but two   whole: a buffer that is taken and freed again and again is found where it was
+ *     one           for the next small object that grows: of MC_GROWING_SIZE
  *     the rest      what objects that grow, and those above MC_LARGE_KEPT_MAX, are cut from, and join
  *                   again when they lie before it: the next has pages that are populated already */
 #ifndef MC_LARGE_H
@@ -43,6 +47,10 @@ void *mc_large_again(struct mc_thread *self, size_t size);
 
 /* Requires that `object` is the start of `span`'s slot. `self` may be NULL. */
 void mc_large_free(struct mc_thread *self, struct mc_span *span, void *object);
+
+/* The short path of that, for one without flags that waits as it is: 1; else 0, and nothing was done.
+ * Requires a large span, perhaps of another object, or none any more; `self` may be the none thread. */
+int mc_large_free_short(struct mc_thread *self, struct mc_span *span, void *object);
 
 /* Gives back the spans that wait. Any thread, for any thread. */
 void mc_large_flush(struct mc_thread *thread);

@@ -313,15 +313,21 @@ static void trim_metadata(void)
     mc_arena_trim_map();
 }
 
+/* What the thread keeps for later. */
+static void give_back(struct mc_thread *self)
+{
+    mc_cache_flush(self);
+    mc_refill_collect(self);
+    mc_refill_flush(self, 1);
+    mc_trim_idle(self);
+}
+
 void mc_refill_tick(struct mc_thread *self)
 {
     uint64_t now = mc_os_clock_ms();
     uint64_t due = mc_load(&next_tick_ms);
     if (likely(now < due) || !mc_swap_if(&next_tick_ms, &due, now + MC_TICK_MS) || !due) return;
-    mc_cache_flush(self);
-    mc_refill_collect(self);
-    mc_refill_flush(self, 1);
-    mc_trim_idle(self);
+    if (likely(self != &mc_thread_none)) give_back(self);
     mc_threads_reap();
     mc_large_flush_all();
     if (mc_arena_purgeable()) mc_arena_purge(0);

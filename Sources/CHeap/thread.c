@@ -95,7 +95,7 @@ void mc_thread_let_go(struct mc_thread *thread)
     mc_store_release(&thread->state, MC_THREAD_FREE); /* pairs with mc_thread_seize */
 }
 
-static struct mc_thread *make(void)
+static struct mc_thread *make_thread(void)
 {
     struct mc_thread *thread = mc_meta_alloc(sizeof(struct mc_owner));
     if (!thread) return 0;
@@ -118,7 +118,7 @@ struct mc_thread *mc_thread_attach(void)
     struct mc_thread *thread = mc_thread_first();
     while (thread && !mc_thread_seize(thread))
         thread = mc_thread_next(thread);
-    if (!thread) thread = make();
+    if (!thread) thread = make_thread();
     if (!thread) return 0;
     hold(thread);
     mc_self = thread;

@@ -86,6 +86,8 @@ uint32_t mc_capture(unsigned thread, const struct mc_caller *caller, uint32_t de
         return capture_from_here(depth, flags);
     }
     uint32_t stack = stack_of(trail, &path, flags);
-    if (!flags && stack >= MC_STACK_FIRST) mc_trail_note(trail, caller, stack);
+    /* What is recalled is counted without asking whether there is a row: see capture.h. */
+    if (!flags && stack >= MC_STACK_FIRST && mc_counters_make(thread, stack))
+        mc_trail_note(trail, caller, stack);
     return stack;
 }

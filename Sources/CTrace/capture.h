@@ -18,7 +18,8 @@ uint32_t mc_capture(unsigned thread, const struct mc_caller *caller, uint32_t de
 
 /* The same, without flags, where the thread's walks have led to that stack of late: the words that one
  * read are looked at. 0: ask mc_capture(). */
-static inline uint32_t mc_capture_again(const struct mc_caller *caller)
+static inline __attribute__((always_inline)) uint32_t
+mc_capture_again(const struct mc_caller *caller)
 {
     struct mc_trail *trail = mc_trail_own;
     if (unlikely(!trail) || unlikely(trail->depth != mc_load(&mc_own_region.depth))) return 0;

@@ -11,6 +11,11 @@ static struct mc_region_counters *row_if_room(unsigned shard, uint32_t stack)
     return likely(mc_area_ensure(counters, sizeof(*counters))) ? counters : 0;
 }
 
+int mc_counters_make(unsigned thread, uint32_t stack)
+{
+    return !mc_counters_has_shard(thread) || row_if_room(thread, stack);
+}
+
 /* Everybody's row: of the stack, or, with *stack changed, the one that is always there. */
 static struct mc_region_counters *shared_row(uint32_t *stack)
 {
@@ -23,7 +28,7 @@ static struct mc_region_counters *shared_row(uint32_t *stack)
 /* The thread's own row if it may have one and there is room, else NULL. */
 static struct mc_region_counters *own_row(unsigned thread, uint32_t stack)
 {
-    return thread > 0 && thread < MC_REGION_SHARDS ? row_if_room(thread, stack) : 0;
+    return mc_counters_has_shard(thread) ? row_if_room(thread, stack) : 0;
 }
 
 uint32_t mc_counters_in(unsigned thread, uint32_t stack, struct mc_amount amount)

@@ -21,48 +21,45 @@ static int stack_matches(uint32_t id, const void *key)
            id >= mc_load(&mc_own_region.floor);
 }
 
+static inline uint64_t *word_at(uint32_t frame)
+{
+    return mc_area_record(MC_AREA_FRAMES, frame);
+}
+
+/* What a frame is looked up by, if it is not found behind the one it is below. */
+struct frame_key {
+    uint64_t pc, link;
+};
+
 static int frame_matches(uint32_t id, const void *key)
 {
-    const struct mc_region_frame *frame = mc_area_record(MC_AREA_FRAMES, id);
-    const struct mc_region_frame *wanted = key;
-    return frame->pc == wanted->pc && frame->parent == wanted->parent &&
-           frame->epoch == wanted->epoch;
+    const struct frame_key *wanted = key;
+    return mc_load(word_at(id)) == wanted->pc && mc_load(word_at(id - 1)) == wanted->link;
 }
 
 /* What is small is spread first: beside pc it would undo the differences of neighbouring pcs. */
-static uint64_t frame_hash(uint64_t pc, uint32_t parent, uint32_t epoch)
+static uint64_t frame_hash(uint64_t pc, uint64_t link)
 {
-    return mc_hash_mix(mc_hash_mix((uint64_t)epoch << 32 | parent, MC_PATH_BASE), pc);
+    return mc_hash_mix(mc_hash_mix(link, MC_PATH_BASE), pc);
 }
 
-static const struct mc_region_frame *frame_record(uint32_t frame)
+static int is_known(uint32_t frame)
 {
-    int there = frame && frame < mc_load_acquire(&mc_own_region.areas[MC_AREA_FRAMES].count);
-    return there ? mc_area_record(MC_AREA_FRAMES, frame) : 0;
+    return frame && frame < mc_load_acquire(&mc_own_region.areas[MC_AREA_FRAMES].count);
 }
 
-/* Is the record after `parent` that frame? It may be another thread's, who is about to write it: `parent`,
- * which is never 0 here, is written last. */
-static int is_next(uint64_t pc, uint32_t parent, uint32_t epoch)
+/* Is the record after `parent` that frame? It may be another thread's, who is about to write it. */
+static int is_next(uint64_t pc, uint32_t parent)
 {
-    const struct mc_region_frame *next = frame_record(parent + 1);
-    return next && mc_load_acquire(&next->parent) == parent && mc_load(&next->pc) == pc &&
-           mc_load(&next->epoch) == epoch;
+    return is_known(parent + 1) && mc_load(word_at(parent + 1)) == pc;
 }
 
-/* The frame `pc` below `parent`; 0 if there is none yet. */
+/* The frame `pc` below `parent`, which is of this epoch; 0 if there is none yet. */
 static uint32_t find_frame(uint64_t pc, uint32_t parent, uint32_t epoch)
 {
-    struct mc_region_frame wanted = {pc, parent, epoch};
-    if (parent && is_next(pc, parent, epoch)) return parent + 1;
-    return mc_index_find(&frame_index, frame_hash(pc, parent, epoch), frame_matches, &wanted);
-}
-
-static void write_frame(struct mc_region_frame *frame, uint64_t pc, uint32_t parent, uint32_t epoch)
-{
-    mc_store(&frame->pc, pc);
-    mc_store(&frame->epoch, epoch);
-    mc_store_release(&frame->parent, parent);
+    struct frame_key wanted = {pc, mc_frame_link(parent, epoch)};
+    if (parent && is_next(pc, parent)) return parent + 1;
+    return mc_index_find(&frame_index, frame_hash(pc, wanted.link), frame_matches, &wanted);
 }
 
 /* New frames, `count` > 0 of them, one below the other, the outermost below `parent`. That one alone is
@@ -70,17 +67,33 @@ static void write_frame(struct mc_region_frame *frame, uint64_t pc, uint32_t par
  * no room. */
 static uint32_t append_frames(const uint64_t *pcs, uint32_t count, uint32_t parent, uint32_t epoch)
 {
-    uint64_t first = mc_area_append(MC_AREA_FRAMES, count);
+    uint64_t link = mc_frame_link(parent, epoch), first = mc_area_append(MC_AREA_FRAMES, count + 1);
     if (first >= (1u << MC_INDEX_ID_BITS) - count) return 0;
-    struct mc_region_frame *frames = mc_area_record(MC_AREA_FRAMES, first);
-    for (uint32_t i = 0; i < count; i++) {
-        uint64_t pc = pcs[count - 1 - i];
+    uint64_t *words = word_at((uint32_t)first);
+    mc_store(&words[0], link);
+    for (uint32_t i = 1; i <= count; i++) {
+        uint64_t pc = pcs[count - i];
         mc_modules_note(pc - 1);
-        write_frame(&frames[i], pc, i ? (uint32_t)first + i - 1 : parent, epoch);
+        mc_store(&words[i], pc);
     }
-    mc_area_publish(MC_AREA_FRAMES, first + count);
-    mc_index_add(&frame_index, frame_hash(pcs[count - 1], parent, epoch), (uint32_t)first);
-    return (uint32_t)first + count - 1;
+    mc_area_publish(MC_AREA_FRAMES, first + count + 1);
+    mc_index_add(&frame_index, frame_hash(pcs[count - 1], link), (uint32_t)first + 1);
+    return (uint32_t)first + count;
+}
+
+uint32_t mc_stacks_outward(uint32_t frame)
+{
+    uint64_t before = is_known(frame) ? mc_load(word_at(frame - 1)) : 0;
+    if (mc_frame_is_link(before)) return mc_frame_parent(before);
+    return before ? frame - 1 : 0;
+}
+
+/* Of a frame: what the link before it, and before those between, says. */
+static uint32_t epoch_of(uint32_t frame)
+{
+    while (frame && !mc_frame_is_link(mc_load(word_at(frame))))
+        frame--;
+    return mc_frame_epoch(mc_load(word_at(frame)));
 }
 
 /* The frame that a stack's `count` outermost ones end in, which is at `pc`; 0 if it is none of this
@@ -88,14 +101,10 @@ static uint32_t append_frames(const uint64_t *pcs, uint32_t count, uint32_t pare
 static uint32_t outer_frame(uint32_t id, uint32_t count, uint64_t pc, uint32_t epoch)
 {
     const struct mc_region_stack *stack = mc_area_record(MC_AREA_STACKS, id);
-    uint32_t frame = stack->frame;
-    const struct mc_region_frame *record = frame_record(frame);
-    for (uint32_t i = stack->depth; i > count && record; i--) {
-        frame = record->parent;
-        record = frame_record(frame);
-    }
-    return record && stack->depth >= count && record->pc == pc && record->epoch == epoch ? frame
-                                                                                         : 0;
+    uint32_t frame = stack->depth >= count ? stack->frame : 0;
+    for (uint32_t i = stack->depth; i > count && frame; i--)
+        frame = mc_stacks_outward(frame);
+    return is_known(frame) && mc_load(word_at(frame)) == pc && epoch_of(frame) == epoch ? frame : 0;
 }
 
 /* The innermost frame of a backtrace; 0 if there is no room. From the first that is new on inward, all

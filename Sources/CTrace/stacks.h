@@ -26,6 +26,9 @@ struct mc_stack_alike {
 uint32_t mc_stacks_intern(const uint64_t *pcs, uint32_t depth, uint32_t flags,
                           struct mc_stack_alike alike);
 
+/* The frame that called `frame`; 0 if that is the outermost one, or none. */
+uint32_t mc_stacks_outward(uint32_t frame);
+
 /* Its MC_STACK_ flags; memctl may change some of them. */
 static inline unsigned mc_stacks_flags(uint32_t stack)
 {

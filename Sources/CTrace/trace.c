@@ -98,8 +98,8 @@ static __attribute__((noinline)) void count_out_slow(unsigned thread, uint32_t s
         mc_counters_out(thread, stack, (struct mc_amount){1, requested, usable}, life);
 }
 
-static inline void count_out(unsigned thread, uint32_t stack, uint64_t requested, uint64_t usable,
-                             struct mc_life life)
+static inline __attribute__((always_inline)) void
+count_out(unsigned thread, uint32_t stack, uint64_t requested, uint64_t usable, struct mc_life life)
 {
     struct mc_region_counters *row = 0;
     if (likely(mc_load_acquire(&mc_trace_state) == READY) && likely(!mc_load(&mc_sampling_used)))
@@ -128,27 +128,54 @@ static inline int is_plain(void)
     return !mc_sampling.interval && !mc_load(&mc_own_region.deepen);
 }
 
-uint64_t mc_trace_count_in(unsigned thread, const struct mc_caller *caller, size_t usable,
-                           size_t requested, int large)
+/* The stack of a caller whose backtrace is not known from before, and its row, as found() gives it. */
+static __attribute__((noinline)) struct mc_region_counters *
+walk(unsigned thread, const struct mc_caller *caller, uint32_t *stack)
+{
+    *stack = mc_capture(thread, caller, checked_depth(mc_load(&mc_own_region.depth)), 0);
+    return mc_counters_own(thread, *stack);
+}
+
+/* Of a plain stack: its row, if the thread has a shard and it is there; else NULL. What is recalled has one in
+ * the thread's shard. */
+static inline __attribute__((always_inline)) struct mc_region_counters *
+find_row(unsigned thread, const struct mc_caller *caller, uint32_t *stack)
+{
+    *stack = mc_capture_again(caller);
+    if (unlikely(!*stack)) return walk(thread, caller, stack);
+    return likely(mc_counters_has_shard(thread)) ? mc_counters_row(thread, *stack) : 0;
+}
+
+static inline __attribute__((always_inline)) uint64_t
+count_object_in(unsigned thread, const struct mc_caller *caller, size_t usable, size_t requested,
+                int large)
 {
     struct mc_region_counters *row = 0;
     uint32_t stack = 0;
-    if (likely(caller != 0) && likely(is_plain())) {
-        stack = mc_capture_again(caller);
-        if (!stack)
-            stack = mc_capture(thread, caller, checked_depth(mc_load(&mc_own_region.depth)), 0);
-        row = mc_counters_own(thread, stack);
-        /* Stacks that were first met one after the other come so again. */
-        __builtin_prefetch(mc_counters_row(thread, stack + 1), 1);
-    }
-    if (likely(row != 0))
+    if (likely(caller != 0) && likely(is_plain())) row = find_row(thread, caller, &stack);
+    if (likely(row != 0)) {
         mc_counters_own_in(row, (struct mc_amount){1, requested, usable});
-    else
+        /* Stacks that were first met one after the other come so again. */
+        __builtin_prefetch(row + 1, 1);
+    } else {
         stack = count_in_slow(thread, caller, stack, requested, usable);
+    }
     uint64_t commands = mc_load(&mc_own_region.commands);
     if (unlikely(mc_load(&mc_own_region.commands_seen) != commands))
         mc_store(&mc_own_region.commands_seen, commands);
     return mc_tag_make(stack, large ? 0 : usable - requested, mc_births_now());
+}
+
+uint64_t mc_trace_count_in(unsigned thread, const struct mc_caller *caller, size_t usable,
+                           size_t requested, int large)
+{
+    return count_object_in(thread, caller, usable, requested, large);
+}
+
+uint64_t mc_trace_count_slot_in(unsigned thread, const struct mc_caller *caller, size_t usable,
+                                size_t requested)
+{
+    return count_object_in(thread, caller, usable, requested, 0);
 }
 
 uint64_t mc_trace_map_tag(void)
@@ -160,6 +187,11 @@ void mc_trace_count_out(unsigned thread, uint64_t tag, size_t usable, size_t req
 {
     count_out(thread, mc_tag_stack(tag), requested_of(tag, usable, requested), usable,
               mc_births_life(tag));
+}
+
+void mc_trace_count_slot_out(unsigned thread, uint64_t tag, size_t usable)
+{
+    count_out(thread, mc_tag_stack(tag), usable - mc_tag_slack(tag), usable, mc_births_life(tag));
 }
 
 void mc_trace_count_undo(unsigned thread, uint64_t tag, size_t usable, size_t requested)

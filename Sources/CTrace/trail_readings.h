@@ -99,9 +99,9 @@ static inline int mc_trail_is_known(uint64_t entry, uint64_t key)
 }
 
 /* The stack that a walk led to which read this as it is now; 0 if none is known to. */
-static inline uint32_t mc_trail_recall_by(const struct mc_trail *trail,
-                                          const struct mc_trail_reading *reading,
-                                          const struct mc_caller *caller)
+static inline __attribute__((always_inline)) uint32_t
+mc_trail_recall_by(const struct mc_trail *trail, const struct mc_trail_reading *reading,
+                   const struct mc_caller *caller)
 {
     enum { ID = (1 << MC_INDEX_ID_BITS) - 1 };
     if (reading->sp != caller->sp || unlikely(caller->sp + reading->extent > trail->high)) return 0;
@@ -117,7 +117,8 @@ __attribute__((noinline)) uint32_t mc_trail_recall_otherwise(struct mc_trail *tr
                                                              const struct mc_caller *caller);
 
 /* 0 if that is not known. */
-static inline uint32_t mc_trail_recall(struct mc_trail *trail, const struct mc_caller *caller)
+static inline __attribute__((always_inline)) uint32_t
+mc_trail_recall(struct mc_trail *trail, const struct mc_caller *caller)
 {
     /* Acquire: pairs with mc_unwind_epoch_end, as in mc_unwind. */
     if (unlikely(__atomic_load_n(&mc_rule_unloading, __ATOMIC_ACQUIRE)) ||

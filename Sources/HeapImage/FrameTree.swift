@@ -16,16 +16,44 @@ package struct FrameTree: Sendable {
     /// Twice the deepest stack a process can be asked to keep.
     package static let depthLimit = 512
 
-    private let records: [mc_region_frame]
+    /// A frame as it is used here: what the region says with the records around it.
+    ///
+    /// Links, and what was not finished, have no address and lead nowhere.
+    private struct Record {
+        var pc: UInt64 = 0
+        var parent: UInt32 = 0
+        var epoch: UInt32 = 0
+    }
+
+    private let records: [Record]
     /// First record that says the same with the same way out; of a whole tree: itself.
     private let same: [UInt32]
 
     package var count: Int { records.count }
 
     init(_ bytes: some RegionBytes, _ header: RegionHeader) throws(HeapImageError) {
-        records = try bytes.records(
+        let words = try bytes.records(
             header.frames, named: "frames", atMost: 1 << 28, zero: mc_region_frame())
+        records = Self.decoded(words)
         same = Self.merged(records)
+    }
+
+    /// A frame is below the record before it, or below what the link there names.
+    private static func decoded(_ words: [mc_region_frame]) -> [Record] {
+        var records = [Record](repeating: Record(), count: words.count)
+        var parent: UInt32 = 0
+        var epoch: UInt32 = 0
+        for (index, record) in words.enumerated() {
+            if record.word == 0 {
+                (parent, epoch) = (0, 0)
+            } else if mc_frame_is_link(record.word) != 0 {
+                (parent, epoch) = (mc_frame_parent(record.word), mc_frame_epoch(record.word))
+            } else {
+                records[index] = Record(pc: record.word, parent: parent, epoch: epoch)
+                parent = UInt32(index)
+            }
+        }
+        return records
     }
 
     package subscript(index: UInt32) -> Frame {
@@ -64,7 +92,7 @@ package struct FrameTree: Sendable {
     ///
     /// Records are compared in order, so that a parent, which is always older, is settled before
     /// its children.
-    private static func merged(_ records: [mc_region_frame]) -> [UInt32] {
+    private static func merged(_ records: [Record]) -> [UInt32] {
         var same = [UInt32](repeating: 0, count: records.count)
         guard records.count > 1 else { return same }
         var slotCount = 16

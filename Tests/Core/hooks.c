@@ -2,12 +2,19 @@
 /* What the heap calls back and preload/ would answer, for programs that link the heap alone. */
 #include "hooks.h"
 
+#include "heap.h"
+
 void (*on_tagged_free)(void *object, size_t usable, size_t requested, uint64_t tag);
 void (*on_fork)(void);
 
 void mc_heap_on_tagged_free(void *object, size_t usable, size_t requested, uint64_t tag)
 {
     if (on_tagged_free) on_tagged_free(object, usable, requested, tag);
+}
+
+void mc_heap_on_tagged_slot_free(void *object, size_t usable, uint64_t tag)
+{
+    mc_heap_on_tagged_free(object, usable, MC_REQUESTED_UNKNOWN, tag);
 }
 
 void mc_heap_on_fork(void)

@@ -198,6 +198,22 @@ static void looks_free(void)
     mc_heap_check();
 }
 
+/* Two threads free one at once, and neither sees the other: then it would serve two requests. */
+static void free_at_once(void *place)
+{
+    struct mc_span *span = mc_span_of(place);
+    mc_free(place);
+    mc_store(&span->state, MC_SPAN_LARGE);
+    mc_free(place);
+    mc_alloc(1 << 20);
+    mc_alloc(1 << 20);
+}
+
+static void double_free_at_once(void)
+{
+    dies_saying(free_at_once, mc_alloc(1 << 20), "free()", "double free");
+}
+
 static void double_free_large(void)
 {
     static const size_t sizes[] = {40000, 1 << 20, 20 << 20};
@@ -326,6 +342,7 @@ static const struct test_case cases[] = {
     {"misuse_double_free_cached", double_free_cached, 0},
     {"misuse_looks_free", looks_free, 0},
     {"misuse_double_free_large", double_free_large, 0},
+    {"misuse_double_free_at_once", double_free_at_once, 0},
     {"misuse_free_after_trim", free_after_trim, 0},
     {"misuse_double_free_trimmed", double_free_trimmed, 0},
     {"misuse_tagged_frees", tagged_frees, 0},

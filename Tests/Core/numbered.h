@@ -44,8 +44,8 @@ static inline void check_frames(uint32_t id, const uint64_t *pcs, uint32_t depth
     for (uint32_t i = 0; i < depth; i++) {
         const struct mc_region_frame *record = mc_area_record(MC_AREA_FRAMES, frame);
         REQUIRE(frame && frame < mc_load_acquire(&mc_own_region.areas[MC_AREA_FRAMES].count));
-        REQUIRE_EQUAL(record->pc, pcs[i]);
-        frame = record->parent;
+        REQUIRE_EQUAL(record->word, pcs[i]);
+        frame = mc_stacks_outward(frame);
     }
     REQUIRE_EQUAL(frame, 0);
 }

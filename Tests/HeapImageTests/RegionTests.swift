@@ -84,18 +84,28 @@ import Testing
 
     @Test func aCycleOfFramesEnds() throws {
         var sample = SampleRegion()
-        sample.put(
-            mc_region_frame(pc: 0x400100, parent: 3, epoch: 0), at: SampleRegion.framesOffset + 16)
+        sample.frame(1, pc: 0x400100, parent: 3)
         let region = ByteArray(bytes: sample.bytes)
         let table = try StackTable(region, region.header())
-        #expect(table.frames.path(from: 3).count == FrameTree.depthLimit)
+        #expect(table.frames.path(from: 6).count == FrameTree.depthLimit)
+    }
+
+    @Test func framesFollowEachOtherBehindALink() throws {
+        var sample = SampleRegion()
+        let words = [mc_frame_link(14, 7), 0x400100, 0x400200, 0x500300, 0, 0x400500]
+        for (index, word) in words.enumerated() { sample.record(1 + index, word) }
+        let region = ByteArray(bytes: sample.bytes)
+        let frames = try StackTable(region, region.header()).frames
+        #expect(frames.path(from: 4) == [4, 3, 2, 14])
+        #expect(frames[4] == FrameTree.Frame(pc: 0x500300, epoch: 7))
+        #expect(frames[2].epoch == 7)
+        #expect(frames.path(from: 6) == [6])  // behind one that was not finished
+        #expect(frames.path(from: 1) == [1] && frames[1].pc == 0)  // a link is no frame
     }
 
     @Test func aParentThatIsNotThereEndsTheWalk() throws {
         var sample = SampleRegion()
-        sample.put(
-            mc_region_frame(pc: 0x400200, parent: 900, epoch: 0),
-            at: SampleRegion.framesOffset + 32)
+        sample.frame(2, pc: 0x400200, parent: 900)
         let region = ByteArray(bytes: sample.bytes)
         let table = try StackTable(region, region.header())
         #expect(table.frames.path(from: table.rows[0].frame).count == 2)

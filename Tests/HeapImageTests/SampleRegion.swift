@@ -75,10 +75,8 @@ struct SampleRegion {
             (0, 0), (0x400100, 0), (0x400200, 1), (0x500300, 2), (0x700010, 2), (0x400200, 1),
             (0x500300, 5), (0x400100, 0),
         ]
-        for (index, frame) in frames.enumerated() {
-            put(
-                mc_region_frame(pc: frame.pc, parent: frame.parent, epoch: 0),
-                at: Self.framesOffset + index * 16)
+        for (index, frame) in frames.enumerated() where index > 0 {
+            self.frame(index, pc: frame.pc, parent: frame.parent)
         }
     }
 
@@ -87,7 +85,7 @@ struct SampleRegion {
         for (id, frame) in innermost.enumerated() {
             let flags = id == 5 ? UInt16(MC_STACK_CUT) : 0
             put(
-                mc_region_stack(hash: 0, frame: frame, depth: 3, flags: flags),
+                mc_region_stack(hash: 0, frame: 2 * frame, depth: 3, flags: flags),
                 at: Self.stacksOffset + id * 16)
         }
         count(2, shard: 0, mc_region_counters(10, 4, bytes: 1000, 400, usable: 1120, 448))
@@ -107,19 +105,24 @@ struct SampleRegion {
 
     mutating func stack(_ id: Int, frame: UInt32, depth: UInt16, flags: Int) {
         put(
-            mc_region_stack(hash: 0, frame: frame, depth: depth, flags: UInt16(flags)),
+            mc_region_stack(hash: 0, frame: 2 * frame, depth: depth, flags: UInt16(flags)),
             at: Self.stacksOffset + id * 16)
     }
 
+    /// Record 2 n is frame n, behind a link of its own.
     mutating func frame(_ index: Int, pc: UInt64, parent: UInt32) {
-        put(
-            mc_region_frame(pc: pc, parent: parent, epoch: 0), at: Self.framesOffset + index * 16)
+        record(2 * index - 1, mc_frame_link(2 * parent, 0))
+        record(2 * index, pc)
+    }
+
+    mutating func record(_ index: Int, _ word: UInt64) {
+        put(mc_region_frame(word: word), at: Self.framesOffset + index * 8)
     }
 
     private mutating func putAreas() {
         let areas: [(Int, Int, Int, Int)] = [
             (Self.modulesOffset, 80, 3, 2), (Self.stringsOffset, 1, 64, 31),
-            (Self.framesOffset, 16, 8, 8), (Self.stacksOffset, 16, Self.capacity, 6),
+            (Self.framesOffset, 8, 15, 15), (Self.stacksOffset, 16, Self.capacity, 6),
             (Self.countersOffset, 64, Self.capacity, 6),
             (Self.samplesOffset, 64, Self.capacity, 0),
         ]

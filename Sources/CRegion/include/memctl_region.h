@@ -29,7 +29,7 @@
 #define MC_REGION_MAGIC 0x316c74636d656d89ull /* 0x89 "memctl1" */
 
 enum {
-    MC_REGION_VERSION = 3,
+    MC_REGION_VERSION = 4,
     MC_REGION_PAGE = 4096,
     /* Counter shards: shard 0 is shared by any number of threads, the others have one thread each,
      * so that most threads count without a locked instruction. A row's sums run over all shards. */
@@ -52,7 +52,7 @@ enum { MC_EXITED_KEPT = 1, MC_EXITED = 2 };
 enum {
     MC_AREA_MODULES,  /* struct mc_region_module */
     MC_AREA_STRINGS,  /* bytes: module paths, not terminated */
-    MC_AREA_FRAMES,   /* struct mc_region_frame; record 0 is the root, above the outermost frame */
+    MC_AREA_FRAMES,   /* struct mc_region_frame; 0 stands for the root, above the outermost frame */
     MC_AREA_STACKS,   /* struct mc_region_stack; record 0 is never used, record 1 see below */
     MC_AREA_COUNTERS, /* struct mc_region_counters, MC_REGION_SHARDS runs of `capacity` records */
     MC_AREA_SAMPLES,  /* struct mc_region_samples, of sampled stacks alone */
@@ -82,13 +82,18 @@ struct mc_region_module {
     uint8_t build_id[32];
 };
 
-/* One call site on the way from the outermost frame inward: a node of a tree, so that stacks with
- * a common outer part share it. */
+/* One call site on the way from the outermost frame inward, of a tree, so that stacks with a common
+ * outer part share it. Frames that were first met together, one below the other, follow each other,
+ * behind a link that says which frame the first of them is below, and whose addresses they are:
+ *     frame   bits 0-62 return address; one past it where a signal interrupted
+ *     link    bit 63 set, bits 0-31 frame further out (0: the root), bits 32-62 epoch (between two
+ *             unloadings of modules)
+ * So the frame further out is the record before, or what the link there says. 0 is neither, but a record that
+ * was not finished. */
 struct mc_region_frame {
-    uint64_t pc;     /* return address; one past it for a frame that a signal interrupted */
-    uint32_t parent; /* frame further out; 0 is the root */
-    uint32_t epoch;  /* between two unloadings of modules; tells whose address `pc` was */
+    uint64_t word;
 };
+#define MC_FRAME_LINK (1ull << 63)
 
 /* Bits of mc_region_stack.flags. */
 enum {
@@ -205,7 +210,7 @@ _Static_assert(offsetof(struct mc_region, name) == 408, "region layout is an ABI
 _Static_assert(offsetof(struct mc_region, misplaced_frees) == 1496, "region layout is an ABI");
 _Static_assert(sizeof(struct mc_region) <= MC_REGION_PAGE, "the control words fill one page");
 _Static_assert(sizeof(struct mc_region_module) == 80, "region layout is an ABI");
-_Static_assert(sizeof(struct mc_region_frame) == 16, "region layout is an ABI");
+_Static_assert(sizeof(struct mc_region_frame) == 8, "region layout is an ABI");
 _Static_assert(sizeof(struct mc_region_stack) == 16, "region layout is an ABI");
 _Static_assert(sizeof(struct mc_region_counters) == 64, "a row is a cache line");
 _Static_assert(sizeof(struct mc_region_samples) == 64, "region layout is an ABI");
@@ -236,6 +241,27 @@ static inline uint64_t mc_tag_slack(uint64_t tag)
 static inline uint64_t mc_tag_birth(uint64_t tag)
 {
     return tag >> (MC_TAG_STACK_BITS + MC_TAG_SLACK_BITS);
+}
+
+static inline int mc_frame_is_link(uint64_t word)
+{
+    return (word & MC_FRAME_LINK) != 0;
+}
+
+static inline uint64_t mc_frame_link(uint32_t parent, uint32_t epoch)
+{
+    return MC_FRAME_LINK | (uint64_t)epoch << 32 | parent;
+}
+
+/* Of a link. */
+static inline uint32_t mc_frame_parent(uint64_t link)
+{
+    return (uint32_t)link;
+}
+
+static inline uint32_t mc_frame_epoch(uint64_t link)
+{
+    return (uint32_t)(link >> 32) & 0x7fffffff;
 }
 
 static inline uint64_t mc_region_load(const uint64_t *field)
