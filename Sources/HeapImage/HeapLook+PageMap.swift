@@ -34,12 +34,16 @@ extension HeapLook {
     }
 
     /// Takes away the entries that are right.
+    ///
+    /// A span may lead nowhere that a thread of the parent was about to make, or to give back, when
+    /// this process was forked: one of slots is its owner's, a large one may be anybody's.
     private mutating func expect(
         spansFrom first: Int, in entries: inout [UInt64], from start: UInt64
     ) {
         let slice = UInt64(MC_SLICE)
         let limit = start + UInt64(entries.count) * slice
         var position = first
+        let isForked = hasLostThreads
         while position < inUse.count, heap.spans[inUse[position]].base < limit {
             let span = heap.spans[inUse[position]]
             let wanted = heap.address(ofSpan: inUse[position])
@@ -48,23 +52,18 @@ extension HeapLook {
             var address = max(span.base, start)
             position += 1
             guard address < end else { continue }
+            let isHalfDone = isForked && (!isSlots || isLost(span.owner))
             while address < end {
                 let entry = Int((address - start) / slice)
                 if entries[entry] == wanted {
                     counts.pageMapEntries += 1
-                } else if entries[entry] != 0 || !mayBeHalfGone(span) {
+                } else if entries[entry] != 0 || !isHalfDone {
                     notePageMap(span, address, entries[entry])
                 }
                 entries[entry] = 0
                 address += slice
             }
         }
-    }
-
-    /// A span that a thread was just unmaking when the process was forked: its entries go first.
-    private func mayBeHalfGone(_ span: mc_span) -> Bool {
-        let isEmpty = Int32(span.state) != Int32(MC_SPAN_CLASS) || span.usedCount == 0
-        return isEmpty && hasLostThreads
     }
 
     private mutating func notePageMap(_ span: mc_span, _ address: UInt64, _ entry: UInt64) {

@@ -104,6 +104,12 @@ import Testing
         // In a forked child another thread may have been about to make that span.
         heap.thread.state = UInt32(MC_THREAD_LOST)
         #expect(try kinds(heap) == [])
+        // Or to give one of its own back; that it leads elsewhere is no such thing.
+        heap.entries[20] = 0
+        heap.entries[2] = 0
+        #expect(try kinds(heap) == [])
+        heap.entries[2] = WholeHeap.pool + 128
+        #expect(try kinds(heap).contains(.pageMap))
     }
 
     @Test func aThreadHasItsSpans() throws {
