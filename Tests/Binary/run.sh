@@ -88,8 +88,8 @@ start_is_compact() {
     (($(wc -l <<<"$variables") <= 3)) || { echo "variables in more than three pages: $variables"; return 1; }
 }
 
-# Thread state is found by one load. The static TLS of a program has room for about 1.6 KiB of
-# preloaded libraries, and every byte is taken from each thread's stack: 64 are plenty.
+# Thread state is found by one load. Every byte is taken from each thread's stack, which may be 16 KiB:
+# the table of what serves each small size (mc_direct) has 520, the rest 72, and that is enough.
 tls_is_initial_exec() {
     dynamic | grep -q STATIC_TLS || { echo "the flag STATIC_TLS is not set"; return 1; }
     expect_empty "$(readelf -W --relocs "$library" | grep -E 'DTPMOD|DTPOFF|TLSDESC')" \
@@ -99,7 +99,7 @@ tls_is_small() {
     local size
     size=$((0x$(segments | awk '$1 == "TLS" { sub("0x", "", $6); print $6 }')))
     echo "binary: the TLS segment has $size bytes" >&3
-    ((size > 0 && size <= 64)) || { echo "the TLS segment has $size bytes, not 1 to 64"; return 1; }
+    ((size > 0 && size <= 600)) || { echo "the TLS segment has $size bytes, not 1 to 600"; return 1; }
 }
 
 # The names of exports.map's global part: comments out, then every name up to a semicolon.
