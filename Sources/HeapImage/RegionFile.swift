@@ -93,9 +93,17 @@ package final class RegionFile: RegionBytes, @unchecked Sendable {
     /// `maps`: mappings are traced as well.
     package func setArmed(_ armed: Bool, maps: Bool = false) throws(HeapImageError) {
         let value = UInt8(MC_ARMED_TRACE) | (maps ? UInt8(MC_ARMED_MAPS) : 0)
-        try store(armed ? value : 0, at: MemoryLayout<mc_region>.offset(of: \.armed))
-        try store(
-            armed ? 0 : UInt64(MC_REGION_DIRECT), at: MemoryLayout<mc_region>.offset(of: \.direct))
+        let armedPlace = MemoryLayout<mc_region>.offset(of: \.armed)
+        let directPlace = MemoryLayout<mc_region>.offset(of: \.direct)
+        // In the order in which a memctl that is killed in between leaves the short path closed: that
+        // is slower, where an armed process with an open one would miss allocations.
+        if armed {
+            try store(UInt64(0), at: directPlace)
+            try store(value, at: armedPlace)
+        } else {
+            try store(UInt8(0), at: armedPlace)
+            try store(UInt64(MC_REGION_DIRECT), at: directPlace)
+        }
     }
 
     /// 0: every allocation is traced; n: on the average one per 2^n bytes asked for.

@@ -113,10 +113,25 @@ final class Folder {
         }
     }
 
+    /// The word that malloc compares sizes with.
+    private func direct(_ file: RegionFile) throws -> UInt64 {
+        var word: UInt64 = 1
+        let place = try #require(MemoryLayout<mc_region>.offset(of: \.direct))
+        let count = try withUnsafeMutableBytes(of: &word) {
+            try file.read(at: UInt64(place), into: $0)
+        }
+        #expect(count == 8)
+        return word
+    }
+
     @Test func controlWordsAreStored() throws {
         let path = folder.write(SampleRegion().bytes, "7")
         let file = try RegionFile(path: path, forWriting: true)
+        try file.setArmed(true, maps: true)
+        #expect(try (file.header().isArmed, file.header().tracesMaps) == (true, true))
+        #expect(try direct(file) == 0)
         try file.setArmed(false)
+        #expect(try direct(file) == UInt64(MC_REGION_DIRECT))
         try file.setDepth(17)
         try file.setFloor(5)
         try file.setCommands(9)

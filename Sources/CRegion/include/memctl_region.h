@@ -161,7 +161,7 @@ struct mc_region {
     uint32_t sample;   /* 0: every allocation; n: on the average one per 2^n bytes asked for */
     uint32_t deepen;   /* frames to keep of MC_STACK_PART ones; 0: there is no MC_STACK_DEEPEN */
     uint64_t direct;   /* what malloc tests: smaller requests take its short path, which accounts
-                          nothing. MC_REGION_DIRECT if `armed` is 0, else 0; stored after it */
+                          nothing. 0 unless `armed` is 0, then MC_REGION_DIRECT */
     uint64_t reserved_2[2];
 
     /* Line 1: who this is. [process writes] once, before magic. */
