@@ -208,8 +208,8 @@ static struct mc_span *adopt(struct mc_thread *self, unsigned class_index)
         struct mc_span *span = at(thread->spans[class_index]);
         if (span) {
             remove_from_list(thread, span);
-            /* Release pairs with mc_span_notify: whoever sees the new owner may use its list. */
             mc_own_map_forget(thread, span);
+            /* Release pairs with mc_span_notify: whoever sees the new owner may use its list. */
             mc_store_release(&span->owner, (uint64_t)self);
         }
         mc_thread_let_go(thread);

@@ -95,9 +95,8 @@ static void go_private(void)
 {
     if (!mc_call_allowed(MC_CALL_REPLACE)) return;
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
-    long page = MC_SYSCALL_6(SYS_mmap, &mc_control, MC_PAGE, PROT_READ | PROT_WRITE, flags, -1, 0);
-    (void)page; /* if it failed, the page is disarmed where it is */
-    mc_region_disarm();
+    MC_SYSCALL_6(SYS_mmap, &mc_control, MC_PAGE, PROT_READ | PROT_WRITE, flags, -1, 0);
+    mc_region_disarm(); /* if that failed, where the page is */
     file_size = 0;
 }
 
