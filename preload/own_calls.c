@@ -83,6 +83,7 @@ static const struct own_call {
     {MC_CALL_PARENT, SYS_getppid, {0}},
     {MC_CALL_YIELD, SYS_sched_yield, {0}},
     {MC_CALL_FUTEX, SYS_futex, {HERE, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 2}},
+    {MC_CALL_FUTEX, SYS_futex, {HERE, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, HERE}},
     {MC_CALL_FUTEX, SYS_futex, {HERE, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1}},
     {MC_CALL_PROBE, SYS_rt_sigprocmask, {NONE, HERE, 0, 8}},
     {MC_CALL_CLOCK, SYS_clock_gettime, {CLOCK_MONOTONIC, HERE}},

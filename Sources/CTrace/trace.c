@@ -2,32 +2,65 @@
 /* See trace.h. */
 #include "trace.h"
 
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+
 #include "births.h"
+#include "calls.h"
 #include "capture.h"
 #include "counters.h"
 #include "modules.h"
+#include "os.h"
 #include "region.h"
 #include "sampling.h"
 #include "stacks.h"
+#include "syscall.h"
 #include "unwind.h"
 #include "unwind_machine.h"
 
-/* Of the areas: made by the one thread that finds NONE. */
-enum { NONE, MAKING, READY = MC_TRACE_READY, IMPOSSIBLE };
+/* Of the areas. */
+enum { NONE, READY = MC_TRACE_READY, IMPOSSIBLE };
 uint32_t mc_trace_state; /* [shared] */
+
+/* The thread that makes them, or did: by its pointer, that a signal handler knows its own. */
+static uintptr_t maker; /* [shared] */
+
+/* The state when another thread has made them, for what is asked for meanwhile is to be accounted
+ * too. It takes a fraction of a millisecond, or as long as the maker has no processor; the bound is
+ * for one that never gets it. Asleep, so that a thread of high priority leaves it to the maker. */
+static uint32_t wait_for_maker(void)
+{
+    enum { MOST_MS = 1000, SPINS = 1000000 };
+    static const struct timespec nap = {0, 1000000};
+    uint64_t end = mc_os_clock_ms() + MOST_MS;
+    uint32_t seen = mc_load_acquire(&mc_trace_state);
+    for (int i = 0; seen == NONE && i < SPINS && mc_os_clock_ms() < end; i++) {
+        if (mc_call_allowed(MC_CALL_FUTEX))
+            MC_SYSCALL_4(SYS_futex, &mc_trace_state, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, NONE, &nap);
+        seen = mc_load_acquire(&mc_trace_state);
+    }
+    return seen;
+}
+
+/* Makes them, or waits for who does. A handler that interrupted its own thread there can do
+ * neither. */
+static uint32_t made(void)
+{
+    uintptr_t self = mc_machine_thread_pointer(), other = 0;
+    if (!mc_swap_if(&maker, &other, self))
+        return other == self ? mc_load_acquire(&mc_trace_state) : wait_for_maker();
+    uint32_t state = mc_areas_make() ? IMPOSSIBLE : READY;
+    mc_store_release(&mc_trace_state, state); /* pairs with the loads above */
+    return state;
+}
 
 int mc_trace_make_ready(void)
 {
-    uint32_t seen = mc_load_acquire(&mc_trace_state);
-    if (likely(seen == READY)) return 1;
-    int good = 0;
-    if (seen == NONE && mc_swap_if(&mc_trace_state, &seen, MAKING)) {
-        good = !mc_areas_make();
-        mc_store_release(&mc_trace_state,
-                         good ? READY : IMPOSSIBLE); /* pairs with the load above */
-    }
-    if (!good) mc_trace_untraced();
-    return good;
+    uint32_t state = mc_load_acquire(&mc_trace_state);
+    if (state == NONE) state = made();
+    if (state != READY) mc_trace_untraced();
+    return state == READY;
 }
 
 void mc_trace_untraced(void)
@@ -42,6 +75,7 @@ int mc_trace_has_rows(void)
 
 void mc_trace_after_fork(int error)
 {
+    mc_store(&maker, 0);
     mc_store_release(&mc_trace_state, error ? IMPOSSIBLE : mc_areas ? READY : NONE);
     mc_unwind_epoch_forked();
 }

@@ -352,7 +352,46 @@ static void tags(void)
     REQUIRE_EQUAL(mc_own_region.untagged_allocs, 1);
 }
 
+/* -- the first allocations ----------------------------------------------------------------- */
+
+static uint32_t gate; /* [shared] */
+
+static void *first_allocation(void *unused)
+{
+    while (!mc_load_acquire(&gate)) {
+    }
+    for (unsigned i = 0; i < 1000; i++)
+        REQUIRE(mc_trace_ready());
+    return unused;
+}
+
+static void open_gate(void *unused)
+{
+    make_region(64 << 20);
+    pthread_t threads[THREADS];
+    for (unsigned i = 0; i < THREADS; i++)
+        REQUIRE(!pthread_create(&threads[i], 0, first_allocation, unused));
+    mc_store_release(&gate, 1);
+    for (unsigned i = 0; i < THREADS; i++)
+        REQUIRE(!pthread_join(threads[i], 0));
+    REQUIRE_EQUAL(mc_own_region.untagged_allocs, 0);
+    mc_region_remove();
+}
+
+/* Of threads that allocate at once when tracing begins, none goes unaccounted while one of them
+ * makes the areas. */
+static void ready_threads(void)
+{
+    char text[1024];
+    for (uint64_t i = 0; i < test_scale(100); i++) {
+        int status = test_in_child(open_gate, 0, text, sizeof(text));
+        fputs(text, stderr);
+        REQUIRE_EQUAL(status, 0);
+    }
+}
+
 static const struct test_case cases[] = {
+    {"ready_threads", ready_threads, 0},
     {"index_grows", index_grows, 0},
     {"index_threads", index_threads, 0},
     {"stacks_alike", stacks_alike, 0},

@@ -40,7 +40,7 @@ enum mc_call {
     MC_CALL_PROBE = 1 << 17,       /* rt_sigprocmask: unknown memory is not read */
     MC_CALL_CLOCK = 1 << 18,       /* clock_gettime, where it is one: time in steps of a few ms */
     MC_CALL_HUGE_PAGES = 1 << 19,  /* madvise: a page table entry for each page */
-    MC_CALL_FUTEX = 1 << 20,       /* futex: who waits for the table of mappings, spins */
+    MC_CALL_FUTEX = 1 << 20,       /* futex: who waits for another thread, spins */
     MC_CALL_ALL = (1 << 21) - 1,
 };
 

@@ -55,14 +55,14 @@ int mc_region_create(const struct mc_region_options *options, const char **faile
 /* At exit. Does nothing in a forked child that has no region of its own. */
 void mc_region_remove(void);
 
-/* 1 once the areas are there; tries to make them on the first call after a new region. To be called
- * for each allocation that is to be traced. */
+/* 1 once the areas are there; the first call after a new region makes them, and those of other
+ * threads wait for it. To be called for each allocation that is to be traced. */
 static inline int mc_trace_ready(void);
 
 /* Its long way, and what it asks for first. */
 int mc_trace_make_ready(void);
 extern uint32_t mc_trace_state; /* [shared] */
-enum { MC_TRACE_READY = 2 };
+enum { MC_TRACE_READY = 1 };
 
 static inline int mc_trace_ready(void)
 {
