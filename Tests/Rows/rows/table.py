@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+from pathlib import Path
 
 from harness import clean_environment, row
 
@@ -206,6 +207,25 @@ def reader_that_leaves(t):
     done.stderr.close()
     t.check(done.wait() in (0, 1, -signal.SIGPIPE), f"status {done.returncode}")
     t.equal(errors, b"", "stderr")
+
+
+@row("V2_output_that_cannot_be_written")
+def output_that_cannot_be_written(t):
+    """Whatever is written to standard output: if it can't be, the status says so, and a line."""
+    t.need(Path("/dev/full").is_char_device(), "there is no /dev/full")
+    program = t.puppet()
+    program.ask("alloc a 10 100")
+    where = ["-p", program.pid]
+    for words in (["--help"], ["--version"], ["help", "show"], ["trace", "on", "--help"], ["list"],
+                  ["trace", "on", *where], ["show", "trace", *where], ["show", "memory", *where],
+                  ["show", "memory", "--format", "json", *where], ["explain", *where],
+                  ["verify", *where], ["whatis", "0x1000", *where], ["trace", "off", *where]):
+        for into, reason in (("/dev/full", "No space left on device"),
+                             ("&-", "Bad file descriptor")):
+            shell = ["sh", "-c", f'exec "$0" "$@" >{into}']
+            t.equal(t.memctl(*words, prefix=shell, status=1),
+                    ("", f"memctl: can't write the output: {reason}\n"), f"{words} >{into}")
+    t.equal(t.memctl("verify", *where)[0].splitlines()[-1], "clean", "the process afterwards")
 
 
 @row("C7_total_is_mallinfo")
