@@ -147,6 +147,11 @@ def thread(t):
     t.equal(sorted(counts.values()), [(0, 0), (1, 1000), (1, 1000), (1, 1000)], "by thread")
     t.equal(counts[program.pid], (0, 0), "of the first thread")
     t.equal(t.trace(program, "--thread", "1").totals["traced_count"], 0, "of no thread")
+    t.equal(t.memctl("show", "trace", "-p", program.pid, "--thread", "1")[1],
+            f"memctl: thread 1 has nothing of the heap — `memctl show threads -p {program.pid}` "
+            "lists those that have\n", "of no thread")
+    t.equal(t.memctl("show", "trace", "-p", program.pid, "--thread", program.pid)[1], "",
+            "of a thread that has nothing traced")
 
 
 # --- parts -----------------------------------------------------------------------------------
