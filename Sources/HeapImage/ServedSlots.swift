@@ -17,7 +17,12 @@ extension mc_serving {
         thread &+ UInt64(offset + index * MemoryLayout<mc_serving>.stride)
     }
 
-    static let offset = MemoryLayout<mc_thread>.offset(of: \mc_thread.serving)!
+    static let offset: Int = {
+        guard let offset = MemoryLayout<mc_thread>.offset(of: \mc_thread.serving) else {
+            preconditionFailure("mc_thread.serving is stored")
+        }
+        return offset
+    }()
 
     /// What is about to be served of a span; nothing unless it is current.
     static func place(of span: mc_span) -> UInt64? {

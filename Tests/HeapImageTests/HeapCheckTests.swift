@@ -128,6 +128,27 @@ import Testing
         #expect(try kinds(heap).contains(.spanLost))
     }
 
+    @Test func aThreadsFreesFindItsOwnSpans() throws {
+        var heap = WholeHeap()
+        heap.ownMap[1] = WholeHeap.pool + 128 - WholeHeap.thread
+        #expect(try kinds(heap) == [.threadSpan])
+        heap = WholeHeap()
+        heap.ownMap[4] = heap.ownMap[3]
+        #expect(try kinds(heap) == [.threadSpan])
+        heap = WholeHeap()
+        heap.ownMap[3] += 8
+        #expect(try kinds(heap) == [.threadSpan])
+        // Of a thread that is not in this process nothing is judged.
+        heap.thread.state = UInt32(MC_THREAD_LOST)
+        #expect(try kinds(heap) == [])
+        heap = WholeHeap()
+        heap.thread.nothing.limit = 16
+        #expect(try kinds(heap) == [.threads])
+        heap = WholeHeap()
+        heap.heapRoot.own_map_count = 48
+        #expect(try kinds(heap) == [.root])
+    }
+
     @Test func slotsToBeServedAreFree() throws {
         var heap = WholeHeap()
         let counts = try HeapCheck(heap.memory(), root: WholeHeap.root).counts

@@ -230,7 +230,11 @@ struct mc_heap_root {
     uint64_t span_count;     /* [shared] structs of the pools that were ever used, the first ones */
     uint64_t page_map;       /* address of MC_PAGE_MAP_ROOTS addresses of leaves, or 0s */
     uint64_t none_span;      /* address of the span that serves a class without spans */
-    uint64_t meta_lists;     /* [shared] newest struct mc_meta_list */
+    /* Where the map of its own spans is in a thread's struct, and how many entries it has: each is 0,
+     * or the address of the span's struct less the thread's. The entry of an address is its slice,
+     * modulo their number. */
+    uint32_t own_map, own_map_count;
+    uint64_t meta_lists; /* [shared] newest struct mc_meta_list */
     /* [shared] How often slices of an arena, and mappings of their own for huge slots, were asked
      * for. */
     uint64_t slices_taken, slices_refused;
