@@ -27,12 +27,19 @@ static inline void *allocate(size_t size)
     return likely(object != 0) ? object : allocate_medium(size);
 }
 
+/* A large request while something is armed. Inlined, since what is traced is charged to malloc's caller. */
+static inline __attribute__((always_inline)) void *allocate_armed(size_t size)
+{
+    return mc_sampling_passes(size) ? allocate_medium(size)
+                                    : mc_instrumented_alloc(size, MC_QUANTUM, 0);
+}
+
 EXPORT void *malloc(size_t size)
 {
     if (unlikely(size >= mc_direct_below())) {
+        if (size > MC_DIRECT_MAX) return mc_armed() ? allocate_armed(size) : allocate_medium(size);
         if (!mc_sampling_passes(size) && mc_armed())
             return mc_instrumented_alloc(size, MC_QUANTUM, 0);
-        if (size > MC_DIRECT_MAX) return allocate_medium(size);
     }
     void *object = mc_alloc_direct(size);
     return likely(object != 0) ? object : allocate_medium(size);
