@@ -133,14 +133,14 @@ void mc_refill_collect(struct mc_thread *thread)
     if (likely(!span)) return;
     span = at(mc_take(&thread->notified)); /* pairs with mc_span_notify */
     while (span) {
-        struct mc_span *next = at(mc_load(&span->notify_next));
+        uint64_t notice = mc_load(&span->notify_next);
         if (mc_load(&span->owner) != (uint64_t)thread) {
-            mc_span_notify(span); /* adopted by another since it was pushed */
+            mc_span_notify(span, notice >> 48); /* adopted by another since it was pushed */
         } else {
-            mc_span_collect(span);
+            mc_span_collect(span, notice >> 48);
             mc_refill_span_freed(thread, span);
         }
-        span = next;
+        span = at(notice & ((1ull << 48) - 1));
     }
 }
 

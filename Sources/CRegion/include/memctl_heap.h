@@ -96,7 +96,7 @@ struct mc_span {
     uint8_t untagged_frees; /* [owner] frees without a tag while TAGGED; else see trim.c */
 
     uint64_t remote;      /* [shared] slots freed by other threads: address | count << 48 */
-    uint64_t notify_next; /* [shared] next span on the owner's `notified` list */
+    uint64_t notify_next; /* [shared] next on the owner's `notified` list | see span.c << 48 */
     uint64_t owner;       /* [shared] struct mc_thread; 0 for large and huge */
     uint64_t size;        /* bytes of address space */
     union {
