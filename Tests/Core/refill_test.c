@@ -14,7 +14,7 @@ static struct mc_span *fill(void)
 {
     unsigned count = 0;
     struct mc_span *first = 0, *span = 0;
-    while (!first || span == first || span->free) {
+    while (!first || span == first || mc_self->serving[SIZE / MC_QUANTUM - 1].free) {
         REQUIRE(count < 2 * SPAN);
         objects[count] = mc_alloc(SIZE);
         span = mc_span_of(objects[count++]);
@@ -60,7 +60,7 @@ static void full_ones_turn(void)
     first = mc_span_of(objects[0]), second = mc_span_of(objects[SPAN]);
     REQUIRE(first != second && first->flags & MC_SPAN_FULL && !second->free);
     struct mc_span *third = mc_span_of(mc_alloc(SIZE));
-    while (third->free || third->fresh < third->slot_count)
+    while (mc_direct_serving(SIZE)->free || third->fresh < third->slot_count)
         REQUIRE(mc_span_of(mc_alloc(SIZE)) == third);
     REQUIRE(second->flags & MC_SPAN_FULL);
     mc_free(objects[SPAN]);
