@@ -27,12 +27,19 @@ static inline void *allocate(size_t size)
     return likely(object != 0) ? object : allocate_medium(size);
 }
 
+/* A large request while something is armed. Inlined, since what is traced is charged to malloc's caller. */
+static inline __attribute__((always_inline)) void *allocate_armed(size_t size)
+{
+    return mc_sampling_passes(size) ? allocate_medium(size)
+                                    : mc_instrumented_alloc(size, MC_QUANTUM, 0);
+}
+
 EXPORT void *malloc(size_t size)
 {
     if (unlikely(size >= mc_direct_below())) {
+        if (size > MC_DIRECT_MAX) return mc_armed() ? allocate_armed(size) : allocate_medium(size);
         if (!mc_sampling_passes(size) && mc_armed())
             return mc_instrumented_alloc(size, MC_QUANTUM, 0);
-        if (size > MC_DIRECT_MAX) return allocate_medium(size);
     }
     void *object = mc_alloc_direct(size);
     return likely(object != 0) ? object : allocate_medium(size);
@@ -111,7 +118,8 @@ EXPORT void *reallocarray(void *object, size_t count, size_t size)
     return realloc(object, total);
 }
 
-static void *allocate_aligned(size_t size, size_t align)
+/* Inlined, since what is traced is charged to the caller of the function that calls instrument.c. */
+static inline __attribute__((always_inline)) void *allocate_aligned_slow(size_t size, size_t align)
 {
     void *object = unlikely(mc_armed()) && !mc_sampling_passes(size)
                        ? mc_instrumented_alloc(size, align, 0)
@@ -120,14 +128,23 @@ static void *allocate_aligned(size_t size, size_t align)
     return object;
 }
 
+static inline void *allocate_aligned(size_t size, size_t align)
+{
+    void *direct = likely(size < mc_direct_below()) ? mc_alloc_aligned_direct(size, align) : 0;
+    return likely(direct != 0) ? direct : allocate_aligned_slow(size, align);
+}
+
 /* POSIX: EINVAL and ENOMEM are returned; neither errno nor *out is touched then. */
 EXPORT int posix_memalign(void **out, size_t align, size_t size)
 {
     if (!mc_is_power_of_two(align) || align % sizeof(void *)) return EINVAL;
-    int saved = errno;
-    void *object = allocate_aligned(size, align);
-    errno = saved;
-    if (!object) return ENOMEM;
+    void *object = likely(size < mc_direct_below()) ? mc_alloc_aligned_direct(size, align) : 0;
+    if (unlikely(!object)) {
+        int saved = errno;
+        object = allocate_aligned_slow(size, align);
+        errno = saved;
+        if (!object) return ENOMEM;
+    }
     *out = object;
     return 0;
 }
@@ -140,10 +157,7 @@ EXPORT void *memalign(size_t align, size_t size)
         errno = EINVAL;
         return 0;
     }
-    size_t power = MC_QUANTUM;
-    while (power < align)
-        power *= 2;
-    return allocate_aligned(size, power);
+    return allocate_aligned(size, align > MC_QUANTUM ? mc_power_of_two_from(align) : MC_QUANTUM);
 }
 
 EXPORT void *aligned_alloc(size_t align, size_t size)

@@ -149,12 +149,33 @@ import Testing
         #expect(try kinds(heap) == [.root])
     }
 
-    @Test func aSpanHandedOutWhatIsInUse() throws {
+    @Test func slotsToBeServedAreFree() throws {
         var heap = WholeHeap()
-        heap.slots.counts = 60 << UInt64(MC_COUNTS_SHIFT) + 61
+        let counts = try HeapCheck(heap.memory(), root: WholeHeap.root).counts
+        heap.serve()
         #expect(try kinds(heap) == [])
-        heap.slots.counts = 59 << UInt64(MC_COUNTS_SHIFT) + 61
+        let served = try HeapCheck(heap.memory(), root: WholeHeap.root).counts
+        #expect(served.liveSlots == counts.liveSlots && served.freeSlots == counts.freeSlots)
+        heap.heads[61].1 = 7
+        #expect(try kinds(heap) == [.listMark])
+        heap.heads[61] = (WholeHeap.address(59), WholeHeap.mark)  // one that others freed
+        #expect(try kinds(heap) == [.listLink])
+        heap = WholeHeap()
+        heap.serve(count: 3)
         #expect(try kinds(heap) == [.spanCounts])
+    }
+
+    @Test func cachedSlotsToBeServedAreChecked() throws {
+        var heap = WholeHeap()
+        heap.serve(span: 0)
+        #expect(try kinds(heap) == [])
+        heap.heads[61].1 = 7
+        #expect(try kinds(heap) == [.listMark])
+        heap = WholeHeap()
+        heap.serve(count: 3, span: 0)
+        #expect(try kinds(heap) == [.threadSpan])
+        heap.serve(span: WholeHeap.noSpan)
+        #expect(try kinds(heap).contains(.threadSpan))
     }
 
     @Test func whatAThreadIsInTheMiddleOfIsExcused() throws {

@@ -77,6 +77,17 @@ struct WholeHeap {
         tags[7] = mc_tag_make(2, 14, 9)
     }
 
+    /// The free slots are about to be served.
+    mutating func serve(count: UInt64 = 4, span: UInt64 = pool) {
+        (slots.free, slots.counts) = (0, 61 + 4)
+        let list = mc_serving(free: Self.address(60), counts: 0 &- count, span: span)
+        withUnsafeMutableBytes(of: &thread.serving) {
+            $0.storeBytes(
+                of: list, toByteOffset: Self.classIndex * MemoryLayout<mc_serving>.stride,
+                as: mc_serving.self)
+        }
+    }
+
     private mutating func makeThread() {
         thread.state = UInt32(MC_THREAD_LIVE)
         (thread.number, thread.tid) = (1, 77)

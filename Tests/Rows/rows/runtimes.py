@@ -67,6 +67,7 @@ def functions_of_node(t):
     script.write_text(NODE)
     # Nothing is inlined, and interpreted functions are in the map as well.
     program = t.start("node", "--perf-basic-prof", "--interpreted-frames-native-stack", "--no-opt",
+                      f"--logfile={t.folder}/v8.log", "--no-logfile-per-isolate",
                       script)
     t.undo.append(lambda: Path(f"/tmp/perf-{program.pid}.map").unlink(missing_ok=True))
     program.answer()
