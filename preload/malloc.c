@@ -27,12 +27,28 @@ static inline void *allocate(size_t size)
     return likely(object != 0) ? object : allocate_medium(size);
 }
 
+/* Where sampling passed a request over, or nothing is armed: what the short path did not ask. 0: it is not
+ * passed over. */
+static inline int is_passed(size_t size)
+{
+    if (unlikely(size > INT64_MAX)) mc_sampling_refused(size);
+    return likely(size) || mc_sampling_passes_bytes(1) || !mc_armed();
+}
+
+/* Above the short path, or of no bytes. */
+static __attribute__((noinline)) void *allocate_passed(size_t size)
+{
+    return is_passed(size) ? allocate(size) : mc_instrumented_alloc(size, MC_QUANTUM, 0);
+}
+
 EXPORT void *malloc(size_t size)
 {
     if (unlikely(size >= mc_direct_below())) {
-        if (!mc_sampling_passes(size) && mc_armed())
-            return mc_instrumented_alloc(size, MC_QUANTUM, 0);
-        if (size > MC_DIRECT_MAX) return allocate_medium(size);
+        if (!mc_sampling_passes_bytes(size)) {
+            if (mc_armed()) return mc_instrumented_alloc(size, MC_QUANTUM, 0);
+            mc_sampling_untraced();
+        }
+        if (size - 1 >= MC_DIRECT_MAX) return allocate_passed(size);
     }
     void *object = mc_alloc_direct(size);
     return likely(object != 0) ? object : allocate_medium(size);
@@ -45,7 +61,8 @@ EXPORT void free(void *object)
 
 static __attribute__((noinline)) void *allocate_zeroed(size_t size)
 {
-    void *object = mc_alloc_slow(size, 1);
+    if (unlikely(!is_passed(size))) return mc_instrumented_alloc(size, MC_QUANTUM, 1);
+    void *object = size ? mc_alloc_slow(size, 1) : allocate(size);
     if (unlikely(!object)) errno = ENOMEM;
     return object;
 }
@@ -58,9 +75,11 @@ EXPORT void *calloc(size_t count, size_t size)
         return 0;
     }
     if (unlikely(total >= mc_direct_below())) {
-        if (!mc_sampling_passes(total) && mc_armed())
-            return mc_instrumented_alloc(total, MC_QUANTUM, 1);
-        if (total > MC_DIRECT_MAX) return allocate_zeroed(total);
+        if (!mc_sampling_passes_bytes(total)) {
+            if (mc_armed()) return mc_instrumented_alloc(total, MC_QUANTUM, 1);
+            mc_sampling_untraced();
+        }
+        if (total - 1 >= MC_DIRECT_MAX) return allocate_zeroed(total);
     }
     void *object = mc_alloc_direct(total);
     if (unlikely(!object)) object = allocate_medium(total);
