@@ -29,7 +29,10 @@ unsigned mc_armed_here_slow(void)
 /* 1 if an object of that size is to be accounted. */
 static inline int tracing(size_t size)
 {
-    if (!(mc_armed_here() & MC_ARMED_TRACE)) return 0;
+    if (!(mc_armed_here() & MC_ARMED_TRACE)) {
+        mc_sampling_untraced();
+        return 0;
+    }
     if (unlikely(mc_accounting)) {
         mc_trace_untraced();
         return 0;
@@ -121,7 +124,8 @@ static void *resize(void *object, size_t size, int traced)
 __attribute__((used)) void *mc_instrumented_realloc_for(void *object, size_t size,
                                                         struct mc_caller caller)
 {
-    int traced = !mc_sampling_passes(size) && tracing(size);
+    /* For what has no tag, realloc has asked, and was told no. */
+    int traced = (!mc_has_tag(object) || !mc_sampling_passes(size)) && tracing(size);
     if (object && !size) {
         mc_free(object);
         return 0;

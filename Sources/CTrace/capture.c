@@ -57,7 +57,6 @@ static int remembers(const struct mc_trail *trail, const struct mc_trail_path *p
 /* The stack of a path that is the trail now. */
 static uint32_t stack_of(struct mc_trail *trail, const struct mc_trail_path *path, uint32_t flags)
 {
-    if (path->flags & MC_UNWIND_CUT) flags |= MC_STACK_CUT;
     if (remembers(trail, path, flags)) return trail->stack;
     uint32_t stack = mc_stacks_find(path->hash, path->depth, flags, trail->stack);
     if (unlikely(!stack)) stack = intern(trail, path, flags);
@@ -77,6 +76,7 @@ static void expect_next(unsigned thread, uint32_t stack)
 uint32_t mc_capture(unsigned thread, const struct mc_caller *caller, uint32_t depth, uint32_t flags)
 {
     struct mc_trail_path path;
+    int plain = !flags;
     struct mc_trail *trail = caller ? mc_trail_take(thread, depth) : 0;
     if (unlikely(!trail)) return capture_from_here(depth, flags);
     expect_next(thread, trail->stack);
@@ -85,9 +85,15 @@ uint32_t mc_capture(unsigned thread, const struct mc_caller *caller, uint32_t de
         trail->stack = 0;
         return capture_from_here(depth, flags);
     }
+    if (path.flags & MC_UNWIND_CUT) flags |= MC_STACK_CUT;
+    /* Tables that are far off are asked for together, before any of them is waited for. */
+    mc_stacks_expect(path.hash, path.depth, flags);
+    uint64_t key;
+    int noted = plain && mc_trail_note_reading(trail, caller, &key);
     uint32_t stack = stack_of(trail, &path, flags);
+    __builtin_prefetch(mc_counters_row(thread, stack), 1);
     /* What is recalled is counted without asking whether there is a row: see capture.h. */
-    if (!flags && stack >= MC_STACK_FIRST && mc_counters_make(thread, stack))
-        mc_trail_note(trail, caller, stack);
+    if (noted && stack >= MC_STACK_FIRST && mc_counters_make(thread, stack))
+        mc_trail_note_stack(trail, key, stack);
     return stack;
 }

@@ -110,6 +110,13 @@ void mc_index_add(struct mc_index *index, uint64_t hash, uint32_t id)
     move_some(index);
 }
 
+void mc_index_expect(const struct mc_index *index, uint64_t hash)
+{
+    unsigned newest = (unsigned)mc_load_acquire(&index->newest);
+    const uint64_t *table = mc_load_acquire(&index->tables[newest]);
+    if (table) __builtin_prefetch(&table[place_of(hash) & (size_of(newest) - 1)]);
+}
+
 uint32_t mc_index_find(struct mc_index *index, uint64_t hash,
                        int (*matches)(uint32_t id, const void *key), const void *key)
 {

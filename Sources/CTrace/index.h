@@ -28,6 +28,9 @@ struct mc_index {
 uint32_t mc_index_find(struct mc_index *index, uint64_t hash,
                        int (*matches)(uint32_t id, const void *key), const void *key);
 
+/* What a search for it will look at first comes meanwhile. */
+void mc_index_expect(const struct mc_index *index, uint64_t hash);
+
 /* id > 0, below 2^MC_INDEX_ID_BITS. When there is no memory the entry is left out: the next one to
  * look for it makes it anew. */
 void mc_index_add(struct mc_index *index, uint64_t hash, uint32_t id);

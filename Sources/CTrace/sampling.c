@@ -57,23 +57,31 @@ uint64_t mc_sampling_draw(uint32_t n, uint64_t *random)
     return (uint64_t)(minus_log(u) * (double)(1ull << n));
 }
 
+/* To the next point: at least the byte that it lies in. */
+static int64_t distance(uint32_t n, struct mc_sampling *own)
+{
+    return (int64_t)mc_sampling_draw(n, &own->random) + 1;
+}
+
 int mc_sampling_takes(size_t size)
 {
     struct mc_sampling *own = &mc_sampling;
     uint32_t n = mc_sampling_interval();
-    uint64_t counted = size + !size;
-    if (own->interval != n || !n) {
+    int64_t counted = (int64_t)(size + !size);
+    int64_t before = (int64_t)((uint64_t)own->left + (uint64_t)counted);
+    if (!n) {
+        own->interval = 0;
+        own->left = 0;
+        return 1;
+    }
+    mc_store(&mc_sampling_used, 1);
+    if (own->interval != n || before <= 0) {
         if (!own->random) own->random = mc_os_random() ^ (uint64_t)own;
         own->interval = n;
-        own->left = n ? mc_sampling_draw(n, &own->random) : 0;
+        own->left = distance(n, own) - counted;
     }
-    if (!n) return 1;
-    mc_store(&mc_sampling_used, 1);
-    if (counted <= own->left) {
-        own->left -= counted;
-        return 0;
-    }
-    own->left = mc_sampling_draw(n, &own->random);
+    if (own->left > 0) return 0;
+    own->left = distance(n, own);
     return 1;
 }
 

@@ -7,12 +7,13 @@
  *     p(s) = 1 - exp(-s / 2^n)     is the chance of an object of s bytes, and
  *     w(s) = 1 / p(s)              what it stands for: sums of w over the sampled are unbiased.
  *
- * A thread keeps the bytes left to its next point. How far that is has no memory: it may be drawn
- * anew at any time, as when the interval changes. An allocation that is passed over costs a
- * subtraction, and nothing when all are accounted: then `left` is 0 for good.
+ * A thread keeps the bytes left to its next point, and takes every object's from them: one that leaves
+ * nothing is sampled. How far a point is has no memory: it may be drawn anew at any time, as when the
+ * interval changes, or where an object that nobody traced took the last ones. When all are accounted,
+ * nothing is ever left.
  *
- * A signal handler may come between a load and a store of `left`: the allocations it makes are
- * passed over then, which is as good as any other choice. */
+ * A signal handler that comes after a subtraction that left nothing draws anew for its own object; then
+ * the one that was interrupted finds enough left, and is passed over: one of the two is sampled. */
 #ifndef MC_SAMPLING_H
 #define MC_SAMPLING_H
 

@@ -164,6 +164,11 @@ static struct stack_key key_of(uint64_t hash, uint32_t depth, uint32_t flags, ui
     return (struct stack_key){mc_hash_mix(mc_hash_mix(hash, rest), hash), depth};
 }
 
+void mc_stacks_expect(uint64_t hash, uint32_t depth, uint32_t flags)
+{
+    mc_index_expect(&stack_index, key_of(hash, depth, flags, mc_modules_epoch()).hash);
+}
+
 uint32_t mc_stacks_find(uint64_t hash, uint32_t depth, uint32_t flags, uint32_t before)
 {
     struct stack_key key = key_of(hash, depth, flags, mc_modules_epoch());

@@ -15,6 +15,9 @@
  * next record is at hand, where the index is far off. */
 uint32_t mc_stacks_find(uint64_t hash, uint32_t depth, uint32_t flags, uint32_t before);
 
+/* That will be asked for soon: the index is far off. */
+void mc_stacks_expect(uint64_t hash, uint32_t depth, uint32_t flags);
+
 /* A stack known to have some of its outermost frames in common with another, none of which was cut:
  * they need not be looked for one by one, which is two cache misses each. */
 struct mc_stack_alike {

@@ -10,14 +10,12 @@
 struct making {
     struct mc_trail_reading *reading;
     uintptr_t sp;
-    uint64_t number;
 };
 
 static inline void add_place(struct making *making, uintptr_t address)
 {
     uintptr_t place = (address - (making->sp - sizeof(uintptr_t))) / sizeof(uintptr_t);
     making->reading->places[making->reading->count++] = (uint16_t)place;
-    making->number = (making->number + place) * MC_PATH_BASE;
 }
 
 /* The saved bps. 0 if one of them is none: see check_of() in trail_walk.c. */
@@ -30,6 +28,20 @@ static int add_checks(struct making *making, const struct mc_trail_check *checks
     return 1;
 }
 
+/* A hash of the places and of what bp is to it. In lanes, for the same reason as mc_trail_read(). */
+static uint64_t number_of(const struct mc_trail_reading *reading)
+{
+    const uint64_t base = MC_PATH_BASE, stride = base * base * base * base;
+    uint64_t lanes[MC_TRAIL_LANES] = {0}, sum = 0;
+    for (uint32_t i = 0; i < reading->count; i += MC_TRAIL_LANES) {
+        for (unsigned lane = 0; lane < MC_TRAIL_LANES; lane++)
+            lanes[lane] = lanes[lane] * stride + reading->places[i + lane];
+    }
+    for (unsigned lane = MC_TRAIL_LANES; lane-- > 0;)
+        sum = sum * base + lanes[lane];
+    return mc_hash_mix(sum, reading->count ^ reading->bp_mask);
+}
+
 /* Makes `reading` that of the trail, whose frames are settled. 0 if there is no room. */
 static int make(struct mc_trail_reading *reading, const struct mc_trail *trail)
 {
@@ -38,7 +50,7 @@ static int make(struct mc_trail_reading *reading, const struct mc_trail *trail)
     /* Where it was cut, the frame there has to be one as before. */
     const struct mc_trail_frame *last = trail->complete ? end - 1 : end;
     uint32_t words = (uint32_t)(last + 1 - first) + first->checks;
-    struct making making = {reading, first->sp, 0};
+    struct making making = {reading, first->sp};
     reading->sp = first->sp;
     reading->count = 0;
     reading->extent = (uint32_t)(last->sp - first->sp);
@@ -51,7 +63,7 @@ static int make(struct mc_trail_reading *reading, const struct mc_trail *trail)
     if (!add_checks(&making, trail->checks, first->checks)) return 0;
     while (reading->count % MC_TRAIL_LANES)
         add_place(&making, first->sp - sizeof(uintptr_t));
-    reading->number = making.number ^ (reading->bp_mask & MC_PATH_BASE);
+    reading->number = number_of(reading);
     return 1;
 }
 
@@ -67,7 +79,7 @@ static void grow(struct mc_trail *trail)
     trail->known_mask = 2 * trail->known_mask + 1;
 }
 
-static void add(struct mc_trail *trail, uint64_t key, uint32_t stack)
+void mc_trail_note_stack(struct mc_trail *trail, uint64_t key, uint32_t stack)
 {
     enum { MOST = (1 << (MC_TRAIL_KNOWN_BITS_MAX - 1)) - 1 };
     uint64_t *known = mc_trail_known_at(trail, key);
@@ -92,17 +104,19 @@ static unsigned find_way(const struct mc_trail *trail, size_t set,
     return (trail->recent[set] + 1) % MC_TRAIL_WAYS;
 }
 
-void mc_trail_note(struct mc_trail *trail, const struct mc_caller *caller, uint32_t stack)
+int mc_trail_note_reading(struct mc_trail *trail, const struct mc_caller *caller, uint64_t *key)
 {
     struct mc_trail_reading *made = mc_trail_reading_at(trail, MC_TRAIL_SETS, 0);
     mc_trail_settle(trail);
-    if (unlikely(!make(made, trail))) return;
+    if (unlikely(!make(made, trail))) return 0;
     size_t set = mc_trail_set_of(caller->sp);
     unsigned way = find_way(trail, set, made);
     struct mc_trail_reading *reading = mc_trail_reading_at(trail, set, way);
     if (reading->number != made->number) memcpy(reading, made, mc_trail_reading_bytes(made->count));
     trail->recent[set] = (uint8_t)way;
-    add(trail, mc_trail_read(reading, caller, trail->seed), stack);
+    *key = mc_trail_read(reading, caller, trail->seed);
+    __builtin_prefetch(mc_trail_known_at(trail, *key), 1);
+    return 1;
 }
 
 uint32_t mc_trail_recall_otherwise(struct mc_trail *trail, size_t set,

@@ -3,7 +3,7 @@
  * the same again need not be made.
  *
  *     mc_trail_recall  the stack that a walk from the caller would lead to, if such a walk was made
- *     mc_trail_note    a walk was made, and this is its stack
+ *     mc_trail_note_reading, mc_trail_note_stack     a walk was made, and this is its stack
  *
  * A reading is the list of places that one walk read: each frame's return address, and those saved bps
  * that a frame further out uses. They are counted from the caller's sp, since frames of one path are mostly
@@ -131,7 +131,11 @@ mc_trail_recall(struct mc_trail *trail, const struct mc_caller *caller)
     return likely(stack) ? stack : mc_trail_recall_otherwise(trail, set, caller);
 }
 
-/* What the walk before, along the trail, led to is this stack, below 2^MC_INDEX_ID_BITS. */
-void mc_trail_note(struct mc_trail *trail, const struct mc_caller *caller, uint32_t stack);
+/* What the walk before, along the trail, has read: the key to note its stack under. In two steps, so that
+ * the place of that note comes while the stack is looked for. 0 if there is no room. */
+int mc_trail_note_reading(struct mc_trail *trail, const struct mc_caller *caller, uint64_t *key);
+
+/* That walk led to this stack, below 2^MC_INDEX_ID_BITS. */
+void mc_trail_note_stack(struct mc_trail *trail, uint64_t key, uint32_t stack);
 
 #endif

@@ -192,6 +192,58 @@ static void changing_interval(void)
     REQUIRE(found.taken > 0 && found.taken == found.freed && found.bytes == 0);
 }
 
+/* How many of 4,000 objects of 16 bytes are taken; 242 are to be expected at 2^8, with a deviation of 15. */
+static int is_usual(unsigned taken)
+{
+    return taken > 150 && taken < 340;
+}
+
+/* What was not passed over is not traced after all, each time: the next object is no surer to be sampled. */
+static void left_over(void)
+{
+    trace(64 << 20);
+    mc_sampling.random = 45;
+    mc_own_region.sample = 8;
+    takes(16);
+    unsigned taken = 0;
+    for (unsigned i = 0; i < 4000; i++) {
+        while (mc_sampling_passes(100)) {
+        }
+        mc_sampling_untraced();
+        taken += takes(16) > 0;
+    }
+    REQUIRE(is_usual(taken));
+    for (unsigned i = taken = 0; i < 4000; i++) {
+        while (mc_sampling_passes(100)) {
+        }
+        taken += takes(16) > 0; /* as from a signal handler, before what it interrupted went on */
+    }
+    REQUIRE(is_usual(taken));
+}
+
+/* Requests of absurd sizes, which fail, change nothing for those that follow. */
+static void absurd_sizes(void)
+{
+    static const uint64_t sizes[] = {INT64_MAX, 1ull << 63, (1ull << 63) + (1ull << 62),
+                                     UINT64_MAX};
+    trace(64 << 20);
+    mc_sampling.random = 46;
+    for (uint32_t n = 0; n <= 8; n += 8) {
+        mc_own_region.sample = n;
+        takes(16);
+        unsigned taken = 0;
+        for (unsigned i = 0; i < 4000; i++) {
+            uint64_t size = sizes[i % 4];
+            int passed = mc_sampling_passes(size);
+            if (!passed) REQUIRE(size <= INT64_MAX && mc_sampling_takes(size));
+            passed = mc_sampling_passes(16);
+            if (!passed) passed = n ? !mc_sampling_takes(16) : !mc_sampling_takes_all();
+            taken += !passed;
+        }
+        REQUIRE(n ? is_usual(taken) : taken == 4000);
+    }
+}
+
 /* Exact rows are exact beside sampled ones. */
 static void mixed(void)
 {
@@ -218,6 +270,8 @@ static const struct test_case cases[] = {
     {"sampling_weights", weights, 0},
     {"sampling_estimates", estimating, 120},
     {"sampling_interval", changing_interval, 0},
+    {"sampling_left_over", left_over, 0},
+    {"sampling_absurd_sizes", absurd_sizes, 0},
     {"sampling_mixed", mixed, 0},
 };
 TEST_MAIN(cases)

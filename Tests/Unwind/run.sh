@@ -120,6 +120,7 @@ units() {
     make_program throws.o g++ -O2 -Wall -Wextra -c "$here/trail/throws.cc"
     cc=gcc build trail_test -fexceptions -I "$here/trail" "$here"/trail/*.c "$out/throws.o" \
         "${unwinder[@]}" -lpthread -lstdc++ && unit trail_test "$scale"
+    cc=gcc build recall_test "$here/recall_test.c" "${unwinder[@]}" -lpthread && unit recall_test
     build fallback_test -fno-optimize-sibling-calls -fno-omit-frame-pointer \
         -D_dl_find_object=mc_no_such_symbol "$here/fallback_test.c" "${sources[@]}" &&
         unit fallback_test

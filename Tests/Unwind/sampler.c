@@ -324,6 +324,13 @@ static void report_strayed(const struct mc_trail_path *path, const struct mc_fra
                path->first[i].sp - 8, i < count ? frames[i].pc : 0, i < count ? frames[i].slot : 0);
 }
 
+/* In one step. */
+static void note(struct mc_trail *trail, const struct mc_caller *caller, uint32_t stack)
+{
+    uint64_t key;
+    if (mc_trail_note_reading(trail, caller, &key)) mc_trail_note_stack(trail, key, stack);
+}
+
 static __attribute__((noinline)) void walk_along(uintptr_t *frame)
 {
     struct mc_caller caller = {(uintptr_t)(frame + 2), *frame};
@@ -335,7 +342,7 @@ static __attribute__((noinline)) void walk_along(uintptr_t *frame)
     struct own_trail *t = own ? own : make_trail();
     uint32_t recalled = mc_trail_recall(t->trail, &caller);
     int along = mc_trail_walk(t->trail, &caller, &path) == 0;
-    if (along) mc_trail_note(t->trail, &caller, stack_of(path.hash));
+    if (along) note(t->trail, &caller, stack_of(path.hash));
     MC_UNWIND_CAPTURE(&start);
     size_t count = mc_unwind(&start, t->frames, DEPTH + 16, &flags), first = 0;
     while (first < count && t->frames[first].slot != caller.sp - 8)

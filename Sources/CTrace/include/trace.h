@@ -72,31 +72,44 @@ static inline int mc_trace_ready(void)
 
 /* What a thread knows of sampling; see sampling.h. */
 extern __thread struct mc_sampling {
-    uint64_t left;     /* bytes to ask for before the next object is sampled */
+    int64_t left; /* bytes to ask for until one is sampled, that one included; else not above 0 */
     uint64_t random;   /* state; 0: not seeded */
     uint32_t interval; /* that `left` was drawn for, and how its next object is accounted */
 } mc_sampling;
 
-/* 1 if an allocation is passed over, which is all there is to do then. 0: ask
- * mc_sampling_takes(), if it is traced at all. */
-static inline int mc_sampling_passes(size_t size)
+/* 1 if an allocation of so many bytes is passed over, which is all there is to do then. 0: ask
+ * mc_sampling_takes() if it is traced, else mc_sampling_untraced(). Requires 0 < bytes <= INT64_MAX. */
+static inline int mc_sampling_passes_bytes(size_t bytes)
 {
     struct mc_sampling *own = &mc_sampling;
-    uint64_t counted = size + !size;
-    if (own->interval != __atomic_load_n(&mc_own_region.sample, __ATOMIC_RELAXED) ||
-        counted > own->left)
-        return 0;
-    own->left -= counted;
-    return 1;
+    if (own->interval != __atomic_load_n(&mc_own_region.sample, __ATOMIC_RELAXED)) return 0;
+    /* One subtraction in memory; signed, so that what is below 0 stays there until somebody draws anew. */
+    int64_t left = own->left;
+    own->left = (int64_t)((uint64_t)left - bytes);
+    return left > (int64_t)bytes;
+}
+
+/* The same of any request: one of no bytes counts as one, and one for which there is no room not at all. */
+static inline int mc_sampling_passes(size_t size)
+{
+    return size > INT64_MAX || mc_sampling_passes_bytes(size + !size);
+}
+
+/* What was not passed over is not traced. */
+static inline void mc_sampling_untraced(void)
+{
+    if (mc_sampling.left < 0) mc_sampling.left = 0;
 }
 
 /* 1 if all allocations are accounted, and the calling thread knows. */
 static inline int mc_sampling_takes_all(void)
 {
-    return !mc_sampling.interval && !__atomic_load_n(&mc_own_region.sample, __ATOMIC_RELAXED);
+    if (mc_sampling.interval || __atomic_load_n(&mc_own_region.sample, __ATOMIC_RELAXED)) return 0;
+    mc_sampling_untraced();
+    return 1;
 }
 
-/* 1 if an allocation is to be accounted, by mc_trace_count_in(). */
+/* 1 if an allocation that was not passed over is to be accounted, by mc_trace_count_in(). */
 int mc_sampling_takes(size_t size);
 
 /* Accounts an object to the stack of the caller, our own frames left out, and returns its tag. The

@@ -275,6 +275,17 @@ def sampled(t):
         t.equal(found.data["estimate"]["stderr_bytes"], 0, f"error of {name}")
 
 
+@row("X6_of_no_bytes")
+def of_no_bytes(t):
+    """Objects of no bytes count as one byte each, so that they are not missed for good."""
+    program = t.puppet()
+    t.on(program, "--sample", "64")
+    program.ask("alloc a 100000 0")
+    found = t.trace(program).at("site_a")
+    within(t, found.count, 100000, found.data["estimate"]["stderr_count"], "count")
+    t.equal(found.bytes, 0, "bytes")
+
+
 @row("X6_from_the_start")
 def from_the_start(t):
     program = t.puppet(variables={"MEMCTL_TRACE": "sampled:1K"})

@@ -103,6 +103,13 @@ static uint32_t exact_stack(const struct tried *t, const struct found *exact)
     return stack_of(hash, cut);
 }
 
+/* In one step. */
+static void note(struct mc_trail *trail, const struct mc_caller *caller, uint32_t stack)
+{
+    uint64_t key;
+    if (mc_trail_note_reading(trail, caller, &key)) mc_trail_note_stack(trail, key, stack);
+}
+
 /* What is recalled is compared, and walked nevertheless every other time. */
 static void walk(struct tried *t, const struct mc_caller *caller, const struct found *exact)
 {
@@ -120,7 +127,7 @@ static void walk(struct tried *t, const struct mc_caller *caller, const struct f
     t->same += (unsigned)path.same;
     t->cut += path.flags & MC_UNWIND_CUT ? 1 : 0;
     if (!is_right(t, &path, exact->frames, exact->count, exact->flags)) t->wrong++;
-    mc_trail_note(t->trail, caller, stack_of(path.hash, !!(path.flags & MC_UNWIND_CUT)));
+    note(t->trail, caller, stack_of(path.hash, !!(path.flags & MC_UNWIND_CUT)));
     t->grown |= t->trail->known != t->trail->known_first;
     t->last_count = path.depth;
     for (uint32_t i = 0; i < path.depth; i++)
@@ -250,7 +257,7 @@ static __attribute__((noinline)) uint32_t walk_here(struct mc_trail_path *path)
     if (mc_trail_walk(mine->trail, &caller, path))
         path->depth = 0;
     else
-        mc_trail_note(mine->trail, &caller, stack_of(path->hash, 0));
+        note(mine->trail, &caller, stack_of(path->hash, 0));
     return recalled;
 }
 
