@@ -112,6 +112,20 @@ import Testing
         #expect(try kinds(heap).contains(.pageMap))
     }
 
+    @Test func aLeafThatWasJustMadeHasNoMemory() throws {
+        var heap = WholeHeap()
+        var memory = heap.memory()
+        memory.pieces[0x200_0000] = nil
+        var check = try HeapCheck(memory, root: WholeHeap.root)
+        #expect(check.findings.map(\.kind) == [.pageMap])
+        check.excuse()
+        #expect(check.findings.isEmpty && check.uncertain.count == 1)
+        heap.thread.state = UInt32(MC_THREAD_LOST)
+        memory = heap.memory()
+        memory.pieces[0x200_0000] = nil
+        #expect(try HeapCheck(memory, root: WholeHeap.root).findings.isEmpty)
+    }
+
     @Test func aThreadHasItsSpans() throws {
         var heap = WholeHeap()
         heap.slots.flags = UInt8(MC_SPAN_TAGGED)
