@@ -27,28 +27,21 @@ static inline void *allocate(size_t size)
     return likely(object != 0) ? object : allocate_medium(size);
 }
 
-/* Where sampling passed a request over, or nothing is armed: what the short path did not ask. 0: it is not
- * passed over. */
-static inline int is_passed(size_t size)
+/* While something is armed: above the short path, or of no bytes. Inlined, since what is traced is charged to
+ * malloc's caller. */
+static inline __attribute__((always_inline)) void *allocate_armed(size_t size)
 {
-    if (unlikely(size > INT64_MAX)) mc_sampling_refused(size);
-    return likely(size) || mc_sampling_passes_bytes(1) || !mc_armed();
-}
-
-/* Above the short path, or of no bytes. */
-static __attribute__((noinline)) void *allocate_passed(size_t size)
-{
-    return is_passed(size) ? allocate(size) : mc_instrumented_alloc(size, MC_QUANTUM, 0);
+    return mc_sampling_passes(size) ? allocate_medium(size)
+                                    : mc_instrumented_alloc(size, MC_QUANTUM, 0);
 }
 
 EXPORT void *malloc(size_t size)
 {
     if (unlikely(size >= mc_direct_below())) {
-        if (!mc_sampling_passes_bytes(size)) {
-            if (mc_armed()) return mc_instrumented_alloc(size, MC_QUANTUM, 0);
-            mc_sampling_untraced();
-        }
-        if (size - 1 >= MC_DIRECT_MAX) return allocate_passed(size);
+        if (size - 1 >= MC_DIRECT_MAX)
+            return mc_armed() ? allocate_armed(size) : allocate_medium(size);
+        if (!mc_sampling_passes_bytes(size) && mc_armed())
+            return mc_instrumented_alloc(size, MC_QUANTUM, 0);
     }
     void *object = mc_alloc_direct(size);
     return likely(object != 0) ? object : allocate_medium(size);
@@ -61,8 +54,7 @@ EXPORT void free(void *object)
 
 static __attribute__((noinline)) void *allocate_zeroed(size_t size)
 {
-    if (unlikely(!is_passed(size))) return mc_instrumented_alloc(size, MC_QUANTUM, 1);
-    void *object = size ? mc_alloc_slow(size, 1) : allocate(size);
+    void *object = mc_alloc_slow(size, 1);
     if (unlikely(!object)) errno = ENOMEM;
     return object;
 }
@@ -75,11 +67,13 @@ EXPORT void *calloc(size_t count, size_t size)
         return 0;
     }
     if (unlikely(total >= mc_direct_below())) {
-        if (!mc_sampling_passes_bytes(total)) {
-            if (mc_armed()) return mc_instrumented_alloc(total, MC_QUANTUM, 1);
-            mc_sampling_untraced();
+        if (total - 1 >= MC_DIRECT_MAX) {
+            if (mc_armed() && !mc_sampling_passes(total))
+                return mc_instrumented_alloc(total, MC_QUANTUM, 1);
+            if (total) return allocate_zeroed(total);
+        } else if (!mc_sampling_passes_bytes(total) && mc_armed()) {
+            return mc_instrumented_alloc(total, MC_QUANTUM, 1);
         }
-        if (total - 1 >= MC_DIRECT_MAX) return allocate_zeroed(total);
     }
     void *object = mc_alloc_direct(total);
     if (unlikely(!object)) object = allocate_medium(total);
@@ -130,7 +124,8 @@ EXPORT void *reallocarray(void *object, size_t count, size_t size)
     return realloc(object, total);
 }
 
-static void *allocate_aligned(size_t size, size_t align)
+/* Inlined, since what is traced is charged to the caller of the function that calls instrument.c. */
+static inline __attribute__((always_inline)) void *allocate_aligned_slow(size_t size, size_t align)
 {
     void *object = unlikely(mc_armed()) && !mc_sampling_passes(size)
                        ? mc_instrumented_alloc(size, align, 0)
@@ -139,14 +134,23 @@ static void *allocate_aligned(size_t size, size_t align)
     return object;
 }
 
+static inline void *allocate_aligned(size_t size, size_t align)
+{
+    void *direct = likely(size < mc_direct_below()) ? mc_alloc_aligned_direct(size, align) : 0;
+    return likely(direct != 0) ? direct : allocate_aligned_slow(size, align);
+}
+
 /* POSIX: EINVAL and ENOMEM are returned; neither errno nor *out is touched then. */
 EXPORT int posix_memalign(void **out, size_t align, size_t size)
 {
     if (!mc_is_power_of_two(align) || align % sizeof(void *)) return EINVAL;
-    int saved = errno;
-    void *object = allocate_aligned(size, align);
-    errno = saved;
-    if (!object) return ENOMEM;
+    void *object = likely(size < mc_direct_below()) ? mc_alloc_aligned_direct(size, align) : 0;
+    if (unlikely(!object)) {
+        int saved = errno;
+        object = allocate_aligned_slow(size, align);
+        errno = saved;
+        if (!object) return ENOMEM;
+    }
     *out = object;
     return 0;
 }
@@ -159,10 +163,7 @@ EXPORT void *memalign(size_t align, size_t size)
         errno = EINVAL;
         return 0;
     }
-    size_t power = MC_QUANTUM;
-    while (power < align)
-        power *= 2;
-    return allocate_aligned(size, power);
+    return allocate_aligned(size, align > MC_QUANTUM ? mc_power_of_two_from(align) : MC_QUANTUM);
 }
 
 EXPORT void *aligned_alloc(size_t align, size_t size)

@@ -5,7 +5,8 @@
  * serves its own requests from them: two threads that exchange objects then share no word of the
  * heap at all. What exceeds MC_CACHE_BYTES goes to the owners, half of a list at a time, one exchange
  * for all slots of a span. A list is a struct mc_span without memory of its own, so that it can be a
- * thread's current span like any other: the paths of malloc know no difference.
+ * thread's current span where spans serve themselves: the paths of malloc know no difference. For small
+ * classes see serving.h.
  *
  * Only the thread itself touches its cache, or whoever seized its struct. The lists are given back
  * when the thread wins a tick, at malloc_trim(3) and when it has ended; what a thread that does

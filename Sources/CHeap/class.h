@@ -21,6 +21,8 @@ static inline unsigned mc_class_for(size_t size)
 _Static_assert(MC_LINEAR_MAX == 1 << 8 && MC_STEPS == 1 << 3, "mc_class_for's shifts");
 _Static_assert(MC_SMALL_MAX == MC_LINEAR_MAX << 9, "MC_CLASS_COUNT has nine doublings");
 
+_Static_assert(MC_DIRECT_MAX == MC_LINEAR_MAX << 2, "MC_DIRECT_CLASSES has two doublings");
+
 /* Slices of a span of this class: the number that wastes least at its end, of those from the smallest
  * that will do to twice that; for the largest slots, of those that hold two at least. */
 static inline unsigned mc_class_span_slices(unsigned index)

@@ -13,6 +13,7 @@
 #include "print.h"
 #include "refill.h"
 #include "root.h"
+#include "serving.h"
 #include "span.h"
 #include "structs.h"
 #include "thread.h"
@@ -34,13 +35,16 @@ void mc_heap_notice_fork(void)
 static void *pop(struct mc_span *span)
 {
     struct mc_slot *slot = (struct mc_slot *)span->free;
-    mc_take_slot(span, slot);
+    mc_store(&span->free, (uint64_t)slot->next);
+    mc_step(&span->counts, MC_COUNTS_ALLOCATION);
+    slot->mark = 0;
     return slot;
 }
 
 /* Memory and address space may be hiding in what is kept for later. */
 static void relieve(struct mc_thread *self)
 {
+    mc_serving_return_all(self);
     mc_cache_flush(self);
     mc_refill_collect(self);
     mc_refill_flush(self, 0);
@@ -66,22 +70,31 @@ static __attribute__((noinline, cold)) void *refuse(unsigned class_index)
     return 0;
 }
 
+/* NULL if there is no slot at hand. */
+static inline void *pop_at_hand(struct mc_thread *self, unsigned class_index)
+{
+    if (class_index < MC_DIRECT_CLASSES) {
+        struct mc_serving *serving = mc_serving_of(self, class_index);
+        return serving->free ? mc_serving_pop(serving) : 0;
+    }
+    struct mc_span *span = (struct mc_span *)self->current[class_index];
+    return span->free ? pop(span) : 0;
+}
+
 static void *alloc_small(struct mc_thread *self, unsigned class_index, int zero)
 {
     if (unlikely(self->until_look <= mc_class_slot_size(class_index)))
         mc_refill_look(self, MC_LOOK_BYTES);
-    struct mc_span *span = (struct mc_span *)self->current[class_index];
     int is_zero = 0;
-    if (!span->free) {
-        span = mc_refill(self, class_index, &is_zero);
-        if (unlikely(!span)) {
+    void *object = pop_at_hand(self, class_index);
+    if (!object) {
+        if (unlikely(!mc_refill(self, class_index, &is_zero))) {
             relieve(self);
-            span = mc_refill(self, class_index, &is_zero);
+            if (!mc_refill(self, class_index, &is_zero)) return refuse(class_index);
         }
-        if (unlikely(!span)) return refuse(class_index);
+        object = pop_at_hand(self, class_index);
     }
-    void *object = pop(span);
-    if (zero) memset(object, 0, is_zero ? sizeof(struct mc_slot) : span->slot_size);
+    if (zero) memset(object, 0, is_zero ? sizeof(struct mc_slot) : mc_class_slot_size(class_index));
     return object;
 }
 
@@ -141,10 +154,26 @@ void *mc_alloc_growing(size_t size)
     return alloc_large(self, size, room, MC_PAGE, 0);
 }
 
+/* What was freed in the span since the last of its slots here was served. */
+static inline void *serve_again(struct mc_thread *self, unsigned class_index)
+{
+    struct mc_span *span = (struct mc_span *)self->current[class_index];
+    if (unlikely(!span->free) || unlikely(span->purged)) return 0;
+    struct mc_serving *serving = mc_serving_of(self, class_index);
+    mc_serving_take(serving, span);
+    uint64_t bytes = mc_serving_count(serving) * span->slot_size;
+    self->until_look -= (uint32_t)(bytes < MC_LOOK_REFILL ? bytes : MC_LOOK_REFILL);
+    return mc_serving_pop(serving);
+}
+
 void *mc_alloc_medium(size_t size)
 {
-    if (likely(size <= MC_SMALL_MAX)) {
-        struct mc_thread *self = mc_self;
+    struct mc_thread *self = mc_self;
+    if (likely(size <= MC_DIRECT_MAX)) {
+        void *object =
+            likely(self->until_look > MC_LOOK_REFILL) ? serve_again(self, mc_class_for(size)) : 0;
+        if (likely(object != 0)) return object;
+    } else if (likely(size <= MC_SMALL_MAX)) {
         struct mc_span *span = (struct mc_span *)self->current[mc_class_for(size)];
         /* In this order: before a thread has a struct, no bytes are left, and there is no span. */
         if (likely(self->until_look > size) && likely(span->free != 0)) {
@@ -158,16 +187,12 @@ void *mc_alloc_medium(size_t size)
     return mc_alloc_slow(size, 0);
 }
 
-/* Slots of a class whose size is a multiple of `align` are aligned, since spans begin at a slice.
- * Requires align <= MC_SLICE. Returns MC_CLASS_COUNT if no class will do. */
+/* Requires align <= MC_SLICE. Returns MC_CLASS_COUNT if no class will do. */
 static unsigned aligned_class(size_t size, size_t align)
 {
-    size_t wanted = size < align ? align : size;
-    if (wanted > MC_SMALL_MAX) return MC_CLASS_COUNT;
-    unsigned index = mc_class_for(wanted);
-    while (index < MC_CLASS_COUNT && (mc_class_slot_size(index) & (align - 1)))
-        index++;
-    return index;
+    if (size > MC_SMALL_MAX) return MC_CLASS_COUNT;
+    size_t wanted = mc_aligned_size(size, align);
+    return wanted <= MC_SMALL_MAX ? mc_class_for(wanted) : MC_CLASS_COUNT;
 }
 
 /* From the class of the size and no other. */
@@ -175,11 +200,12 @@ static void *alloc_exact(size_t size, size_t align, int zero)
 {
     if (!zero && size < MC_SMALL_MAX && align <= MC_SLICE) {
         unsigned index = aligned_class(size, align);
-        struct mc_span *span = &mc_span_none;
-        if (index < MC_CLASS_COUNT) span = (struct mc_span *)mc_self->current[index];
-        if (likely(mc_self->until_look > size) && likely(span->free != 0)) {
+        void *object = 0;
+        if (likely(mc_self->until_look > size) && index < MC_CLASS_COUNT)
+            object = pop_at_hand(mc_self, index);
+        if (likely(object != 0)) {
             mc_self->until_look -= (uint32_t)size;
-            return pop(span);
+            return object;
         }
     }
     if (unlikely(mc_os_forked())) mc_heap_notice_fork();
@@ -200,10 +226,14 @@ void *mc_alloc_aligned(size_t size, size_t align)
 static __attribute__((noinline, cold)) void return_cached(void *object)
 {
     struct mc_span *span = mc_page_map_find(object);
-    struct mc_span *list = (struct mc_span *)mc_self->current[span->class_index];
-    mc_store(&list->counts, list->counts - (1ull << MC_COUNTS_SHIFT));
+    unsigned class_index = span->class_index;
+    uint64_t *counts = class_index < MC_DIRECT_CLASSES
+                           ? &mc_serving_of(mc_self, class_index)->counts
+                           : &((struct mc_span *)mc_self->current[class_index])->counts;
+    mc_store(counts, *counts - (1ull << MC_COUNTS_SHIFT));
     mc_span_push_remote(span, object);
-    mc_cache_flush_class(mc_self, span->class_index);
+    if (class_index < MC_DIRECT_CLASSES) mc_serving_return(mc_self, class_index);
+    mc_cache_flush_class(mc_self, class_index);
 }
 
 void *mc_alloc_owned(size_t size, size_t align, int zero)
@@ -444,6 +474,7 @@ int mc_heap_trim(void)
 {
     uint64_t before = mc_load(&mc_root()->purged_bytes);
     if (mc_self != &mc_thread_none) {
+        mc_serving_return_all(mc_self);
         mc_cache_flush(mc_self);
         mc_refill_collect(mc_self);
         mc_refill_flush(mc_self, 0);

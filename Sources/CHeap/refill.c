@@ -9,6 +9,7 @@
 #include "large.h"
 #include "os.h"
 #include "root.h"
+#include "serving.h"
 #include "span.h"
 #include "structs.h"
 #include "thread.h"
@@ -68,7 +69,7 @@ static void take_current(struct mc_thread *self, struct mc_span *span)
 {
     mc_span_set_flag(span, MC_SPAN_CURRENT);
     span->counts++;
-    mc_thread_set_current(self, span->class_index, span);
+    self->current[span->class_index] = (uint64_t)span;
 }
 
 /* Returns the span that was current, or NULL. A list of the cache is none, and stays where it is. */
@@ -76,7 +77,7 @@ static struct mc_span *drop_current(struct mc_thread *self, unsigned class_index
 {
     struct mc_span *span = at(self->current[class_index]);
     if (span == &mc_span_none) return 0;
-    mc_thread_set_current(self, class_index, &mc_span_none);
+    self->current[class_index] = (uint64_t)&mc_span_none;
     if (span->state == MC_SPAN_CACHE) return 0;
     mc_span_clear_flag(span, MC_SPAN_CURRENT);
     span->counts--;
@@ -153,7 +154,7 @@ void mc_refill_flush(struct mc_thread *thread, int purge)
             thread->kept[i] = 0;
             mc_span_unmake(kept, purge);
         }
-        if (at(thread->current[i])->used == 1) mc_span_unmake(drop_current(thread, i), purge);
+        if (mc_serving_leave_empty(thread, i)) mc_span_unmake(drop_current(thread, i), purge);
     }
 }
 
@@ -162,6 +163,7 @@ void mc_refill_flush(struct mc_thread *thread, int purge)
 /* Leaves a seized thread with no current spans, so that all it has is on lists for others. */
 static void retire(struct mc_thread *thread)
 {
+    mc_serving_return_all(thread);
     mc_cache_flush(thread);
     mc_refill_collect(thread);
     mc_refill_flush(thread, 0);
@@ -261,7 +263,7 @@ static struct mc_span *serve_cache(struct mc_thread *self, struct mc_span *cache
         put_empty(self, span);
     else if (span)
         push_first(self, span);
-    mc_thread_set_current(self, cache->class_index, cache);
+    self->current[cache->class_index] = (uint64_t)cache;
     return cache;
 }
 
@@ -274,16 +276,15 @@ static int others_have_page(const struct mc_thread *self, unsigned class_index)
     return (uint64_t)(first->fresh - first->used) * first->slot_size >= MC_PAGE;
 }
 
-struct mc_span *mc_refill(struct mc_thread *self, unsigned class_index, int *zero)
+/* A span with a free slot, current from now on; or a list of the cache. NULL when memory is short. */
+static struct mc_span *find(struct mc_thread *self, unsigned class_index, int *zero)
 {
-    mc_refill_look(self, MC_LOOK_REFILL);
-    mc_refill_collect(self);
     struct mc_span *span = at(self->current[class_index]);
     int carved = 0;
     *zero = 0;
     if (span->free) return span;
     struct mc_span *cache = mc_cache_ready(self, class_index);
-    if (cache) return serve_cache(self, cache);
+    if (cache) return class_index < MC_DIRECT_CLASSES ? cache : serve_cache(self, cache);
     if (span->state == MC_SPAN_CACHE) {
         drop_current(self, class_index);
     } else if (span != &mc_span_none) {
@@ -301,6 +302,20 @@ struct mc_span *mc_refill(struct mc_thread *self, unsigned class_index, int *zer
     return span;
 }
 
+int mc_refill(struct mc_thread *self, unsigned class_index, int *zero)
+{
+    mc_refill_look(self, MC_LOOK_REFILL);
+    mc_refill_collect(self);
+    struct mc_span *span = find(self, class_index, zero);
+    if (!span || class_index >= MC_DIRECT_CLASSES) return span != 0;
+    struct mc_serving *serving = mc_serving_of(self, class_index);
+    if (span->state == MC_SPAN_CACHE)
+        mc_serving_fill_cached(serving, span);
+    else
+        mc_serving_fill(serving, span);
+    return 1;
+}
+
 static uint64_t next_tick_ms;     /* [shared] */
 static uint64_t purged_last_look; /* [shared] bytes, when structs and page map were last trimmed */
 
@@ -316,6 +331,7 @@ static void trim_metadata(void)
 /* What the thread keeps for later. */
 static void give_back(struct mc_thread *self)
 {
+    mc_serving_return_cached(self);
     mc_cache_flush(self);
     mc_refill_collect(self);
     mc_refill_flush(self, 1);
@@ -363,6 +379,7 @@ void mc_thread_check(const struct mc_thread *thread)
         mc_assert(!kept || (kept->used == 0 && kept->flags & MC_SPAN_KEPT));
     }
     mc_cache_check(thread);
+    mc_serving_check((struct mc_thread *)thread);
     mc_own_map_check((struct mc_thread *)thread);
     mc_large_check(thread);
 }

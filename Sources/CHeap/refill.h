@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Refill: how a thread comes by a span with free slots, and where its spans go.
  *
- *     current[class]  serves the class; mc_direct[] points small requests at it
+ *     serving[class]  slots of small classes on their way to requests; mc_direct[] leads there
+ *     current[class]  where they come from; serves larger classes itself
  *     spans[class]    others of the class with free slots, a list
  *     kept[class]     one empty span, so that a program on the edge does not make and unmake it
  *     (full spans)    on no list; the first free of a slot puts them back
@@ -14,9 +15,10 @@
 
 #include "heap.h"
 
-/* A span of the class with a free slot, current from now on; NULL when memory is short. *zero is set
- * to whether that slot reads as zero behind its first two words. */
-struct mc_span *mc_refill(struct mc_thread *self, unsigned class_index, int *zero);
+/* Finds a free slot, of what `current` says, for a class that has none at hand: it is with what serves
+ * the class, or on the list of the current span of a class that is not direct. Returns 0 when memory is
+ * short. *zero is set to whether the slot reads as zero behind its first two words. */
+int mc_refill(struct mc_thread *self, unsigned class_index, int *zero);
 
 /* The owner has pushed a slot on `free` of a FULL span, or taken it off `used`. */
 void mc_refill_span_freed(struct mc_thread *self, struct mc_span *span);

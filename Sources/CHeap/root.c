@@ -2,6 +2,7 @@
 /* See root.h. Initialised data, so that it is whole before the first call and in any core file. */
 #include "root.h"
 
+#include "own_map.h"
 #include "pagemap.h"
 #include "thread.h"
 
@@ -28,4 +29,6 @@ __attribute__((visibility("default"), aligned(ROOT_ALIGN))) struct mc_heap_root 
     .meta_lists = (uint64_t)&first_list,
     .page_map = (uint64_t)mc_page_map,
     .none_span = (uint64_t)&mc_span_none,
+    .own_map = offsetof(struct mc_owner, spans),
+    .own_map_count = MC_OWN_MAP_COUNT,
 };

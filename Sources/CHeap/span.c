@@ -8,6 +8,7 @@
 #include "class.h"
 #include "os.h"
 #include "root.h"
+#include "serving.h"
 #include "structs.h"
 #include "tag.h"
 #include "trim.h"
@@ -164,7 +165,7 @@ int mc_span_has_free(const struct mc_span *span, const void *slot)
 {
     int found = mc_trim_is_purged(span, slot) || list_has(span, mc_load(&span->free), slot) ||
                 list_has(span, mc_remote_slot(mc_load(&span->remote)), slot) ||
-                mc_cache_has(span, slot);
+                mc_cache_has(span, slot) || mc_serving_has(span, slot);
     /* A list that changed underfoot may have led through a live object that points here; but then
      * this slot is live too, and its mark is no more than a coincidence that does not last. */
     return found && mc_load_acquire(&((const struct mc_slot *)slot)->mark) == span->mark;
@@ -187,8 +188,9 @@ void mc_span_check(const struct mc_span *span)
     }
     for (uint32_t i = 0; i < span->fresh; i++)
         free_count += mc_trim_is_purged(span, (void *)(span->base + i * span->slot_size));
-    mc_assert(mc_counts_allocations(span->counts) + !!(span->flags & MC_SPAN_CURRENT) >=
-              (uint64_t)span->used);
+    mc_assert(span->class_index < MC_DIRECT_CLASSES ||
+              mc_counts_allocations(span->counts) + !!(span->flags & MC_SPAN_CURRENT) >=
+                  (uint64_t)span->used);
     mc_assert((uint32_t)span->used + free_count ==
               (uint32_t)span->fresh + !!(span->flags & MC_SPAN_CURRENT));
     int plain = !(span->flags & (MC_SPAN_TAGGED | MC_SPAN_FULL)) && !span->purged;

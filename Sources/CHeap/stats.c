@@ -5,6 +5,7 @@
 #include "cache.h"
 #include "pagemap.h"
 #include "root.h"
+#include "serving.h"
 #include "span.h"
 #include "thread.h"
 
@@ -51,16 +52,22 @@ static void add_span(struct mc_span *span, void *context)
     totals->used += live * span->slot_size;
 }
 
-/* What threads hold of each other's slots was counted as used. */
+/* What threads hold of each other's slots, or are about to serve, was counted as used. */
+static void move(uint64_t slots, unsigned class_index, struct mc_heap_totals *totals)
+{
+    uint64_t bytes = slots * mc_class_slot_size(class_index);
+    if (slots > totals->used_slots || bytes > totals->used) return; /* changes underfoot */
+    totals->used_slots -= slots;
+    totals->used -= bytes;
+    totals->cached += bytes;
+}
+
 static void move_cached(const struct mc_thread *thread, struct mc_heap_totals *totals)
 {
     const struct mc_span *lists = (const struct mc_span *)mc_load_acquire(&thread->cache);
-    for (unsigned i = 0; lists && i < MC_CACHE_CLASSES; i++) {
-        uint64_t slots = mc_cache_count(&lists[i]), bytes = slots * mc_class_slot_size(i);
-        if (slots > totals->used_slots || bytes > totals->used) return; /* changes underfoot */
-        totals->used_slots -= slots;
-        totals->used -= bytes;
-        totals->cached += bytes;
+    for (unsigned i = 0; i < MC_CACHE_CLASSES; i++) {
+        if (lists) move(mc_cache_count(&lists[i]), i, totals);
+        if (i < MC_DIRECT_CLASSES) move(mc_serving_count(&thread->serving[i]), i, totals);
     }
 }
 

@@ -17,26 +17,13 @@ struct mc_owner mc_owner_none;
 
 __thread struct mc_thread *mc_self = &mc_thread_none;
 __thread uint64_t mc_direct[MC_DIRECT_COUNT] = {[0 ... MC_DIRECT_COUNT - 1] =
-                                                    (uint64_t)&mc_span_none};
-
-_Static_assert(MC_DIRECT_MAX == 1024,
-               "a class ends there, so that mc_direct[] is of whole classes");
-
-void mc_thread_set_current(struct mc_thread *thread, unsigned class_index, struct mc_span *span)
-{
-    thread->current[class_index] = (uint64_t)span;
-    uint64_t size = mc_class_slot_size(class_index);
-    uint64_t first = class_index ? mc_class_slot_size(class_index - 1) / MC_QUANTUM + 1 : 0;
-    if (size > MC_DIRECT_MAX || thread != mc_self) return;
-    for (uint64_t quanta = first; quanta <= size / MC_QUANTUM; quanta++)
-        mc_direct[quanta] = (uint64_t)span;
-}
+                                                    (uint64_t)&mc_thread_none.serving[0]};
 
 /* What served the thread that had the struct before serves this one. */
-static void inherit(struct mc_thread *self)
+static void serve(struct mc_thread *self)
 {
-    for (unsigned i = 0; i < MC_CLASS_COUNT; i++)
-        mc_thread_set_current(self, i, (struct mc_span *)self->current[i]);
+    for (uint64_t quanta = 0; quanta < MC_DIRECT_COUNT; quanta++)
+        mc_direct[quanta] = (uint64_t)&self->serving[mc_class_for(quanta * MC_QUANTUM)];
 }
 
 /* Robust; locked by the thread itself as long as it lives. */
@@ -122,7 +109,7 @@ struct mc_thread *mc_thread_attach(void)
     if (!thread) return 0;
     hold(thread);
     mc_self = thread;
-    inherit(thread);
+    serve(thread);
     mc_store(&thread->generation, mc_os_fork_generation());
     mc_store_release(&thread->state, MC_THREAD_LIVE);
     errno = saved;

@@ -23,10 +23,6 @@ extern struct mc_span mc_span_none; /* never has a free slot: what serves a clas
 /* The calling thread's struct, taken now if it has none; NULL when memory is short. */
 struct mc_thread *mc_thread_attach(void);
 
-/* What serves a class from now on; mc_span_none if nothing does. The struct is the calling thread's, or
- * seized. */
-void mc_thread_set_current(struct mc_thread *thread, unsigned class_index, struct mc_span *span);
-
 /* Takes a FREE or dead thread's struct (for BUSY) so that its spans may be touched; 0 if it is in
  * use. Undone by mc_thread_let_go(), which leaves it FREE. */
 int mc_thread_seize(struct mc_thread *thread);

@@ -65,7 +65,7 @@ package struct AddressLookup {
 
     private func fact(about address: UInt64, in number: Int) throws(HeapImageError) -> AddressFact {
         let span = heap.spans[number]
-        let about = describe(span)
+        let about = try describe(span, number)
         let offset = address - span.base
         guard about.kind == .slots else {
             let isWaiting = Int32(span.state) == Int32(MC_SPAN_WAITING)
@@ -105,15 +105,18 @@ package struct AddressLookup {
             span = try memory.load(mc_span.self, at: address, zero: mc_span())
             guard span.isPlausible else { return .live }
             if index >= span.fresh { return .fresh }
+            let serving = try memory.serving(of: span, at: address)
             let ranges = SlotHeads.ranges(of: span)
             var words = [UInt64](repeating: 0, count: ranges.reduce(0) { $0 + $1.size } / 8)
             try withBytes(of: &words) { (buffer) throws(HeapImageError) in
                 _ = try memory.read(ranges, into: buffer)
             }
             let after = try memory.load(mc_span.self, at: address, zero: mc_span())
-            let isSettled = span.equals(after)
+            let servingAfter = try memory.serving(of: after, at: address)
+            let isSettled = span.equals(after) && serving.free == servingAfter.free
             let place = words.withUnsafeBytes { bytes in
-                SlotLists(span, SlotHeads(bytes, of: span), tags: []).place(of: index)
+                SlotLists(span, serving: serving, SlotHeads(bytes, of: span), tags: [])
+                    .place(of: index)
             }
             if place != .live { return place }
             if isSettled { break }
@@ -123,7 +126,7 @@ package struct AddressLookup {
         return isCached ? .remote : .live
     }
 
-    private func describe(_ span: mc_span) -> SpanFact {
+    private func describe(_ span: mc_span, _ number: Int) throws(HeapImageError) -> SpanFact {
         let kind: SpanFact.Kind
         switch Int32(span.state) {
         case Int32(MC_SPAN_CLASS): kind = .slots
@@ -131,12 +134,13 @@ package struct AddressLookup {
         default: kind = .large
         }
         let current: UInt64 = Int32(span.flags) & Int32(MC_SPAN_CURRENT) != 0 ? 1 : 0
+        let served = try memory.serving(of: span, at: heap.address(ofSpan: number)).count
         let isWaiting = Int32(span.state) == Int32(MC_SPAN_WAITING)
         return SpanFact(
             kind: kind, base: span.base, size: span.size, slotSize: span.slot_size,
             slotCount: UInt64(span.slot_count),
             live: kind == .slots
-                ? span.usedCount.minus(mc_remote_count(span.remote) + current)
+                ? span.usedCount.minus(mc_remote_count(span.remote) + current + served)
                 : isWaiting ? 0 : 1,
             arena: heap.arena(of: span.base)?.base,
             thread: thread(at: kind == .slots ? span.owner : span.maker))

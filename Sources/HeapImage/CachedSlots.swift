@@ -19,25 +19,41 @@ extension HeapStructures {
         return lists
     }
 
+    /// What a thread holds of the class: the list of its cache, and what it took from there to serve.
+    fileprivate func cachedChains(
+        of thread: ThreadRecord, _ memory: some MemorySource
+    ) throws(HeapImageError) -> [CachedChain] {
+        var chains = try cacheLists(of: thread, memory).enumerated().map {
+            CachedChain(index: $0, free: $1.free, count: $1.cachedCount)
+        }
+        var serving: [mc_serving] = []
+        _ = try memory.attempt { () throws(HeapImageError) in
+            serving = try memory.serving(ofThread: thread.address)
+        }
+        for (index, list) in serving.enumerated() where list.isCached {
+            chains.append(CachedChain(index: index, free: list.free, count: list.count))
+        }
+        return chains
+    }
+
     /// Tells whether a slot of the class is in a thread's cache.
     func isCached(
         _ slot: UInt64, class index: Int, _ memory: some MemorySource
     ) throws(HeapImageError) -> Bool {
-        guard index < Int(MC_CACHE_CLASSES) else { return false }
         for thread in threads {
-            let lists = try cacheLists(of: thread, memory)
-            guard index < lists.count else { continue }
-            var next = lists[index].free
-            // Longer lists there are not; one that changes meanwhile may lead in a circle.
-            for _ in 0..<Self.cacheLimit where next != 0 {
-                if next == slot { return true }
-                var word: [UInt64] = [0]
-                guard
-                    try memory.attempt({ () throws(HeapImageError) in
-                        try memory.load(into: &word, from: next)
-                    })
-                else { break }
-                next = word[0]
+            for chain in try cachedChains(of: thread, memory) where chain.index == index {
+                var next = chain.free
+                // Longer lists there are not; one that changes meanwhile may lead in a circle.
+                for _ in 0..<Self.cacheLimit where next != 0 {
+                    if next == slot { return true }
+                    var word: [UInt64] = [0]
+                    guard
+                        try memory.attempt({ () throws(HeapImageError) in
+                            try memory.load(into: &word, from: next)
+                        })
+                    else { break }
+                    next = word[0]
+                }
             }
         }
         return false
@@ -45,6 +61,13 @@ extension HeapStructures {
 
     /// Slots of a list: limits.h of the heap has 128.
     static let cacheLimit = 256
+}
+
+/// Slots of other threads' spans, of one class.
+private struct CachedChain: Equatable {
+    var index: Int
+    var free: UInt64
+    var count: UInt64
 }
 
 extension HeapLook {
@@ -62,45 +85,60 @@ extension HeapLook {
                     .threadSpan, .thread(thread.number), thread.cache,
                     "its cache at \(hex(thread.cache)) is none")
             }
-            let count = list.cachedCount
-            counts.liveSlots = counts.liveSlots.minus(count)
-            counts.remoteSlots += count
         }
-        guard thread.state != .lost, lists.contains(where: { $0.free != 0 || $0.used != 0 }) else {
-            return
+        for (index, list) in try memory.serving(ofThread: thread.address).enumerated()
+        where !list.isCached {
+            counts.liveSlots = counts.liveSlots.minus(list.count)
+            if list.free != 0, list.span != thread.current[index] {
+                note(
+                    .threadSpan, .thread(thread.number), list.span,
+                    "serves slots of span \(hex(list.span)), which is not its current one")
+            }
         }
+        try checkChains(of: thread, memory)
+    }
+
+    private mutating func checkChains(
+        of thread: ThreadRecord, _ memory: some MemorySource
+    ) throws(HeapImageError) {
+        let chains = try heap.cachedChains(of: thread, memory)
+        for chain in chains {
+            counts.liveSlots = counts.liveSlots.minus(chain.count)
+            counts.remoteSlots += chain.count
+        }
+        guard thread.state != .lost, chains.contains(where: { $0.free != 0 || $0.count != 0 })
+        else { return }
         var found: [HeapFinding] = []
         var walked: [Int] = []
-        for (index, list) in lists.enumerated() {
+        for (number, chain) in chains.enumerated() {
             let before = found.count
-            found += try cacheFindings(list, index, thread, memory)
-            if found.count > before { walked.append(index) }
+            found += try findings(chain, number, thread, memory)
+            if found.count > before { walked.append(number) }
         }
         guard !found.isEmpty else { return }
-        let after = try heap.cacheLists(of: thread, memory)
-        guard after.count == lists.count else { return }
-        let changed = walked.filter { !lists[$0].equals(after[$0]) }
+        let after = try heap.cachedChains(of: thread, memory)
+        let changed = walked.filter { !after.contains(chains[$0]) }
         for finding in found where !changed.contains(Int(finding.at >> 48)) {
             note(finding.kind, finding.place, finding.at & (1 << 48 - 1), finding.what)
         }
     }
 
     /// The list's number is kept above the address.
-    private func cacheFindings(
-        _ list: mc_span, _ index: Int, _ thread: ThreadRecord, _ memory: some MemorySource
+    private func findings(
+        _ chain: CachedChain, _ number: Int, _ thread: ThreadRecord, _ memory: some MemorySource
     ) throws(HeapImageError) -> [HeapFinding] {
         var found: [HeapFinding] = []
         func note(_ kind: HeapFinding.Kind, _ at: UInt64, _ what: String) {
             found.append(
                 HeapFinding(
                     kind: kind, place: .thread(thread.number),
-                    at: UInt64(index) << 48 | at & (1 << 48 - 1), what: "its cache: " + what))
+                    at: UInt64(number) << 48 | at & (1 << 48 - 1), what: "its cache: " + what))
         }
-        var slot = list.free
+        var slot = chain.free
         var count: UInt64 = 0
         while slot != 0 {
             guard count < HeapStructures.cacheLimit, let span = self.span(holding: slot),
-                Int32(span.state) == Int32(MC_SPAN_CLASS), Int(span.class_index) == index,
+                Int32(span.state) == Int32(MC_SPAN_CLASS), Int(span.class_index) == chain.index,
                 (slot - span.base) % span.slot_size == 0
             else {
                 note(.listLink, slot, "leads to \(hex(slot)), no slot of its class, or in a circle")
@@ -121,8 +159,8 @@ extension HeapLook {
             count += 1
             slot = words[0]
         }
-        if count != list.cachedCount {
-            note(.threadSpan, UInt64(index), "\(count) slots, counted \(list.cachedCount)")
+        if count != chain.count {
+            note(.threadSpan, UInt64(chain.index), "\(count) slots, counted \(chain.count)")
         }
         return found
     }

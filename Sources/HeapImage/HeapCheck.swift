@@ -107,6 +107,7 @@ struct HeapLook {
         checkArenas()
         checkSpans()
         try checkThreads(memory)
+        try checkOwnMaps(memory)
         try checkPageMap(memory)
         try checkLists(memory, stackCount)
     }

@@ -8,6 +8,7 @@ extension HeapLook {
     private struct Reading {
         var number: Int
         var before: mc_span
+        var serving: mc_serving
         var slots: Range<Int> = 0..<0
         var tags: Range<Int> = 0..<0
     }
@@ -53,7 +54,8 @@ extension HeapLook {
     }
 
     private static func slotBytes(of span: mc_span) -> Int {
-        guard span.free != 0 || span.remote != 0 || span.purged != 0 else { return 0 }
+        let isCurrent = mc_serving.place(of: span) != nil
+        guard span.free != 0 || span.remote != 0 || span.purged != 0 || isCurrent else { return 0 }
         return Int(span.fresh) * Int(min(span.slot_size, 2048))
     }
 
@@ -69,6 +71,7 @@ extension HeapLook {
         var before = [mc_span](repeating: mc_span(), count: numbers.count)
         var after = before
         try memory.load(structs, into: &before)
+        let serving = try serving(before, structs, memory)
         var readings: [Reading] = []
         var ranges: [MemoryRange] = []
         var size = 0
@@ -83,8 +86,8 @@ extension HeapLook {
             let span = before[index]
             // Another one by now: the next look sees it.
             guard Self.isSame(span, heap.spans[number]) else { continue }
-            var reading = Reading(number: number, before: span)
-            if span.free != 0 || span.remote != 0 || span.purged != 0 {
+            var reading = Reading(number: number, before: span, serving: serving[index])
+            if span.free != 0 || span.remote != 0 || span.purged != 0 || serving[index].free != 0 {
                 reading.slots = want(SlotHeads.ranges(of: span))
             }
             if span.tags != 0 {
@@ -99,16 +102,31 @@ extension HeapLook {
                 ranges, into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<size]))
         }
         try memory.load(structs, into: &after)
+        let servingAfter = try self.serving(after, structs, memory)
         var position = 0
         for reading in readings {
             while numbers[position] != reading.number { position += 1 }
-            guard reading.before.equals(after[position]) else {
+            guard reading.before.equals(after[position]),
+                reading.serving.free == servingAfter[position].free,
+                reading.serving.count == servingAfter[position].count
+            else {
                 again.append(reading.number)
                 continue
             }
             judge(reading, words, &highest)
         }
         return again
+    }
+
+    /// What is about to be served of each span.
+    private func serving(
+        _ spans: [mc_span], _ structs: [MemoryRange], _ memory: some MemorySource
+    ) throws(HeapImageError) -> [mc_serving] {
+        var found: [mc_serving] = []
+        for (span, place) in zip(spans, structs) {
+            found.append(try memory.serving(of: span, at: place.start))
+        }
+        return found
     }
 
     private mutating func judge(
@@ -120,8 +138,8 @@ extension HeapLook {
         let tags = words[(reading.tags.lowerBound / 8)..<(reading.tags.upperBound / 8)]
         words.withUnsafeBytes { bytes in
             let heads = SlotHeads(UnsafeRawBufferPointer(rebasing: bytes[reading.slots]), of: span)
-            let lists = SlotLists(span, heads, tags: tags)
-            counts.freeSlots += lists.freeCount
+            let lists = SlotLists(span, serving: reading.serving, heads, tags: tags)
+            counts.freeSlots += lists.freeCount + lists.servedCount
             counts.remoteSlots += lists.remoteCount
             for finding in lists.findings where findings.count < HeapCheck.findingLimit {
                 findings.append(finding)

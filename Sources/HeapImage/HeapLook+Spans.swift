@@ -69,12 +69,6 @@ extension HeapLook {
                     + " \(current) reserved; \(span.fresh) ever handed out of \(span.slot_count)")
             return false
         }
-        if mc_counts_allocations(span.counts) + current < span.usedCount {
-            note(
-                .spanCounts, place, 3,
-                "\(span.usedCount - current) in use, \(mc_counts_allocations(span.counts)) ever"
-                    + " handed out")
-        }
         counts.liveSlots += span.usedCount - mc_remote_count(span.remote) - current
         checkState(of: span)
         return hasSlices(span, size: span.size)

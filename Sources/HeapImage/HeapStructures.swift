@@ -222,6 +222,8 @@ struct ThreadRecord {
     var large: [UInt64]
     /// Of its lists of slots of other threads' spans, one a class; 0: none.
     var cache: UInt64
+    /// Bytes that the short path of free takes as slots of the span without slots.
+    var limitOfNothing: UInt64
 
     init(_ memory: some MemorySource, at address: UInt64) throws(HeapImageError) {
         var raw = try memory.load(mc_thread.self, at: address, zero: mc_thread())
@@ -236,6 +238,7 @@ struct ThreadRecord {
         kept = Self.words(&raw.kept)
         large = Self.words(&raw.large)
         cache = raw.cache
+        limitOfNothing = raw.nothing.limit
     }
 
     /// A fixed C array of words.

@@ -19,6 +19,9 @@ package struct HeapTotal: Equatable, Sendable {
             for (index, list) in try thread.cacheLists(memory).enumerated() {
                 used = used.minus(list.cachedCount.times(mc_class_slot_size(UInt32(index))))
             }
+            for (index, list) in try memory.serving(ofThread: thread.address).enumerated() {
+                used = used.minus(list.count.times(mc_class_slot_size(UInt32(index))))
+            }
         }
         usedBytes = used
     }

@@ -130,12 +130,41 @@ package struct HeapWalk: Sendable {
         try readTracing(memory, tracing)
         try readArenas(memory, root)
         try readSpans(memory, root)
-        // After the spans: what moves from a span to a cache meanwhile is not counted as used.
+        // After the spans: what moves from a span to a thread's lists meanwhile is not counted as used.
+        var served: [UInt64: UInt64] = [:]
         for thread in threads {
             for (index, list) in try thread.cacheLists(memory).enumerated() {
                 cachedSlots[mc_class_slot_size(UInt32(index)), default: 0] += list.cachedCount
                 requests.add(list)
             }
+            for (index, list) in try memory.serving(ofThread: thread.address).enumerated() {
+                requests.add(list, class: index)
+                guard list.count > 0 else { continue }
+                if list.isCached {
+                    cachedSlots[mc_class_slot_size(UInt32(index)), default: 0] += list.count
+                } else {
+                    served[list.span] = list.count
+                }
+            }
+        }
+        try takeOff(served, memory)
+    }
+
+    /// By the address of the span's struct: slots that are free, and about to be served.
+    private mutating func takeOff(
+        _ served: [UInt64: UInt64], _ memory: some MemorySource
+    ) throws(HeapImageError) {
+        var byBase: [UInt64: UInt64] = [:]
+        for (address, count) in served {
+            _ = try memory.attempt { () throws(HeapImageError) in
+                let span = try memory.load(mc_span.self, at: address, zero: mc_span())
+                byBase[span.base] = count
+            }
+        }
+        guard !byBase.isEmpty else { return }
+        for index in spans.indices where spans[index].kind == .slots {
+            guard let count = byBase[spans[index].base] else { continue }
+            spans[index].live = UInt32(UInt64(spans[index].live).minus(count))
         }
     }
 

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 import CRegion
 
-/// The free slots of one span: its list `free`, and the list of those that others freed.
+/// The free slots of one span: its list `free`, those that its owner is about to serve, and the list
+/// of those that others freed.
 ///
 /// Walks them as the heap would, and says where they are not what the heap left there. Cost: a
 /// few loads a free slot.
 struct SlotLists {
     private let span: mc_span
+    private let serving: mc_serving
     /// The first two words of the slots below `fresh`.
     private let slots: SlotHeads
     /// By slot; empty when the span has none.
@@ -15,19 +17,24 @@ struct SlotLists {
     private var onFreeList: [UInt64] = []
     private(set) var findings: [HeapFinding] = []
     private(set) var freeCount: UInt64 = 0
+    private(set) var servedCount: UInt64 = 0
     private(set) var remoteCount: UInt64 = 0
 
-    init(_ span: mc_span, _ slots: SlotHeads, tags: ArraySlice<UInt64>) {
+    init(
+        _ span: mc_span, serving: mc_serving, _ slots: SlotHeads, tags: ArraySlice<UInt64>
+    ) {
         self.span = span
+        self.serving = serving
         self.slots = slots
         self.tags = tags
         seen = Array(repeating: 0, count: Int(span.slot_count) / 64 + 1)
         let remote = mc_remote_slot(span.remote)
         let free = walk(span.free, "free list")
+        let served = walk(serving.free, "list of slots to be served")
         onFreeList = seen
         let freed = walk(remote, "list of slots others freed")
-        (freeCount, remoteCount) = (free.count, freed.count)
-        if free.isWhole, freed.isWhole { compareCounts() }
+        (freeCount, servedCount, remoteCount) = (free.count, served.count, freed.count)
+        if free.isWhole, served.isWhole, freed.isWhole { compareCounts() }
     }
 
     /// Follows a list to its end, or to where it leads astray.
@@ -96,6 +103,9 @@ struct SlotLists {
                 .spanCounts, 0,
                 "\(inUse) slots in use, \(freeCount) free, \(purged) given back: not the"
                     + " \(span.fresh) there are")
+        }
+        if serving.count != servedCount {
+            note(.spanCounts, 2, "\(servedCount) slots to be served, \(serving.count) counted")
         }
         let claimed = mc_remote_count(span.remote)
         if claimed != remoteCount {

@@ -37,6 +37,12 @@ package struct SlotRequests: Equatable, Sendable {
         counts[index].succeeded = counts[index].succeeded.plus(mc_counts_allocations(span.counts))
     }
 
+    /// What a thread served of a class.
+    mutating func add(_ serving: mc_serving, class index: Int) {
+        let more = mc_counts_allocations(serving.counts)
+        counts[index].succeeded = counts[index].succeeded.plus(more)
+    }
+
     package subscript(slotSize size: UInt64) -> Count {
         get { Self.indexOfSize[size].map { counts[$0] } ?? Count() }
         set { if let index = Self.indexOfSize[size] { counts[index] = newValue } }

@@ -23,6 +23,19 @@ struct Memctl: ParsableCommand {
             Run.self, List.self, Trace.self, Show.self, LeakCheck.self, Explain.self,
             WhatIs.self, Verify.self, Forget.self,
         ])
+
+    /// Help and version go where reports go, so that it is noticed if they don't arrive.
+    static func main() {
+        do {
+            var command = try parseAsRoot()
+            try command.run()
+        } catch {
+            guard exitCode(for: error) == .success else { exit(withError: error) }
+            let text = fullMessage(for: error)
+            if !text.isEmpty { Terminal.print(text) }
+            exit()
+        }
+    }
 }
 
 /// Of the tool and the library, which come together.

@@ -83,13 +83,29 @@ struct ShowTrace: ParsableCommand {
             olderThan: olderThan?.nanoseconds, youngerThan: youngerThan?.nanoseconds,
             thread: thread, birthsFrom: entry.header.birthsFromNanoseconds,
             now: bootTimeNanoseconds())
-        let (table, samples) = try filter.table(entry, LiveProcess(pid: pid))
+        let memory = LiveProcess(pid: pid)
+        try noteIfUnknown(thread, of: entry, memory)
+        let (table, samples) = try filter.table(entry, memory)
         let header = try entry.file.header()
         let names = Names(entry, try entry.file.modules(header))
         let report = TraceReport(
             entry, table, samples: samples, filter: filter.description, order: order,
             limit: view.rowLimit, missing: TraceReport.Missing(header), name: names.callAsFunction)
         return (report, names)
+    }
+
+    /// That a table is empty would say the same of a thread without allocations.
+    private func noteIfUnknown(
+        _ thread: UInt32?, of entry: RegionEntry, _ memory: LiveProcess
+    ) throws {
+        guard let thread,
+            try !HeapWalk(memory, root: entry.header.heapRoot).threads.contains(where: {
+                $0.tid == thread
+            })
+        else { return }
+        Terminal.note(
+            "thread \(thread) has nothing of the heap"
+                + " — `memctl show threads -p \(entry.label)` lists those that have")
     }
 }
 

@@ -39,6 +39,21 @@ static void classes(void)
     }
 }
 
+/* mc_aligned_size() leads to a class of which every slot is aligned: the first that will do. */
+static void class_aligned(void)
+{
+    for (size_t align = 1; align <= MC_SLICE; align *= 2) {
+        for (size_t size = 0; size <= MC_SMALL_MAX - align; size++) {
+            unsigned index = mc_class_for(mc_aligned_size(size, align));
+            REQUIRE(mc_class_slot_size(index) % align == 0 && mc_class_slot_size(index) >= size);
+            unsigned first = mc_class_for(size < align ? align : size);
+            while (mc_class_slot_size(first) % align)
+                first++;
+            REQUIRE_EQUAL(index, first);
+        }
+    }
+}
+
 static void class_spans(void)
 {
     for (unsigned index = 0; index < MC_CLASS_COUNT; index++) {
@@ -336,6 +351,7 @@ static void page_map_threads(void)
 
 static const struct test_case cases[] = {
     {"classes", classes, 0},
+    {"class_aligned", class_aligned, 0},
     {"class_spans", class_spans, 0},
     {"reciprocals", reciprocals, 0},
     {"bitmaps", bitmaps, 0},

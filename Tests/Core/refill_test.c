@@ -14,7 +14,7 @@ static struct mc_span *fill(void)
 {
     unsigned count = 0;
     struct mc_span *first = 0, *span = 0;
-    while (!first || span == first || span->free) {
+    while (!first || span == first || mc_self->serving[SIZE / MC_QUANTUM - 1].free) {
         REQUIRE(count < 2 * SPAN);
         objects[count] = mc_alloc(SIZE);
         span = mc_span_of(objects[count++]);

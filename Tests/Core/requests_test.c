@@ -31,6 +31,8 @@ static void add_up(uint64_t *taken)
         const struct mc_span *lists = (const struct mc_span *)thread->cache;
         for (unsigned i = 0; lists && i < MC_CACHE_CLASSES; i++)
             taken[i] += mc_counts_allocations(lists[i].counts);
+        for (unsigned i = 0; i < MC_DIRECT_CLASSES; i++)
+            taken[i] += mc_counts_allocations(thread->serving[i].counts);
     }
 }
 

@@ -103,6 +103,7 @@ usual() {
     build growing "${faulty[@]}" && run growing
     build own_map "${heap[@]}" && run own_map
     build refill "${heap[@]}" && run refill
+    build serving "${heap[@]}" && run serving
     build threads "${heap[@]}" && run threads
     build forks "${heap[@]}" && run forks
     build faults "${faulty[@]}" && run faults
@@ -126,7 +127,7 @@ concurrent() {
     build large "${faulty[@]}" && run large growth_in_threads
     build growing "${faulty[@]}" && run growing growing_threads
     build calls "${faulty[@]}" && run calls calls_settle
-    build region "${trace[@]}" && run region index_threads stack_threads counter_threads
+    build region "${trace[@]}" && run region index_threads stack_threads counter_threads ready_threads
     build own "${trace[@]}" && run own own_threads
     build mappings "${trace[@]}" && run mappings mappings_threads
 }

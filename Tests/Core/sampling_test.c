@@ -224,7 +224,8 @@ static void left_over(void)
 /* Requests of absurd sizes, which fail, change nothing for those that follow. */
 static void absurd_sizes(void)
 {
-    static const uint64_t sizes[] = {INT64_MAX, 1ull << 63, (1ull << 63) + (1ull << 62), UINT64_MAX};
+    static const uint64_t sizes[] = {INT64_MAX, 1ull << 63, (1ull << 63) + (1ull << 62),
+                                     UINT64_MAX};
     trace(64 << 20);
     mc_sampling.random = 46;
     for (uint32_t n = 0; n <= 8; n += 8) {
@@ -233,11 +234,8 @@ static void absurd_sizes(void)
         unsigned taken = 0;
         for (unsigned i = 0; i < 4000; i++) {
             uint64_t size = sizes[i % 4];
-            if (size > INT64_MAX) REQUIRE(mc_sampling_passes(size));
-            int passed = mc_sampling_passes_bytes(size);
-            if (!passed) REQUIRE(size <= INT64_MAX && mc_sampling_takes(size));
-            if (size > INT64_MAX) mc_sampling_refused(size);
-            passed = mc_sampling_passes(16);
+            REQUIRE(size <= INT64_MAX ? takes(size) : mc_sampling_passes(size));
+            int passed = mc_sampling_passes(16);
             if (!passed) passed = n ? !mc_sampling_takes(16) : !mc_sampling_takes_all();
             taken += !passed;
         }

@@ -41,6 +41,16 @@ import Testing
         #expect(try slot(at: WholeHeap.address(59) + 63)?.state == .remote)
         #expect(try slot(at: WholeHeap.address(64))?.state == .fresh)
         var heap = WholeHeap()
+        let live = try slot(at: WholeHeap.address(7), heap)?.span.live
+        heap.serve()
+        #expect(try slot(at: WholeHeap.address(61), heap)?.state == .free)
+        #expect(try slot(at: WholeHeap.address(7), heap)?.span.live == live)
+        let walk = try HeapWalk(heap.memory(), root: WholeHeap.root)
+        #expect(
+            try walk.usedCount == HeapWalk(WholeHeap().memory(), root: WholeHeap.root).usedCount)
+        #expect(
+            try HeapTotal(heap.memory(), root: WholeHeap.root).usedBytes == walk.usedBytes)
+        heap = WholeHeap()
         (heap.slots.purged, heap.slots.free, heap.slots.remote) = (1, 0, 0)
         #expect(try slot(at: WholeHeap.address(5), heap)?.state == .purged)
         heap.large.state = UInt8(MC_SPAN_WAITING)

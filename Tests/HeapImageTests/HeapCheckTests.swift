@@ -128,12 +128,54 @@ import Testing
         #expect(try kinds(heap).contains(.spanLost))
     }
 
-    @Test func aSpanHandedOutWhatIsInUse() throws {
+    @Test func aThreadsFreesFindItsOwnSpans() throws {
         var heap = WholeHeap()
-        heap.slots.counts = 60 << UInt64(MC_COUNTS_SHIFT) + 61
+        heap.ownMap[1] = WholeHeap.pool + 128 - WholeHeap.thread
+        #expect(try kinds(heap) == [.threadSpan])
+        heap = WholeHeap()
+        heap.ownMap[4] = heap.ownMap[3]
+        #expect(try kinds(heap) == [.threadSpan])
+        heap = WholeHeap()
+        heap.ownMap[3] += 8
+        #expect(try kinds(heap) == [.threadSpan])
+        // Of a thread that is not in this process nothing is judged.
+        heap.thread.state = UInt32(MC_THREAD_LOST)
         #expect(try kinds(heap) == [])
-        heap.slots.counts = 59 << UInt64(MC_COUNTS_SHIFT) + 61
+        heap = WholeHeap()
+        heap.thread.nothing.limit = 16
+        #expect(try kinds(heap) == [.threads])
+        heap = WholeHeap()
+        heap.heapRoot.own_map_count = 48
+        #expect(try kinds(heap) == [.root])
+    }
+
+    @Test func slotsToBeServedAreFree() throws {
+        var heap = WholeHeap()
+        let counts = try HeapCheck(heap.memory(), root: WholeHeap.root).counts
+        heap.serve()
+        #expect(try kinds(heap) == [])
+        let served = try HeapCheck(heap.memory(), root: WholeHeap.root).counts
+        #expect(served.liveSlots == counts.liveSlots && served.freeSlots == counts.freeSlots)
+        heap.heads[61].1 = 7
+        #expect(try kinds(heap) == [.listMark])
+        heap.heads[61] = (WholeHeap.address(59), WholeHeap.mark)  // one that others freed
+        #expect(try kinds(heap) == [.listLink])
+        heap = WholeHeap()
+        heap.serve(count: 3)
         #expect(try kinds(heap) == [.spanCounts])
+    }
+
+    @Test func cachedSlotsToBeServedAreChecked() throws {
+        var heap = WholeHeap()
+        heap.serve(span: 0)
+        #expect(try kinds(heap) == [])
+        heap.heads[61].1 = 7
+        #expect(try kinds(heap) == [.listMark])
+        heap = WholeHeap()
+        heap.serve(count: 3, span: 0)
+        #expect(try kinds(heap) == [.threadSpan])
+        heap.serve(span: WholeHeap.noSpan)
+        #expect(try kinds(heap).contains(.threadSpan))
     }
 
     @Test func whatAThreadIsInTheMiddleOfIsExcused() throws {

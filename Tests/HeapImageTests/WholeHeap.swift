@@ -9,6 +9,7 @@ struct WholeHeap {
     static let root: UInt64 = 0x1000
     static let noSpan: UInt64 = 0x700
     static let thread: UInt64 = 0x4000
+    static let ownMap: UInt64 = thread + 0x2000
     static let arena: UInt64 = 0x4000_0000
     static let pool: UInt64 = 0x10_0000
     static let tags: UInt64 = 0x9000
@@ -28,6 +29,8 @@ struct WholeHeap {
     /// (next, mark) of each slot ever carved.
     var heads = [(UInt64, UInt64)](repeating: (0x11, 0x22), count: 64)
     var tags = [UInt64](repeating: 0, count: 1024)
+    /// By slice, modulo their number: the thread met two slices of its span.
+    var ownMap = [UInt64](repeating: 0, count: 64)
     /// By slice of the arena.
     var entries = [UInt64](repeating: 0, count: Int(MC_PAGE_MAP_ENTRIES))
 
@@ -39,6 +42,9 @@ struct WholeHeap {
         (heapRoot.pool_count, heapRoot.pools, heapRoot.span_count) = (1, 0x3000, 3)
         (heapRoot.threads, heapRoot.thread_count) = (Self.thread, 1)
         (heapRoot.page_map, heapRoot.none_span) = (0x100_0000, Self.noSpan)
+        (heapRoot.own_map, heapRoot.own_map_count) = (UInt32(Self.ownMap - Self.thread), 64)
+        ownMap[0] = Self.pool - Self.thread
+        ownMap[3] = Self.pool - Self.thread
         (arena.base, arena.slice_count, arena.words) = (Self.arena, 64, 1)
         arena.bitmaps = 0x2200
         makeSlots()
@@ -71,6 +77,17 @@ struct WholeHeap {
         tags[7] = mc_tag_make(2, 14, 9)
     }
 
+    /// The free slots are about to be served.
+    mutating func serve(count: UInt64 = 4, span: UInt64 = pool) {
+        (slots.free, slots.counts) = (0, 61 + 4)
+        let list = mc_serving(free: Self.address(60), counts: 0 &- count, span: span)
+        withUnsafeMutableBytes(of: &thread.serving) {
+            $0.storeBytes(
+                of: list, toByteOffset: Self.classIndex * MemoryLayout<mc_serving>.stride,
+                as: mc_serving.self)
+        }
+    }
+
     private mutating func makeThread() {
         thread.state = UInt32(MC_THREAD_LIVE)
         (thread.number, thread.tid) = (1, 77)
@@ -94,6 +111,7 @@ struct WholeHeap {
         memory.put([mc_heap_pool(start: Self.pool, count: 2048)], at: 0x3000)
         memory.put([slots, large, mc_span()], at: Self.pool)
         memory.put(thread, at: Self.thread)
+        memory.put(ownMap, at: Self.ownMap)
         memory.put(tags, at: Self.tags)
         var leaves = [UInt64](repeating: 0, count: Int(MC_PAGE_MAP_ROOTS))
         leaves[1] = 0x200_0000

@@ -110,9 +110,12 @@ compile_unwinder() {
 }
 
 units() {
+    local name
     build cfi_test "$here/cfi_test.c" "${unwinder[@]}" && unit cfi_test
-    build unwind_test -fno-optimize-sibling-calls "$here/unwind_test.c" "${unwinder[@]}" \
-        -lpthread && unit unwind_test
+    for name in unwind_test stack_test epoch_test; do
+        build "$name" -fno-optimize-sibling-calls "$here/$name.c" "${unwinder[@]}" -lpthread &&
+            unit "$name"
+    done
     # gcc: its attributes make the machine's frames, through which exceptions go.
     make_program throws.o g++ -O2 -Wall -Wextra -c "$here/trail/throws.cc"
     cc=gcc build trail_test -fexceptions -I "$here/trail" "$here"/trail/*.c "$out/throws.o" \

@@ -1,57 +1,20 @@
 /* SPDX-License-Identifier: MIT */
-/* Promises of unwind.h and unwind_stack.h that the oracle can't see: flags, slots, limits, epochs,
- * no system call where none is needed, no fault where memory is missing. */
+/* Promises of unwind.h that the oracle can't see: flags, slots, limits, stacks of all kinds. */
 #define _GNU_SOURCE
-#include <dlfcn.h>
 #include <errno.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "captured.h"
 #include "check.h"
-#include "rules.h"
-#include "unwind.h"
 #include "unwind_exact.h"
 #include "unwind_machine.h"
-#include "unwind_stack.h"
-
-enum { DEPTH = 200 };
-
-static struct mc_frame_site frames[DEPTH];
-static unsigned flags;
-static size_t count;
-static int sound;
-static _Thread_local volatile unsigned sink;
-
-/* To be asked while the frames are there: slots hold what was found in them, and go outwards. */
-static int slots_are_sound(void)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (*(uintptr_t *)frames[i].slot != frames[i].pc) return 0;
-        if (i && frames[i].slot <= frames[i - 1].slot) return 0;
-    }
-    return count > 0;
-}
-
-static __attribute__((noinline)) void capture(size_t max)
-{
-    struct mc_unwind_start start;
-    MC_UNWIND_CAPTURE(&start);
-    count = mc_unwind(&start, frames, max, &flags);
-    sound = slots_are_sound();
-    sink++;
-}
 
 static __attribute__((noinline)) void capture_exact(size_t max)
 {
@@ -59,15 +22,6 @@ static __attribute__((noinline)) void capture_exact(size_t max)
     MC_UNWIND_CAPTURE(&start);
     count = mc_unwind_exact(&start, 1, frames, max, &flags);
     sound = slots_are_sound();
-    sink++;
-}
-
-static __attribute__((noinline)) void deep(unsigned depth, void (*last)(size_t), size_t max)
-{
-    if (depth)
-        deep(depth - 1, last, max);
-    else
-        last(max);
     sink++;
 }
 
@@ -237,36 +191,6 @@ static void walks_threads_of_all_kinds(void)
     free(memory);
 }
 
-static void knows_what_is_readable(void)
-{
-    char *map = mmap(NULL, 4 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    uintptr_t first = (uintptr_t)map, value;
-    struct mc_stack stack;
-    mprotect(map + 8192, 4096, PROT_NONE);
-    CHECK(mc_machine_readable(first) && mc_machine_readable(first + 8184));
-    CHECK(!mc_machine_readable(first + 8192) && mc_machine_readable(first + 12288));
-    CHECK(!mc_machine_readable(0) && !mc_machine_readable(-(uintptr_t)8));
-    mc_stack_find(&stack, first + 64, 0);
-    CHECK(stack.low == first && stack.high == first + 4096 && !stack.fixed);
-    CHECK(mc_stack_reach(&stack, first + 4096, 4096) == 0 && stack.high == first + 8192);
-    CHECK(mc_stack_reach(&stack, first + 8190, 8) == EFAULT);
-    CHECK(mc_stack_reach(&stack, first + 12288, 8) == EFAULT); /* a hole below */
-    CHECK(mc_stack_reach(&stack, first - 8, 8) == EFAULT);
-    CHECK(mc_stack_reach(&stack, -(uintptr_t)8, 16) == EFAULT);
-    CHECK(mc_stack_reach(&stack, first, (uintptr_t)-1) == EFAULT);
-    CHECK(mc_stack_read(&stack, first + 8, 8, &value) == 0 && value == 0);
-    CHECK(mc_stack_read(&stack, first + 12288, 8, &value) == 0); /* one word, wherever it is */
-    CHECK(mc_stack_read(&stack, first + 8188, 8, &value) == EFAULT);
-    CHECK(mc_stack_read(&stack, -(uintptr_t)4, 8, &value) == EFAULT);
-    CHECK(mc_stack_read(&stack, 8, 8, &value) == EFAULT);
-    mc_stack_find(&stack, first + 8192 + 8, 0);
-    CHECK(stack.low > first + 8192 + 8 && stack.high == stack.low);
-    CHECK(mc_stack_reach(&stack, first + 12288, 8) == EFAULT);
-    mc_stack_find(&stack, -(uintptr_t)8, 0);
-    CHECK(stack.low > -(uintptr_t)8 && stack.high == stack.low);
-    munmap(map, 4 * 4096);
-}
-
 /* Every register is made to point in front of missing memory, at it, and at odd places. */
 static void survives_wrong_registers(void)
 {
@@ -309,188 +233,6 @@ static void survives_wrong_registers(void)
     munmap(map, 4 * 4096);
 }
 
-static void forgets_at_the_end_of_an_epoch(void)
-{
-    struct mc_unwind_start start;
-    MC_UNWIND_CAPTURE(&start);
-    capture(DEPTH);
-    CHECK(flags == MC_UNWIND_COMPLETE);
-    size_t place = mc_rule_place(frames[0].pc), before = count;
-    CHECK(mc_rule_is_data(mc_rule_at(place, frames[0].pc)) ||
-          mc_rule_is_data(mc_rule_at(place ^ MC_RULE_OTHER_WAY, frames[0].pc)));
-    mc_unwind_epoch_begin();
-    capture(DEPTH);
-    CHECK(flags == (MC_UNWIND_COMPLETE | MC_UNWIND_EXACT) && count == before);
-    mc_unwind_epoch_begin();
-    mc_unwind_epoch_end();
-    capture(DEPTH);
-    CHECK(flags & MC_UNWIND_EXACT); /* the outer one is not over */
-    mc_unwind_epoch_end();
-    for (size_t i = 0; i < MC_RULE_COUNT; i++)
-        CHECK(mc_rule_is_data(mc_rule_table[i]) && mc_rule_kind(mc_rule_table[i]) == MC_RULE_EMPTY);
-    capture(DEPTH);
-    CHECK(flags == MC_UNWIND_COMPLETE && count == before);
-}
-
-static void *begin_an_epoch(void *argument)
-{
-    mc_unwind_epoch_begin();
-    return argument;
-}
-
-static void starts_anew_in_a_forked_child(void)
-{
-    pthread_t thread;
-    CHECK(pthread_create(&thread, NULL, begin_an_epoch, NULL) == 0);
-    pthread_join(thread, NULL);
-    pid_t child = fork();
-    if (child == 0) {
-        mc_unwind_epoch_forked();
-        capture(DEPTH);
-        _exit(flags == MC_UNWIND_COMPLETE ? 0 : 1);
-    }
-    int status = 1;
-    waitpid(child, &status, 0);
-    CHECK(status == 0);
-    mc_unwind_epoch_end();
-}
-
-static _Atomic int racing;
-
-static void *wipe_for_ever(void *argument)
-{
-    while (racing) {
-        mc_unwind_epoch_begin();
-        mc_unwind_epoch_end();
-    }
-    return argument;
-}
-
-/* Each with arrays of its own: `frames` is shared. */
-static __attribute__((noinline)) size_t own_capture(struct mc_frame_site *own, unsigned depth,
-                                                    unsigned *own_flags)
-{
-    if (depth) return own_capture(own, depth - 1, own_flags) + (sink & 0);
-    struct mc_unwind_start start;
-    MC_UNWIND_CAPTURE(&start);
-    size_t n = mc_unwind(&start, own, DEPTH, own_flags);
-    sink++;
-    return n;
-}
-
-/* The loop may be peeled, so that its frame has more than one return address: it is left out. */
-enum { COMPARED = 20 };
-
-static void *compare_for_ever(void *argument)
-{
-    struct mc_frame_site first[DEPTH], now[DEPTH];
-    unsigned now_flags;
-    size_t wrong = 0, expected = own_capture(first, COMPARED, &now_flags);
-    while (racing) {
-        size_t got = own_capture(now, COMPARED, &now_flags);
-        if (got != expected || !(now_flags & MC_UNWIND_COMPLETE) ||
-            memcmp(first, now, COMPARED * sizeof *now))
-            wrong++;
-    }
-    *(size_t *)argument = wrong;
-    return NULL;
-}
-
-static void agrees_while_others_wipe(void)
-{
-    pthread_t threads[4];
-    size_t wrong[4] = {0};
-    racing = 1;
-    for (int i = 0; i < 4; i++)
-        pthread_create(&threads[i], NULL, i ? compare_for_ever : wipe_for_ever, &wrong[i]);
-    usleep(400000);
-    racing = 0;
-    for (int i = 0; i < 4; i++)
-        pthread_join(threads[i], NULL);
-    CHECK(wrong[1] + wrong[2] + wrong[3] == 0);
-}
-
-/* From here on only `allowed` system calls return; rt_sigprocmask gives EPERM, others kill. */
-static int filter(void)
-{
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_exit_group, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_rt_sigprocmask, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
-    };
-    struct sock_fprog program = {sizeof code / sizeof *code, code};
-    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
-           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
-}
-
-static void *walk_filtered(void *argument)
-{
-    deep(30, capture, DEPTH); /* learns this stack */
-    if (argument == NULL && filter()) _exit(77);
-    for (int i = 0; i < 20; i++) {
-        deep(30, capture, DEPTH);
-        if (flags != MC_UNWIND_COMPLETE || !sound) _exit(2);
-    }
-    _exit(0);
-}
-
-static int in_child(void (*run)(void))
-{
-    int status = 0;
-    pid_t child = fork();
-    if (child == 0) {
-        run();
-        _exit(1);
-    }
-    waitpid(child, &status, 0);
-    return status;
-}
-
-static void filtered_main(void)
-{
-    walk_filtered(NULL);
-}
-
-static void filtered_thread(void)
-{
-    pthread_t thread;
-    pthread_create(&thread, NULL, walk_filtered, NULL);
-    pthread_join(thread, NULL);
-}
-
-static void coroutine_filtered(void)
-{
-    if (filter()) _exit(77);
-    deep(150, capture, DEPTH); /* crosses a page that may not be probed any more */
-    _exit((flags & MC_UNWIND_STOPPED) && !(flags & MC_UNWIND_COMPLETE) ? 0 : 3);
-}
-
-static void filtered_coroutine(void)
-{
-    static char memory[65536];
-    mc_machine_readable((uintptr_t)memory);
-    getcontext(&coroutine);
-    coroutine.uc_stack.ss_sp = memory;
-    coroutine.uc_stack.ss_size = sizeof memory;
-    coroutine.uc_link = NULL;
-    makecontext(&coroutine, coroutine_filtered, 0);
-    setcontext(&coroutine);
-}
-
-static void makes_no_system_calls_on_known_stacks(void)
-{
-    CHECK(in_child(filtered_main) == 0);
-    CHECK(in_child(filtered_thread) == 0);
-}
-
-static void stops_early_where_probing_is_refused(void)
-{
-    CHECK(in_child(filtered_coroutine) == 0);
-}
-
 int main(void)
 {
     TEST(reaches_the_outermost_frame);
@@ -500,12 +242,6 @@ int main(void)
     TEST(crosses_signal_frames);
     TEST(ends_with_its_coroutine);
     TEST(walks_threads_of_all_kinds);
-    TEST(knows_what_is_readable);
     TEST(survives_wrong_registers);
-    TEST(forgets_at_the_end_of_an_epoch);
-    TEST(starts_anew_in_a_forked_child);
-    TEST(agrees_while_others_wipe);
-    TEST(makes_no_system_calls_on_known_stacks);
-    TEST(stops_early_where_probing_is_refused);
     return check_failed_tests != 0;
 }

@@ -30,6 +30,12 @@ static inline int mc_is_power_of_two(uint64_t value)
     return value && !(value & (value - 1));
 }
 
+/* The smallest that is not below `value`. Requires 1 < value <= 2^63. */
+static inline uint64_t mc_power_of_two_from(uint64_t value)
+{
+    return 1ull << (64 - __builtin_clzll(value - 1));
+}
+
 #define mc_load(field)                 __atomic_load_n((field), __ATOMIC_RELAXED)
 #define mc_load_acquire(field)         __atomic_load_n((field), __ATOMIC_ACQUIRE)
 #define mc_store(field, value)         __atomic_store_n((field), (value), __ATOMIC_RELAXED)

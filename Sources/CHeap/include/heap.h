@@ -31,7 +31,7 @@ extern struct mc_heap_root memctl_heap_root;
 /* The calling thread's struct, or a shared one without any spans until its first allocation. */
 extern __thread struct mc_thread *mc_self;
 
-/* Its current span for a request of i quanta, so that no struct has to be found first. */
+/* The struct mc_serving for a request of i quanta, so that none has to be found first. */
 extern __thread uint64_t mc_direct[MC_DIRECT_COUNT];
 
 /* Page map, see pagemap.h. */
@@ -126,25 +126,41 @@ static inline uint64_t mc_slot_index(const struct mc_span *span, const void *slo
     return (uint64_t)((unsigned __int128)((uint64_t)slot - span->base) * span->reciprocal >> 64);
 }
 
-static inline struct mc_span *mc_direct_span(size_t size)
+static inline struct mc_serving *mc_direct_serving(size_t size)
 {
-    return (struct mc_span *)mc_direct[(size + MC_QUANTUM - 1) / MC_QUANTUM];
+    return (struct mc_serving *)mc_direct[(size + MC_QUANTUM - 1) / MC_QUANTUM];
 }
 
-static inline void mc_take_slot(struct mc_span *span, struct mc_slot *slot)
+/* Requires that there is one. */
+static inline void *mc_serving_pop(struct mc_serving *serving)
 {
-    mc_store(&span->free, (uint64_t)slot->next);
-    mc_step(&span->counts, MC_COUNTS_ALLOCATION);
+    struct mc_slot *slot = (struct mc_slot *)serving->free;
+    mc_store(&serving->free, (uint64_t)slot->next);
+    mc_step(&serving->counts, MC_COUNTS_ALLOCATION);
     slot->mark = 0;
+    return slot;
 }
 
 /* NULL if there is no slot at hand. Requires size <= MC_DIRECT_MAX. */
 static inline void *mc_alloc_direct(size_t size)
 {
-    struct mc_span *span = mc_direct_span(size);
-    struct mc_slot *slot = (struct mc_slot *)span->free;
-    if (likely(slot != 0)) mc_take_slot(span, slot);
-    return slot;
+    struct mc_serving *serving = mc_direct_serving(size);
+    return likely(serving->free != 0) ? mc_serving_pop(serving) : 0;
+}
+
+/* The size whose class has slots aligned to `align`, a power of two, for a request of `size`: its multiples.
+ * Slots begin at multiples of their size, and that of a class is a multiple of every power of two of which
+ * the request is, up to a slice. Requires that the sum of both is no overflow. */
+static inline size_t mc_aligned_size(size_t size, size_t align)
+{
+    return (size + !size + align - 1) & -align;
+}
+
+/* As mc_alloc_direct(), aligned. Requires size <= MC_DIRECT_MAX. */
+static inline void *mc_alloc_aligned_direct(size_t size, size_t align)
+{
+    size_t wanted = mc_aligned_size(size, align);
+    return likely(wanted - 1 < MC_DIRECT_MAX) ? mc_alloc_direct(wanted) : 0;
 }
 
 /* A slot at hand whose span has room for its tag, as mc_alloc_direct() and mc_tag_prepare(); NULL if
@@ -152,12 +168,10 @@ static inline void *mc_alloc_direct(size_t size)
 static inline void *mc_alloc_tagged(size_t size, struct mc_tagged *tagged)
 {
     if (unlikely(size > MC_DIRECT_MAX)) return 0;
-    struct mc_span *span = mc_direct_span(size);
-    struct mc_slot *slot = (struct mc_slot *)span->free;
-    if (unlikely(!slot) || unlikely(mc_load(&span->owner) != (uint64_t)mc_self) ||
-        unlikely(!span->tags))
-        return 0;
-    mc_take_slot(span, slot);
+    struct mc_serving *serving = mc_direct_serving(size);
+    struct mc_span *span = (struct mc_span *)serving->span;
+    if (unlikely(!serving->free) || unlikely(!span) || unlikely(!span->tags)) return 0;
+    void *slot = mc_serving_pop(serving);
     tagged->span = span;
     tagged->place = (uint64_t *)span->tags + mc_slot_index(span, slot);
     tagged->usable = span->slot_size;

@@ -9,11 +9,12 @@
  *          -> threads       list of all thread structs ever made
  *
  * Everything an outside reader needs follows from the spans:
- *     live slots  = used - remote count - (1 if CURRENT) - slots of it in threads' caches
+ *     live slots  = used - remote count - (1 if CURRENT) - slots of it that a thread is about to
+ *                   serve, or has in its cache
  *     used bytes  = sum over live spans of live slots * slot_size
  *     free slots  = slot_count - live slots     (those beyond `fresh` were never touched)
- *     allocations = sum of mc_counts_allocations() over all structs of the class, in use or not, and
- *                   over the lists of threads' caches, + slots_taken of the root
+ *     allocations = sum of mc_counts_allocations() over all structs of the class, in use or not,
+ *                   over what threads serve and the lists of their caches, + slots_taken of the root
  * A cache is known by class, not by span: mc_thread.cache leads to a list a class, whose `used` is
  * minus the number of its slots.
  * Pointers are kept as uint64_t, atomics as plain fields: Swift imports neither pointers it may
@@ -28,7 +29,7 @@
 #define MC_HEAP_MAGIC 0x3170616568636d89ull /* 0x89 "mcheap1" */
 
 enum {
-    MC_HEAP_VERSION = 4,
+    MC_HEAP_VERSION = 5,
 
     MC_QUANTUM = 16,     /* smallest slot and alignment of every one: max_align_t */
     MC_SLICE_SHIFT = 14, /* a slice is 16 KiB: the unit an arena is cut in */
@@ -71,11 +72,11 @@ enum { MC_COUNTS_SHIFT = 16, MC_COUNTS_ALLOCATION = (1 << MC_COUNTS_SHIFT) + 1 }
  * Invariants, asserted by mc_heap_check():
  *   1. used + |free| + |slots that start in purged parts| == fresh + (1 if CURRENT), and
  *      fresh <= slot_count; so a span whose `used` falls to 0 is not anybody's current one
- *   2. every slot on `remote` or in a thread's cache is still counted in `used`
+ *   2. every slot on `remote`, in a thread's cache or about to be served is still counted in `used`
  *   3. limit == fresh * slot_size, if neither TAGGED nor FULL and nothing is purged; else 0
  *   4. a free slot's second word is `mark`; a slot handed out never starts with it there
  *   5. the tag of a free slot is 0
- *   6. it made as many allocations as slots of it are in use, or more */
+ *   6. of a class that is not direct: it made as many allocations as slots of it are in use, or more */
 struct mc_span {
     uint64_t base;       /* [const] first slot */
     uint64_t limit;      /* [owner] bytes that the owner's short path of free serves, or 0 */
@@ -150,7 +151,20 @@ enum {
 
 enum { MC_THREAD_FREE, MC_THREAD_LIVE, MC_THREAD_BUSY, MC_THREAD_LOST };
 
-enum { MC_DIRECT_MAX = 1024, MC_DIRECT_COUNT = MC_DIRECT_MAX / MC_QUANTUM + 1 };
+enum {
+    MC_DIRECT_MAX = 1024,
+    MC_DIRECT_COUNT = MC_DIRECT_MAX / MC_QUANTUM + 1,
+    MC_DIRECT_CLASSES = 16 + 2 * MC_STEPS, /* those of slots up to there */
+};
+
+/* Slots on their way from a span to the thread's requests of one class: all that were free in the span
+ * when the last of these were gone, or that the thread had cached. Nobody uses them, but they count in
+ * the `used` of the spans they lie in. */
+struct mc_serving {
+    uint64_t free;   /* [owner] slots */
+    uint64_t counts; /* [owner] like mc_span.counts; `used` is minus the number of its slots */
+    uint64_t span; /* [owner] in which they lie; 0: in spans of other threads, or there are none */
+};
 
 /* A thread: what one thread of the program owns of the heap. Outlives it, and serves another. */
 struct mc_thread {
@@ -170,7 +184,8 @@ struct mc_thread {
     uint32_t growing;                 /* [shared] live objects in spans that are GROWING */
     uint64_t cache;                   /* [owner] address of MC_CACHE_CLASSES mc_span, or 0 */
     uint64_t stack_at;                /* [owner] an address on the thread's stack */
-    uint8_t lent[MC_CLASS_COUNT];     /* [owner] requests of the class that another one served */
+    struct mc_serving serving[MC_DIRECT_CLASSES];
+    uint8_t lent[MC_CLASS_COUNT]; /* [owner] requests of the class that another one served */
 };
 
 struct mc_heap_pool {
@@ -215,7 +230,11 @@ struct mc_heap_root {
     uint64_t span_count;     /* [shared] structs of the pools that were ever used, the first ones */
     uint64_t page_map;       /* address of MC_PAGE_MAP_ROOTS addresses of leaves, or 0s */
     uint64_t none_span;      /* address of the span that serves a class without spans */
-    uint64_t meta_lists;     /* [shared] newest struct mc_meta_list */
+    /* Where the map of its own spans is in a thread's struct, and how many entries it has: each is 0,
+     * or the address of the span's struct less the thread's. The entry of an address is its slice,
+     * modulo their number. */
+    uint32_t own_map, own_map_count;
+    uint64_t meta_lists; /* [shared] newest struct mc_meta_list */
     /* [shared] How often slices of an arena, and mappings of their own for huge slots, were asked
      * for. */
     uint64_t slices_taken, slices_refused;
@@ -230,6 +249,12 @@ static inline uint64_t mc_counts_allocations(uint64_t counts)
 {
     uint64_t used = (uint64_t)(int64_t)(int16_t)counts;
     return (counts - used) >> MC_COUNTS_SHIFT;
+}
+
+/* Slots on a list whose word counts tells `used` as minus their number. */
+static inline uint32_t mc_counts_listed(uint64_t counts)
+{
+    return (uint16_t) - (uint16_t)counts;
 }
 
 /* Slot size of a class. Requires index < MC_CLASS_COUNT.

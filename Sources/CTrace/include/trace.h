@@ -72,15 +72,13 @@ static inline int mc_trace_ready(void)
 
 /* What a thread knows of sampling; see sampling.h. */
 extern __thread struct mc_sampling {
-    int64_t left;      /* bytes to ask for until one is sampled, that one included; else not above 0 */
+    int64_t left; /* bytes to ask for until one is sampled, that one included; else not above 0 */
     uint64_t random;   /* state; 0: not seeded */
     uint32_t interval; /* that `left` was drawn for, and how its next object is accounted */
 } mc_sampling;
 
 /* 1 if an allocation of so many bytes is passed over, which is all there is to do then. 0: ask
- * mc_sampling_takes() if it is traced, else mc_sampling_untraced(). One of no bytes counts as one: ask
- * for 1 as well. One of 2^63 and more, which there is no room for, passes and has to be
- * mc_sampling_refused(). */
+ * mc_sampling_takes() if it is traced, else mc_sampling_untraced(). Requires 0 < bytes <= INT64_MAX. */
 static inline int mc_sampling_passes_bytes(size_t bytes)
 {
     struct mc_sampling *own = &mc_sampling;
@@ -91,14 +89,10 @@ static inline int mc_sampling_passes_bytes(size_t bytes)
     return left > (int64_t)bytes;
 }
 
+/* The same for any size: one of no bytes counts as one, and for what is absurd there is no room anyway. */
 static inline int mc_sampling_passes(size_t size)
 {
     return size > INT64_MAX || mc_sampling_passes_bytes(size + !size);
-}
-
-static inline void mc_sampling_refused(size_t size)
-{
-    mc_sampling.left = (int64_t)((uint64_t)mc_sampling.left + size);
 }
 
 /* What was not passed over is not traced. */

@@ -19,6 +19,7 @@ static struct mc_span *span;     /* has live and free slots */
 static struct mc_span *other;    /* another of its class */
 static struct mc_thread *thread; /* that owns both */
 static struct mc_arena *arena;
+static const void *lender_slot; /* in a span of another thread's */
 
 static uint64_t *entry(uint64_t address)
 {
@@ -54,6 +55,7 @@ static void fill(void)
     pthread_barrier_init(&lent, 0, 2);
     if (pthread_create(&lender, 0, lend, set)) abort();
     pthread_barrier_wait(&lent);
+    lender_slot = set[0];
     for (unsigned i = 0; i < CACHED; i++)
         free(set[i]);
     objects[0] = malloc(200000);
@@ -202,6 +204,23 @@ static uint64_t damage_map(const char *how)
     return place;
 }
 
+/* Where the main thread's frees look first: other spans than its own, or the right one in a wrong place. */
+static uint64_t damage_own_map(const char *how)
+{
+    uint64_t *entries = (uint64_t *)((uint64_t)thread + root->own_map);
+    uint64_t *entry_of_span = &entries[span->base / MC_SLICE % root->own_map_count];
+    if (!strcmp(how, "owned"))
+        *entry_of_span = (uint64_t)span_of(lender_slot) - (uint64_t)thread;
+    else if (!strcmp(how, "elsewhere"))
+        entries[(span->base / MC_SLICE + 999) % root->own_map_count] =
+            (uint64_t)span - (uint64_t)thread;
+    else if (!strcmp(how, "nothing"))
+        thread->nothing.limit = 64;
+    else
+        return 0;
+    return (uint64_t)entry_of_span;
+}
+
 static uint64_t damage_threads(const char *how)
 {
     unsigned class_index = span->class_index;
@@ -238,6 +257,7 @@ int main(int count, char **words)
     if (!where) where = damage_cache(words[1]);
     if (!where) where = damage_span(words[1]);
     if (!where) where = damage_map(words[1]);
+    if (!where) where = damage_own_map(words[1]);
     if (!where) where = damage_threads(words[1]);
     int size = snprintf(line, sizeof(line), "damaged %#llx\n", (unsigned long long)where);
     if (!where || write(1, line, (size_t)size) != size) return 5;

@@ -147,6 +147,11 @@ def thread(t):
     t.equal(sorted(counts.values()), [(0, 0), (1, 1000), (1, 1000), (1, 1000)], "by thread")
     t.equal(counts[program.pid], (0, 0), "of the first thread")
     t.equal(t.trace(program, "--thread", "1").totals["traced_count"], 0, "of no thread")
+    t.equal(t.memctl("show", "trace", "-p", program.pid, "--thread", "1")[1],
+            f"memctl: thread 1 has nothing of the heap — `memctl show threads -p {program.pid}` "
+            "lists those that have\n", "of no thread")
+    t.equal(t.memctl("show", "trace", "-p", program.pid, "--thread", program.pid)[1], "",
+            "of a thread that has nothing traced")
 
 
 # --- parts -----------------------------------------------------------------------------------
@@ -433,6 +438,24 @@ def ten_thousand_threads(t):
     found = table.at("stand_in_crowd")
     t.equal((found.allocs, found.frees, found.bytes), (there, there, 0), "when all have ended")
     t.equal(table.data["not_recorded"]["untagged_allocs"], 0, "untagged")
+
+
+@row("U9_bytes_an_object")
+def bytes_an_object(t):
+    """What is kept of each traced object: a quarter of what libumem's audit takes at the most. Off,
+    nothing is kept of further ones."""
+    program = t.puppet()
+    t.on(program)
+    program.ask("alloc a 1000000 16")
+    memory = t.trace(program).data["overhead"]
+    t.remark(f"{memory['bytes_per_ten_objects'] / 10:.1f} bytes a live object of 16")
+    t.check(80 <= memory["bytes_per_ten_objects"] <= 500, f"ten objects: {memory}")
+    t.off(program)
+    before = t.memory(program)["tags"]
+    program.ask("alloc b 1000000 16")
+    # The last span of traced objects serves the first of these, with a tag's place for each.
+    more = t.memory(program)["tags"] - before
+    t.equal(more, 0, "bytes of tags for a million untraced objects")
 
 
 @row("V9_1000000_stacks")

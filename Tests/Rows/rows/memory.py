@@ -11,7 +11,7 @@ from pathlib import Path
 
 import exposition
 import schema
-from harness import row
+from harness import PATIENCE, row
 
 PAGE = 4096
 REPORTS = {"memory": ["memory"], "map": ["memory", "map", "--all"], "classes": ["classes"],
@@ -177,7 +177,7 @@ def redis_adds_up(t):
         subprocess.run(["redis-cli", "-s", str(socket), "eval",
                         "for i=1,3000 do redis.call('set', math.random(5000), "
                         "string.rep('x', math.random(3000))) end", "0"],
-                       check=True, capture_output=True, timeout=60)
+                       check=True, capture_output=True, timeout=PATIENCE)
     memory = stopped_at_random(t, program, 3, busy)
     t.check(memory["used"] > 1 << 20, f"redis uses {memory['used']} bytes only")
 
@@ -290,7 +290,7 @@ def metrics(t):
         t.equal(exposition.check(text), [], name)
         if shutil.which("promtool"):
             done = subprocess.run(["promtool", "check", "metrics"], input=text, text=True,
-                                  capture_output=True, timeout=60)
+                                  capture_output=True, timeout=PATIENCE)
             t.equal((done.returncode, done.stdout + done.stderr), (0, ""), f"promtool on {name}")
 
 

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: MIT
 """What `show trace` prints, and how the tool answers."""
 
+import errno
 import json
 import os
 import re
 import signal
 import subprocess
+import tty
+from pathlib import Path
 
 from harness import clean_environment, row
 
@@ -206,6 +209,68 @@ def reader_that_leaves(t):
     done.stderr.close()
     t.check(done.wait() in (0, 1, -signal.SIGPIPE), f"status {done.returncode}")
     t.equal(errors, b"", "stderr")
+
+
+def read_slowly(descriptor):
+    """All there is to read, a little at a time; a terminal ends with an error."""
+    parts = []
+    try:
+        while data := os.read(descriptor, 997):
+            parts.append(data)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+    return b"".join(parts)
+
+
+@row("C4_whole_wherever_it_goes")
+def whole_wherever_it_goes(t):
+    """A table of many rows arrives whole at a file, a terminal, or a reader that is slower than we
+    are and does not let us wait in write(2); and nothing of it in the program's output."""
+    program = t.puppet()
+    t.on(program)
+    program.ask("many a 2000 48")
+    program.stop()
+    command = [t.memctl_path, "show", "trace", "--all", "-p", str(program.pid)]
+    environment = clean_environment() | {"MEMCTL_DIR": str(t.regions), "NO_COLOR": "1"}
+    with open(t.folder / "table", "wb") as file:
+        subprocess.run(command, stdout=file, stderr=subprocess.DEVNULL, env=environment, check=True)
+    whole = (t.folder / "table").read_bytes()
+    counts = [line.split()[2] for line in whole.splitlines() if re.match(rb" *48 ", line)]
+    t.equal((len(counts), set(counts)), (2000, {b"1"}), "rows of one object")
+    for what, (ours, theirs) in (("pipe", os.pipe()), ("terminal", os.openpty())):
+        if what == "pipe":
+            os.set_blocking(theirs, False)
+        else:
+            tty.setraw(theirs)
+        done = subprocess.Popen(command, stdout=theirs, stderr=subprocess.DEVNULL, env=environment)
+        os.close(theirs)
+        found = read_slowly(ours)
+        os.close(ours)
+        t.equal(done.wait(), 0, f"status, written to a {what}")
+        t.check(found == whole, f"{len(found)} bytes came through a {what}, of {len(whole)}")
+    program.signal(signal.SIGCONT)
+    t.equal(program.ask("every a").split()[0], "done", "the next line of the program itself")
+    t.equal(program.stderr(), "", "the program's standard error")
+
+
+@row("V2_output_that_cannot_be_written")
+def output_that_cannot_be_written(t):
+    """Whatever is written to standard output: if it can't be, the status says so, and a line."""
+    t.need(Path("/dev/full").is_char_device(), "there is no /dev/full")
+    program = t.puppet()
+    program.ask("alloc a 10 100")
+    where = ["-p", program.pid]
+    for words in (["--help"], ["--version"], ["help", "show"], ["trace", "on", "--help"], ["list"],
+                  ["trace", "on", *where], ["show", "trace", *where], ["show", "memory", *where],
+                  ["show", "memory", "--format", "json", *where], ["explain", *where],
+                  ["verify", *where], ["whatis", "0x1000", *where], ["trace", "off", *where]):
+        for into, reason in (("/dev/full", "No space left on device"),
+                             ("&-", "Bad file descriptor")):
+            shell = ["sh", "-c", f'exec "$0" "$@" >{into}']
+            t.equal(t.memctl(*words, prefix=shell, status=1),
+                    ("", f"memctl: can't write the output: {reason}\n"), f"{words} >{into}")
+    t.equal(t.memctl("verify", *where)[0].splitlines()[-1], "clean", "the process afterwards")
 
 
 @row("C7_total_is_mallinfo")

@@ -29,7 +29,8 @@ DAMAGE = [
     ("threads", "threads", "heap"), ("ghost", "threads", "heap"),
     ("thread", "threads", "thread"), ("current", "thread_span", "thread"),
     ("unlinked", "thread_span", "thread"), ("lost", "span_lost", "span"),
-    ("kept", "thread_span", "thread"),
+    ("kept", "thread_span", "thread"), ("owned", "thread_span", "thread"),
+    ("elsewhere", "thread_span", "thread"), ("nothing", "threads", "thread"),
     ("waiting", "thread_span", "thread"), ("cached", "list_mark", "thread"),
     ("cache", "list_link", "thread"), ("caches", "thread_span", "thread"),
 ]

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT */
+/* See serving.h. */
+#include "serving.h"
+
+#include "cache.h"
+#include "check.h"
+#include "pagemap.h"
+
+static struct mc_slot *slot_at(uint64_t address)
+{
+    return (struct mc_slot *)address;
+}
+
+static struct mc_slot *last_of(uint64_t list, uint32_t *count)
+{
+    struct mc_slot *slot = slot_at(list);
+    for (*count = 1; slot->next; slot = slot->next)
+        ++*count;
+    return slot;
+}
+
+/* `count` slots come here, or leave. */
+static void step(struct mc_serving *serving, struct mc_span *from, int64_t count)
+{
+    mc_store(&from->counts, from->counts + (uint64_t)count);
+    mc_store(&serving->counts, serving->counts - (uint64_t)count);
+}
+
+void mc_serving_fill(struct mc_serving *serving, struct mc_span *span)
+{
+    uint32_t count;
+    if (likely(!span->purged)) {
+        mc_serving_take(serving, span);
+        return;
+    }
+    last_of(span->free, &count);
+    step(serving, span, count);
+    mc_store(&serving->span, (uint64_t)span);
+    mc_store(&serving->free, span->free);
+    mc_store(&span->free, 0);
+}
+
+void mc_serving_fill_cached(struct mc_serving *serving, struct mc_span *list)
+{
+    step(serving, list, mc_cache_count(list));
+    mc_store(&serving->span, 0);
+    mc_store(&serving->free, list->free);
+    mc_store(&list->free, 0);
+}
+
+/* Before the list of the span, or of the cache, that they came from. */
+static void put_back(struct mc_serving *serving, struct mc_span *from)
+{
+    uint32_t count;
+    struct mc_slot *last = last_of(serving->free, &count);
+    mc_store(&last->next, slot_at(from->free));
+    mc_store(&from->free, serving->free);
+    step(serving, from, -(int64_t)count);
+    mc_store(&serving->free, 0);
+    mc_store(&serving->span, 0);
+}
+
+void mc_serving_return(struct mc_thread *thread, unsigned class_index)
+{
+    struct mc_serving *serving = mc_serving_of(thread, class_index);
+    struct mc_span *lists = (struct mc_span *)thread->cache;
+    if (serving->free)
+        put_back(serving, serving->span ? (struct mc_span *)serving->span : &lists[class_index]);
+}
+
+void mc_serving_return_all(struct mc_thread *thread)
+{
+    for (unsigned i = 0; i < MC_DIRECT_CLASSES; i++)
+        mc_serving_return(thread, i);
+}
+
+void mc_serving_return_cached(struct mc_thread *thread)
+{
+    for (unsigned i = 0; i < MC_DIRECT_CLASSES; i++) {
+        if (!thread->serving[i].span) mc_serving_return(thread, i);
+    }
+}
+
+int mc_serving_leave_empty(struct mc_thread *thread, unsigned class_index)
+{
+    struct mc_span *span = (struct mc_span *)thread->current[class_index];
+    if (class_index >= MC_DIRECT_CLASSES) return span->used == 1;
+    struct mc_serving *serving = mc_serving_of(thread, class_index);
+    int mine = serving->span == (uint64_t)span;
+    uint32_t count = mine ? mc_serving_count(serving) : 0;
+    if ((uint32_t)span->used != 1 + count) return 0;
+    if (count) put_back(serving, span);
+    return 1;
+}
+
+/* A list that changes underfoot may lead anywhere: only slots of the class are followed. */
+static int list_has(uint64_t list, const struct mc_span *span, const void *wanted)
+{
+    for (uint32_t steps = 0; list && steps <= UINT16_MAX; steps++) {
+        const struct mc_span *other = mc_page_map_find((void *)list);
+        if (list == (uint64_t)wanted) return 1;
+        if (list % MC_QUANTUM || !other || mc_load_acquire(&other->state) != MC_SPAN_CLASS ||
+            other->class_index != span->class_index)
+            return 0;
+        list = (uint64_t)mc_load(&slot_at(list)->next);
+    }
+    return 0;
+}
+
+int mc_serving_has(const struct mc_span *span, const void *slot)
+{
+    if (span->class_index >= MC_DIRECT_CLASSES) return 0;
+    struct mc_thread *thread = mc_thread_first();
+    for (; thread; thread = mc_thread_next(thread)) {
+        struct mc_serving *serving = mc_serving_of(thread, span->class_index);
+        if (list_has(mc_load(&serving->free), span, slot)) return 1;
+    }
+    return 0;
+}
+
+void mc_serving_check(struct mc_thread *thread)
+{
+    for (unsigned i = 0; i < MC_DIRECT_CLASSES; i++) {
+        const struct mc_serving *serving = &thread->serving[i];
+        uint32_t count = 0;
+        for (uint64_t at = serving->free; at; at = (uint64_t)slot_at(at)->next) {
+            const struct mc_span *span = mc_page_map_find((void *)at);
+            mc_assert(span && span->state == MC_SPAN_CLASS && span->class_index == i);
+            uint64_t index = mc_slot_index(span, (void *)at);
+            mc_assert(span->base + index * span->slot_size == at && index < span->fresh);
+            mc_assert(slot_at(at)->mark == span->mark && span->used > 0);
+            mc_assert(!span->tags || !((const uint64_t *)span->tags)[index]);
+            mc_assert(!serving->span || (uint64_t)span == serving->span);
+            mc_assert(++count <= UINT16_MAX);
+        }
+        mc_assert(count == mc_serving_count(serving));
+        mc_assert(!count || !serving->span || serving->span == thread->current[i]);
+    }
+}

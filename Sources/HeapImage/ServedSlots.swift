@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+import CRegion
+
+/// Slots that a thread is about to serve: taken off the list of the span that is current, all at
+/// once, or out of the thread's cache.
+///
+/// They count in the `used` of the spans they lie in, but nobody uses them.
+extension mc_serving {
+    /// How many there are.
+    var count: UInt64 { UInt64(mc_counts_listed(counts)) }
+
+    /// They lie in spans of other threads: they were cached.
+    var isCached: Bool { span == 0 }
+
+    /// Of the class in the struct of a thread.
+    static func address(thread: UInt64, class index: Int) -> UInt64 {
+        thread &+ UInt64(offset + index * MemoryLayout<mc_serving>.stride)
+    }
+
+    static let offset: Int = {
+        guard let offset = MemoryLayout<mc_thread>.offset(of: \mc_thread.serving) else {
+            preconditionFailure("mc_thread.serving is stored")
+        }
+        return offset
+    }()
+
+    /// What is about to be served of a span; nothing unless it is current.
+    static func place(of span: mc_span) -> UInt64? {
+        guard Int32(span.flags) & Int32(MC_SPAN_CURRENT) != 0, span.owner != 0,
+            Int32(span.class_index) < Int32(MC_DIRECT_CLASSES)
+        else { return nil }
+        return address(thread: span.owner, class: Int(span.class_index))
+    }
+}
+
+extension MemorySource {
+    /// What the thread whose struct is at `address` is about to serve, by class.
+    func serving(ofThread address: UInt64) throws(HeapImageError) -> [mc_serving] {
+        var lists = [mc_serving](repeating: mc_serving(), count: Int(MC_DIRECT_CLASSES))
+        try load(into: &lists, from: address &+ UInt64(mc_serving.offset))
+        return lists
+    }
+
+    /// The list that the slots of the span whose struct is at `address` are on; an empty one if they
+    /// are on none.
+    func serving(
+        of span: mc_span, at address: UInt64
+    ) throws(HeapImageError) -> mc_serving {
+        guard let place = mc_serving.place(of: span) else { return mc_serving() }
+        var found = mc_serving()
+        _ = try attempt { () throws(HeapImageError) in
+            found = try load(mc_serving.self, at: place, zero: mc_serving())
+        }
+        return found.span == address ? found : mc_serving()
+    }
+}
