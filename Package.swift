@@ -51,7 +51,8 @@ let package = Package(
         .testTarget(name: "HeapImageTests", dependencies: ["HeapImage", "CRegion"]),
         .testTarget(name: "SymbolsTests", dependencies: ["Symbols"]),
         .testTarget(name: "ReportsTests", dependencies: ["Reports", "HeapImage", "Symbols"]),
-        .testTarget(name: "ExportsTests", dependencies: ["Exports", "Reports", "HeapImage"]),
+        .testTarget(
+            name: "ExportsTests", dependencies: ["Exports", "Reports", "HeapImage", "Symbols"]),
         .testTarget(
             name: "MemctlTests",
             dependencies: [

@@ -81,9 +81,18 @@ static void shrink(struct mc_span *list, uint32_t keep)
     mc_store(&list->counts, list->counts + gone);
 }
 
+/* A thread that only frees has no struct: it takes one when a cache is worth it. */
+static struct mc_thread *attach_late(void)
+{
+    static __thread unsigned freed;
+    return ++freed < MC_CACHE_ATTACH ? 0 : mc_thread_attach();
+}
+
 int mc_cache_push(struct mc_thread *self, const struct mc_span *span, struct mc_slot *slot)
 {
-    if (span->class_index >= MC_CACHE_CLASSES || self == &mc_thread_none) return 0;
+    if (span->class_index >= MC_CACHE_CLASSES) return 0;
+    if (unlikely(self == &mc_thread_none)) self = attach_late();
+    if (unlikely(!self)) return 0;
     struct mc_span *lists = (struct mc_span *)self->cache;
     if (unlikely(!lists)) lists = make(self);
     if (unlikely(!lists)) return 0;
@@ -95,13 +104,11 @@ int mc_cache_push(struct mc_thread *self, const struct mc_span *span, struct mc_
 
 struct mc_span *mc_cache_ready(struct mc_thread *self, unsigned class_index)
 {
-    struct mc_span *lists = (struct mc_span *)self->cache;
-    if (likely(!lists) || class_index >= MC_CACHE_CLASSES) return 0;
-    struct mc_span *list = &lists[class_index];
-    uint32_t count = mc_cache_count(list);
-    if (count < MC_CACHE_SERVES) return 0;
-    shrink(list, count / 2);
-    return list;
+    if (likely(!mc_cache_serves(self, class_index))) return 0;
+    struct mc_span *list = (struct mc_span *)self->cache + class_index;
+    if (++list->untagged_frees % MC_CACHE_RETURNS) return list;
+    shrink(list, 0);
+    return 0;
 }
 
 void mc_cache_flush_class(struct mc_thread *thread, unsigned class_index)

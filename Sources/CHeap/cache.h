@@ -19,6 +19,7 @@
 #define MC_CACHE_H
 
 #include "heap.h"
+#include "limits.h"
 
 /* Puts a live slot of another's span in the cache, if all is plain: the start of one, without a tag, of
  * a class that is cached, and room for it. Else 0, and nothing was done. The short path of remote
@@ -30,8 +31,8 @@ static inline int mc_cache_push_plain(struct mc_thread *self, const struct mc_sp
  * thread. */
 int mc_cache_push(struct mc_thread *self, const struct mc_span *span, struct mc_slot *slot);
 
-/* The list of the class, if it has slots enough to serve; else NULL. Half of them go to their owners
- * first. */
+/* The list of the class, if it has slots enough to serve; else NULL, and so once in MC_CACHE_RETURNS
+ * times, when all go to their owners. */
 struct mc_span *mc_cache_ready(struct mc_thread *self, unsigned class_index);
 
 /* Hands all slots back to their owners: of all classes, or of one. */
@@ -56,6 +57,14 @@ static inline void mc_cache_add(struct mc_span *list, struct mc_slot *slot, uint
     mc_store_release(&slot->mark, mark);
     mc_store(&list->free, (uint64_t)slot);
     mc_store(&list->counts, list->counts - 1);
+}
+
+/* 1 if the list of the class has slots enough to serve. */
+static inline int mc_cache_serves(const struct mc_thread *self, unsigned class_index)
+{
+    const struct mc_span *lists = (const struct mc_span *)self->cache;
+    return lists && class_index < MC_CACHE_CLASSES &&
+           mc_cache_count(&lists[class_index]) >= MC_CACHE_SERVES;
 }
 
 static inline int mc_cache_push_plain(struct mc_thread *self, const struct mc_span *span,

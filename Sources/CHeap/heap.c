@@ -46,9 +46,9 @@ static void relieve(struct mc_thread *self)
 {
     mc_serving_return_all(self);
     mc_cache_flush(self);
+    mc_threads_reap(); /* before this one collects: what ended threads cached may be its own */
     mc_refill_collect(self);
     mc_refill_flush(self, 0);
-    mc_threads_reap();
     mc_large_flush_all();
     mc_arena_release_idle();
     mc_arena_purge(1);
@@ -334,28 +334,43 @@ static void free_large(struct mc_span *span, void *object)
     look_for_large(mc_self, size);
 }
 
-/* What the own map did not know: the next free of these slices will be short. */
+/* What the own map did not know: the next free of these slices will be short. And a span's first free
+ * since it was full. */
 static inline int free_own(struct mc_thread *self, struct mc_span *span, void *object)
 {
-    if (mc_load(&span->owner) != (uint64_t)self || !span->limit) return 0;
+    if (unlikely(!span->limit)) {
+        if ((span->flags & (MC_SPAN_FULL | MC_SPAN_TAGGED)) != MC_SPAN_FULL) return 0;
+        mc_refill_reopen(self, span);
+    }
     mc_own_map_set(self, (uint64_t)object, span);
     return mc_free_into(span, object);
+}
+
+/* What is plain after one look at the page map; 0: nothing was done. */
+static inline int free_found(struct mc_thread *self, struct mc_span *span, void *object)
+{
+    if (mc_load(&span->state) == MC_SPAN_LARGE) {
+        if (unlikely(!mc_large_free_short(self, span, object))) return 0;
+        mc_refill_look(self, MC_LOOK_REFILL);
+        return 1;
+    }
+    if (mc_load(&span->owner) != (uint64_t)self) return mc_cache_push_plain(self, span, object);
+    return free_own(self, span, object) || free_tagged(self, span, object);
+}
+
+/* To the thread's cache or to the owner. Time passes for a thread that only frees as well. */
+static void free_remote(struct mc_span *span, void *object)
+{
+    if (mc_cache_push(mc_self, span, object))
+        mc_refill_look(mc_self, MC_LOOK_REFILL);
+    else
+        mc_span_push_remote(span, object);
 }
 
 void mc_free_slow(void *object)
 {
     struct mc_span *found = mc_page_map_find(object);
-    if (likely(found != 0) && mc_load(&found->state) == MC_SPAN_LARGE) {
-        if (likely(mc_large_free_short(mc_self, found, object))) {
-            mc_refill_look(mc_self, MC_LOOK_REFILL);
-            return;
-        }
-    } else if (likely(found != 0) && free_own(mc_self, found, object)) {
-        return;
-    }
-    if (likely(found != 0) && (likely(free_tagged(mc_self, found, object)) ||
-                               likely(mc_cache_push_plain(mc_self, found, object))))
-        return;
+    if (likely(found != 0) && likely(free_found(mc_self, found, object))) return;
     if (!object) return;
     if (unlikely(mc_os_forked())) mc_heap_notice_fork();
     if (likely(found != 0) && mc_load(&found->state) == MC_SPAN_LARGE &&
@@ -368,7 +383,7 @@ void mc_free_slow(void *object)
     if (span->state != MC_SPAN_CLASS) {
         free_large(span, object);
     } else if (mc_load(&span->owner) != (uint64_t)mc_self) {
-        if (!mc_cache_push(mc_self, span, object)) mc_span_push_remote(span, object);
+        free_remote(span, object);
     } else {
         if (span->flags & MC_SPAN_TAGGED) untag(span);
         free_local(mc_self, span, object);
@@ -473,14 +488,14 @@ void mc_heap_commit(void)
 int mc_heap_trim(void)
 {
     uint64_t before = mc_load(&mc_root()->purged_bytes);
+    if (mc_self != &mc_thread_none) mc_serving_return_all(mc_self);
+    mc_cache_flush(mc_self);
+    mc_threads_reap(); /* as in relieve() */
     if (mc_self != &mc_thread_none) {
-        mc_serving_return_all(mc_self);
-        mc_cache_flush(mc_self);
         mc_refill_collect(mc_self);
         mc_refill_flush(mc_self, 0);
         mc_trim_thread(mc_self);
     }
-    mc_threads_reap();
     mc_large_flush_all();
     mc_arena_purge(1);
     mc_structs_trim();

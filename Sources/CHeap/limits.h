@@ -89,6 +89,13 @@
 #define MC_CACHE_BYTES  (16u << 10)
 #define MC_CACHE_SLOTS  128
 #define MC_CACHE_SERVES 8
+/* One time in so many the list goes to the owners instead of serving: what is handed over once would be
+ * remote for ever otherwise, and its frees long ones. */
+#ifndef MC_CACHE_RETURNS
+#    define MC_CACHE_RETURNS 4
+#endif
+/* A thread that never allocated has a cache, and the struct that takes, from this many frees on. */
+#define MC_CACHE_ATTACH 16
 
 /* A span has this many slots at least ... */
 #define MC_SPAN_SLOTS 8

@@ -109,13 +109,16 @@ static void put_empty(struct mc_thread *self, struct mc_span *span)
     *kept = (uint64_t)span;
 }
 
+void mc_refill_reopen(struct mc_thread *self, struct mc_span *span)
+{
+    mc_span_clear_flag(span, MC_SPAN_FULL);
+    mc_span_set_limit(span);
+    push(self, span);
+}
+
 void mc_refill_span_freed(struct mc_thread *self, struct mc_span *span)
 {
-    if (span->flags & MC_SPAN_FULL) {
-        mc_span_clear_flag(span, MC_SPAN_FULL);
-        mc_span_set_limit(span);
-        push(self, span);
-    }
+    if (span->flags & MC_SPAN_FULL) mc_refill_reopen(self, span);
     if (!span->used) {
         remove_from_list(self, span);
         put_empty(self, span);
@@ -134,14 +137,14 @@ void mc_refill_collect(struct mc_thread *thread)
     if (likely(!span)) return;
     span = at(mc_take(&thread->notified)); /* pairs with mc_span_notify */
     while (span) {
-        struct mc_span *next = at(mc_load(&span->notify_next));
+        uint64_t notice = mc_load(&span->notify_next);
         if (mc_load(&span->owner) != (uint64_t)thread) {
-            mc_span_notify(span); /* adopted by another since it was pushed */
+            mc_span_notify(span, notice >> 48); /* adopted by another since it was pushed */
         } else {
-            mc_span_collect(span);
+            mc_span_collect(span, notice >> 48);
             mc_refill_span_freed(thread, span);
         }
-        span = next;
+        span = at(notice & ((1ull << 48) - 1));
     }
 }
 
@@ -276,6 +279,27 @@ static int others_have_page(const struct mc_thread *self, unsigned class_index)
     return (uint64_t)(first->fresh - first->used) * first->slot_size >= MC_PAGE;
 }
 
+/* Where a heap is in steady use the current span has handed out all it has, and others that did so before
+ * have had slots freed: the first of them takes its place. NULL, and nothing was done, where anything else
+ * is to be asked first. */
+static inline struct mc_span *turn(struct mc_thread *self, unsigned class_index)
+{
+    struct mc_span *span = at(self->current[class_index]), *first = at(self->spans[class_index]);
+    if (!first || !first->free || mc_load(&self->notified) || span->state != MC_SPAN_CLASS ||
+        span->free || span->purged || span->fresh < span->slot_count ||
+        mc_cache_serves(self, class_index))
+        return 0;
+    uint64_t bytes = (uint64_t)(first->fresh - first->used) * first->slot_size;
+    if (self->until_look <= bytes) return 0;
+    self->until_look -= (uint32_t)bytes;
+    set_full(span);
+    mc_span_clear_flag(span, MC_SPAN_CURRENT);
+    span->counts--;
+    remove_from_list(self, first);
+    take_current(self, first);
+    return first;
+}
+
 /* A span with a free slot, current from now on; or a list of the cache. NULL when memory is short. */
 static struct mc_span *find(struct mc_thread *self, unsigned class_index, int *zero)
 {
@@ -304,9 +328,13 @@ static struct mc_span *find(struct mc_thread *self, unsigned class_index, int *z
 
 int mc_refill(struct mc_thread *self, unsigned class_index, int *zero)
 {
-    mc_refill_look(self, MC_LOOK_REFILL);
-    mc_refill_collect(self);
-    struct mc_span *span = find(self, class_index, zero);
+    struct mc_span *span = turn(self, class_index);
+    *zero = 0;
+    if (unlikely(!span)) {
+        mc_refill_look(self, MC_LOOK_REFILL);
+        mc_refill_collect(self);
+        span = find(self, class_index, zero);
+    }
     if (!span || class_index >= MC_DIRECT_CLASSES) return span != 0;
     struct mc_serving *serving = mc_serving_of(self, class_index);
     if (span->state == MC_SPAN_CACHE)

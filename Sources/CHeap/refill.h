@@ -20,6 +20,9 @@
  * short. *zero is set to whether the slot reads as zero behind its first two words. */
 int mc_refill(struct mc_thread *self, unsigned class_index, int *zero);
 
+/* A slot of a FULL span of the thread's own is about to be freed. */
+void mc_refill_reopen(struct mc_thread *self, struct mc_span *span);
+
 /* The owner has pushed a slot on `free` of a FULL span, or taken it off `used`. */
 void mc_refill_span_freed(struct mc_thread *self, struct mc_span *span);
 

@@ -104,14 +104,14 @@ int mc_span_carve(struct mc_span *span)
     return count == 1 && span->flags & MC_SPAN_ZERO ? MC_CARVED_ZERO : MC_CARVED;
 }
 
-void mc_span_notify(struct mc_span *span)
+void mc_span_notify(struct mc_span *span, uint64_t tail)
 {
     /* The owner may change until the push, when another thread adopts the span; the old one then
      * hands the notice on (see collect_notified). */
     struct mc_thread *owner = (struct mc_thread *)mc_load_acquire(&span->owner);
     uint64_t head = mc_load(&owner->notified);
     do {
-        mc_store(&span->notify_next, head);
+        mc_store(&span->notify_next, head | tail << 48);
         /* Release pairs with mc_take() in collect_notified. No ABA: the list is taken whole. */
     } while (!mc_swap_if(&owner->notified, &head, (uint64_t)span));
 }
@@ -127,7 +127,7 @@ void mc_span_push_remotes(struct mc_span *span, struct mc_slot *first, struct mc
         mc_store(&last->next, (struct mc_slot *)mc_remote_slot(word));
         fresh = (mc_remote_count(word) + count) << 48 | (uint64_t)first;
     } while (!mc_swap_if(&span->remote, &word, fresh));
-    if (!word) mc_span_notify(span);
+    if (!word) mc_span_notify(span, ((uint64_t)last - span->base) / MC_QUANTUM);
 }
 
 void mc_span_push_remote(struct mc_span *span, struct mc_slot *slot)
@@ -136,18 +136,12 @@ void mc_span_push_remote(struct mc_span *span, struct mc_slot *slot)
     mc_span_push_remotes(span, slot, slot, 1);
 }
 
-void mc_span_collect(struct mc_span *span)
+void mc_span_collect(struct mc_span *span, uint64_t tail)
 {
     uint64_t word = mc_take(&span->remote);
-    struct mc_slot *first = (struct mc_slot *)mc_remote_slot(word);
-    if (!first) return;
-    if (span->free) {
-        struct mc_slot *last = first;
-        while (last->next)
-            last = last->next;
-        last->next = (struct mc_slot *)span->free;
-    }
-    span->free = (uint64_t)first;
+    struct mc_slot *last = (struct mc_slot *)(span->base + tail * MC_QUANTUM);
+    if (span->free) last->next = (struct mc_slot *)span->free;
+    span->free = mc_remote_slot(word);
     mc_store(&span->counts, span->counts - mc_remote_count(word));
 }
 

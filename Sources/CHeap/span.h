@@ -28,16 +28,18 @@ enum { MC_CARVED = 1, MC_CARVED_ZERO = 2 };
 int mc_span_carve(struct mc_span *span);
 
 /* A slot, or a list of `count` with marks from `first` to `last`. Any thread but the owner, or the
- * owner. They are the caller's until then. */
+ * owner. They are the caller's until then. Whoever finds `remote` empty tells the owner, and tells which
+ * slot will be the last of the list, however many are pushed before it: so nobody has to walk it. */
 void mc_span_push_remote(struct mc_span *span, struct mc_slot *slot);
 void mc_span_push_remotes(struct mc_span *span, struct mc_slot *first, struct mc_slot *last,
                           uint32_t count);
 
-/* Tells the span's owner that `remote` is not empty. */
-void mc_span_notify(struct mc_span *span);
+/* Tells the span's owner that `remote` is not empty, and its last slot, in quanta from the span's base. */
+void mc_span_notify(struct mc_span *span, uint64_t tail);
 
-/* Owner: takes what others freed back to `free`; the span was taken off `notified` just before. */
-void mc_span_collect(struct mc_span *span);
+/* Owner: takes what others freed back to `free`; the span was taken off `notified` just before, where it
+ * said `tail`. */
+void mc_span_collect(struct mc_span *span, uint64_t tail);
 
 /* `flags` are read by other threads that free; they are the owner's to change. */
 static inline void mc_span_set_flag(struct mc_span *span, unsigned flag)

@@ -48,6 +48,11 @@ package struct Place: Equatable, Sendable {
         return parts
     }
 
+    /// Names alone, innermost first; where there is none, the place in its module.
+    package var functions: [String] {
+        locations.map { $0.function.map(Layout.safe) ?? moduleOffset }
+    }
+
     /// `module+0x1234`, as tools outside take it.
     package var moduleOffset: String {
         guard let location = locations.last, let offset = location.moduleOffset,

@@ -46,7 +46,7 @@ package struct TraceReport: Equatable, Sendable {
         case bytes, count, allocs, temporary, waste
 
         /// The larger comes first.
-        func keys(_ counts: StackCounts) -> (first: UInt64, second: UInt64) {
+        package func keys(_ counts: StackCounts) -> (first: UInt64, second: UInt64) {
             switch self {
             case .bytes: (counts.liveBytes, counts.live)
             case .count: (counts.live, counts.liveBytes)

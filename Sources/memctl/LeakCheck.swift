@@ -37,8 +37,9 @@ struct LeakCheck: ParsableCommand {
         if !command.isEmpty, target.process != nil || target.file != nil {
             throw ValidationError("-p and --file name a process that runs: they go with --for")
         }
-        if view.format == .vppJSON {
-            throw ValidationError("--format vpp-json is for show trace; use text or json")
+        guard [.text, .json].contains(view.format) else {
+            throw ValidationError(
+                "--format \(view.format.rawValue) is for show trace; use text or json")
         }
     }
 

@@ -9,6 +9,7 @@ enum OutputFormat: String, ExpressibleByArgument, CaseIterable {
 enum TraceFormat: String, ExpressibleByArgument, CaseIterable {
     case text, json
     case vppJSON = "vpp-json"
+    case folded
 }
 
 extension TraceReport.Order: ExpressibleByArgument {}

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 import ArgumentParser
+import Exports
 import HeapImage
 import Reports
 
@@ -53,6 +54,7 @@ struct ShowTrace: ParsableCommand {
             case .text: report.writeText(to: &text, view.text(columns: shown, showsIDs: ids))
             case .json: report.writeJSON(to: &text)
             case .vppJSON: report.writeVPPJSON(to: &text)
+            case .folded: FoldedStacks(report, by: order).write(to: &text)
             }
         }
         if let owner = entry.owner {
@@ -112,13 +114,14 @@ struct ShowTrace: ParsableCommand {
 /// How a table of backtraces is to be shown.
 struct TraceViewOptions: ParsableArguments {
     @Option(help: "How to write it.") var format = TraceFormat.text
-    @Option(help: "Rows to show.") var limit = 50
+    @Option(help: "Rows to show (default: 50; all of them folded).") var limit: Int?
     @Flag(help: "Show all rows.") var all = false
     @Option(help: "What to order by (default: bytes, or what the columns are about).")
     var sort: TraceReport.Order?
     @Option(help: "Frames to show of each backtrace (default: all there are).") var frames: Int?
 
-    var rowLimit: Int? { all ? nil : limit }
+    /// A picture is of the whole.
+    var rowLimit: Int? { all ? nil : limit ?? (format == .folded ? nil : 50) }
 
     func text(
         columns: TraceColumns = .live, showsIDs: Bool = false
@@ -129,7 +132,7 @@ struct TraceViewOptions: ParsableArguments {
     }
 
     func validate() throws {
-        guard limit > 0 else { throw ValidationError("--limit must be at least 1") }
+        if let limit, limit < 1 { throw ValidationError("--limit must be at least 1") }
         if let frames, frames < 1 { throw ValidationError("--frames must be at least 1") }
     }
 }

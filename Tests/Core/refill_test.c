@@ -50,7 +50,36 @@ static void few_wait(void)
     mc_heap_check();
 }
 
+/* Spans that have handed out all they had serve again in the order of their first free slot, and are as they
+ * were when that is gone. */
+static void full_ones_turn(void)
+{
+    struct mc_span *first, *second;
+    for (unsigned i = 0; i < 2 * SPAN; i++)
+        objects[i] = mc_alloc(SIZE);
+    first = mc_span_of(objects[0]), second = mc_span_of(objects[SPAN]);
+    REQUIRE(first != second && first->flags & MC_SPAN_FULL && !second->free);
+    struct mc_span *third = mc_span_of(mc_alloc(SIZE));
+    while (mc_direct_serving(SIZE)->free || third->fresh < third->slot_count)
+        REQUIRE(mc_span_of(mc_alloc(SIZE)) == third);
+    REQUIRE(second->flags & MC_SPAN_FULL);
+    mc_free(objects[SPAN]);
+    mc_free(objects[0]);
+    mc_free(objects[SPAN + 1]);
+    REQUIRE(!((first->flags | second->flags) & MC_SPAN_FULL));
+    mc_heap_check();
+    REQUIRE(mc_alloc(SIZE) == objects[SPAN + 1]);
+    REQUIRE(second->flags & MC_SPAN_CURRENT && third->flags & MC_SPAN_FULL);
+    mc_heap_check();
+    REQUIRE(mc_alloc(SIZE) == objects[SPAN]);
+    REQUIRE(mc_alloc(SIZE) == objects[0]);
+    REQUIRE_EQUAL(first->used, SPAN + 1);
+    REQUIRE(second->flags & MC_SPAN_FULL && second->used == SPAN);
+    mc_heap_check();
+}
+
 static const struct test_case cases[] = {
+    {"full_ones_turn", full_ones_turn, 0},
     {"used_before_fresh", used_before_fresh, 0},
     {"few_wait", few_wait, 0},
 };

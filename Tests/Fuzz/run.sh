@@ -82,7 +82,7 @@ if [ -z "$memctl" ]; then
     echo "skip fuzz/tool: memctl is not built"
 else
     "$work/fuzz" keep 150 "$seed" "$regions/kept" >/dev/null
-    for format in text json vpp-json; do
+    for format in text json vpp-json folded; do
         bad=
         for file in "$regions"/kept.*; do
             timeout 240 "$memctl" show trace --all --cumulative --format "$format" --file "$file" \

@@ -23,6 +23,7 @@ import Testing
         ["forget"], ["forget", "1", "--all"], ["leak-check"], ["leak-check", "--for", "0"],
         ["leak-check", "--for", "10s", "--", "ls"], ["leak-check", "-p", "1", "--", "ls"],
         ["leak-check", "--for", "1s", "--format", "vpp-json"], ["list", "extra"],
+        ["leak-check", "--for", "1s", "--format", "folded"],
         ["trace", "on", "--sample", "3"], ["trace", "on", "--sample", "2G"],
         ["trace", "off", "--sample"], ["trace", "deepen"], ["trace", "deepen", "x"],
         ["trace", "deepen", "3", "--leakers"], ["trace", "deepen", "3", "--depth", "0"],
@@ -79,6 +80,11 @@ import Testing
         #expect(all.view.format == .vppJSON)
         #expect(all.target.process == "nginx")
         #expect(all.cumulative)
+        let folded = try parse(ShowTrace.self, "show", "trace", "--format", "folded")
+        #expect(folded.view.rowLimit == nil)
+        let first = try parse(
+            ShowTrace.self, "show", "trace", "--format", "folded", "--limit", "9")
+        #expect(first.view.rowLimit == 9)
     }
 
     @Test(

@@ -94,10 +94,10 @@ struct mc_span {
     uint8_t state;       /* [shared] MC_SPAN_, stored last when made and first when unmade */
     uint8_t flags;       /* see above */
     uint8_t class_index; /* [const] or MC_CLASS_LARGE, MC_CLASS_HUGE: whose allocations these are */
-    uint8_t untagged_frees; /* [owner] frees without a tag while TAGGED; else see trim.c */
+    uint8_t untagged_frees; /* [owner] frees without a tag while TAGGED; else see trim.c, cache.c */
 
     uint64_t remote;      /* [shared] slots freed by other threads: address | count << 48 */
-    uint64_t notify_next; /* [shared] next span on the owner's `notified` list */
+    uint64_t notify_next; /* [shared] next on the owner's `notified` list | see span.c << 48 */
     uint64_t owner;       /* [shared] struct mc_thread; 0 for large and huge */
     uint64_t size;        /* bytes of address space */
     union {

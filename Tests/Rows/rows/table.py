@@ -101,6 +101,35 @@ def formats(t):
     t.has("\n".join(rows[0]["traceback"]), "site_a")
 
 
+@row("X4_folded")
+def folded(t):
+    """What flame graphs are drawn from: every stack, outermost first, and the sums of the table."""
+    program = filled(t)
+    program.ask("deep e 70 48")  # deeper than what is kept
+    program.ask("many f 200 100")
+    def lines(*more):
+        pairs = [line.rpartition(" ") for line in
+                 t.text(program, "--format", "folded", *more).splitlines()]
+        t.check(all("+0x" not in stack for stack, _, _ in pairs), "offsets")
+        return {stack.split(";")[-1]: [int(value) for last, _, value in pairs
+                                       if last.split(";")[-1] == stack.split(";")[-1]]
+                for stack, _, _ in pairs}, pairs
+    table = t.trace(program)
+    for words, part in (((), "bytes"), (("--sort", "count"), "count")):
+        by_function, pairs = lines(*words)
+        for name, count, size in FILL:
+            t.equal(by_function[f"site_{name}"], [count * size if part == "bytes" else count],
+                    f"{part} of site_{name}")
+        t.equal(sum(int(value) for _, _, value in pairs), table.totals[f"traced_{part}"], part)
+        t.equal(len({stack for stack, _, _ in pairs}), len(pairs), "each stack once")
+        deep = [stack.split(";") for stack, _, _ in pairs if "descend" in stack]
+        t.equal([(len(frames), frames[0]) for frames in deep],
+                [(65, "(deeper than the depth kept)")], "a stack that was cut")
+        t.check(all(stack.startswith("_start;") or stack.startswith("(deeper")
+                    for stack, _, _ in pairs), "outermost first")
+    t.equal(len(lines("--limit", "1")[1]), 1, "with --limit 1")
+
+
 @row("V2_hostile_names")
 def hostile_names(t):
     """What a program calls itself can't make the table lie, nor steer a terminal."""

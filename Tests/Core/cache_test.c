@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT */
+/* Slots that another thread than their owner freed: when they are cached, when they go back, and how the
+ * owner takes them. */
+#include <pthread.h>
+
+#include "cache.h"
+#include "class.h"
+#include "heap.h"
+#include "limits.h"
+#include "refill.h"
+#include "span.h"
+#include "test.h"
+#include "thread.h"
+
+enum { SIZE = 64, A_PAGE = MC_PAGE / SIZE, SPAN = MC_SLICE / SIZE };
+
+static void *objects[2 * SPAN];
+
+static void fill(unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        REQUIRE((objects[i] = mc_alloc(SIZE)));
+}
+
+static void in_thread(void *(*work)(void *argument), void *argument)
+{
+    pthread_t thread;
+    REQUIRE(!pthread_create(&thread, 0, work, argument));
+    REQUIRE(!pthread_join(thread, 0));
+}
+
+static uint32_t cached(void)
+{
+    const struct mc_span *lists = (const struct mc_span *)mc_self->cache;
+    return lists ? mc_cache_count(&lists[mc_class_for(SIZE)]) : 0;
+}
+
+/* -- threads that only free ----------------------------------------------------------------- */
+
+static void *free_many(void *unused)
+{
+    for (unsigned i = 0; i < MC_CACHE_ATTACH - 1; i++)
+        mc_free(objects[i]);
+    REQUIRE_EQUAL(mc_thread_number(), 0);
+    REQUIRE_EQUAL(mc_remote_count(mc_span_of(objects[0])->remote), MC_CACHE_ATTACH - 1);
+    for (unsigned i = MC_CACHE_ATTACH - 1; i < A_PAGE; i++)
+        mc_free(objects[i]);
+    REQUIRE(mc_thread_number() != 0);
+    REQUIRE_EQUAL(cached(), A_PAGE - (MC_CACHE_ATTACH - 1));
+    REQUIRE_EQUAL(mc_remote_count(mc_span_of(objects[0])->remote), MC_CACHE_ATTACH - 1);
+    return unused;
+}
+
+static void only_frees_caches(void)
+{
+    struct mc_heap_totals totals;
+    fill(A_PAGE);
+    in_thread(free_many, 0);
+    mc_heap_totals(&totals);
+    REQUIRE_EQUAL(totals.used, 0);
+    mc_heap_check();
+    mc_heap_trim(); /* the thread has ended: what it cached is handed back, and taken */
+    REQUIRE_EQUAL(mc_span_of(objects[0]), 0);
+    mc_heap_check();
+}
+
+/* -- what serves, and what goes back --------------------------------------------------------- */
+
+static void *serve(void *unused)
+{
+    unsigned index = mc_class_for(SIZE), next = 0;
+    REQUIRE(mc_thread_attach());
+    for (unsigned time = 1; time <= 2 * MC_CACHE_RETURNS; time++) {
+        while (cached() < MC_CACHE_SERVES)
+            mc_free(objects[next++]);
+        struct mc_span *list = mc_cache_ready(mc_self, index);
+        REQUIRE_EQUAL(!list, time % MC_CACHE_RETURNS == 0);
+        REQUIRE_EQUAL(cached(), list ? MC_CACHE_SERVES : 0);
+    }
+    REQUIRE_EQUAL(mc_remote_count(mc_span_of(objects[0])->remote), next);
+    return unused;
+}
+
+static void returned_in_turns(void)
+{
+    fill(SPAN);
+    in_thread(serve, 0);
+    mc_heap_check();
+}
+
+/* -- the owner takes them -------------------------------------------------------------------- */
+
+static unsigned first, last;
+
+/* Each by itself: the thread is gone before it has a cache. */
+static void *free_some(void *unused)
+{
+    for (unsigned i = first; i < last; i++)
+        mc_free(objects[i]);
+    return unused;
+}
+
+static uint32_t length(uint64_t list)
+{
+    uint32_t count = 0;
+    for (; list; list = (uint64_t)((struct mc_slot *)list)->next)
+        count++;
+    return count;
+}
+
+static void collected(struct mc_span *span, uint32_t free_before, uint32_t count)
+{
+    REQUIRE_EQUAL(length(span->free), free_before);
+    REQUIRE_EQUAL(mc_remote_count(span->remote), count);
+    REQUIRE_EQUAL(length(mc_remote_slot(span->remote)), count);
+    mc_refill_collect(mc_self);
+    REQUIRE_EQUAL(span->remote, 0);
+    REQUIRE_EQUAL(length(span->free), free_before + count);
+    mc_heap_check();
+}
+
+/* Before what the owner has at hand, by the end of the list that the first of them told of. */
+static void joined(void)
+{
+    struct mc_span *span;
+    fill(SPAN);
+    span = mc_span_of(objects[0]);
+    REQUIRE_EQUAL(span->free, 0);
+    first = 0, last = 5;
+    in_thread(free_some, 0);
+    first = 5, last = 7;
+    in_thread(free_some, 0);
+    collected(span, 0, 7);
+    first = SPAN - 1, last = SPAN;
+    in_thread(free_some, 0);
+    first = 10, last = 20;
+    in_thread(free_some, 0);
+    collected(span, 7, 11);
+    REQUIRE_EQUAL(span->used, SPAN - 18 + !!(span->flags & MC_SPAN_CURRENT));
+}
+
+static const struct test_case cases[] = {
+    {"cache_only_frees", only_frees_caches, 0},
+    {"cache_returns", returned_in_turns, 0},
+    {"remotes_joined", joined, 0},
+};
+TEST_MAIN(cases)
