@@ -27,21 +27,17 @@ static inline void *allocate(size_t size)
     return likely(object != 0) ? object : allocate_medium(size);
 }
 
-/* While something is armed: above the short path, or of no bytes. Inlined, since what is traced is charged to
- * malloc's caller. */
-static inline __attribute__((always_inline)) void *allocate_armed(size_t size)
-{
-    return mc_sampling_passes(size) ? allocate_medium(size)
-                                    : mc_instrumented_alloc(size, MC_QUANTUM, 0);
-}
-
 EXPORT void *malloc(size_t size)
 {
     if (unlikely(size >= mc_direct_below())) {
-        if (size - 1 >= MC_DIRECT_MAX)
-            return mc_armed() ? allocate_armed(size) : allocate_medium(size);
-        if (!mc_sampling_passes_bytes(size) && mc_armed())
+        /* Above the short path, or of no bytes. Nothing armed is asked first: large requests come here. */
+        if (size - 1 >= MC_DIRECT_MAX) {
+            if (mc_armed() && !mc_sampling_passes(size))
+                return mc_instrumented_alloc(size, MC_QUANTUM, 0);
+            if (size) return allocate_medium(size);
+        } else if (!mc_sampling_passes_bytes(size) && mc_armed()) {
             return mc_instrumented_alloc(size, MC_QUANTUM, 0);
+        }
     }
     void *object = mc_alloc_direct(size);
     return likely(object != 0) ? object : allocate_medium(size);
