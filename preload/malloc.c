@@ -27,16 +27,22 @@ static inline void *allocate(size_t size)
     return likely(object != 0) ? object : allocate_medium(size);
 }
 
+/* Above the short path; and while something is armed, of no bytes, which count as one to a sample. Ends in
+ * tail calls, since what is traced is charged to malloc's caller. */
+static __attribute__((noinline)) void *allocate_unusual(size_t size)
+{
+    if (unlikely(mc_armed()) && !mc_sampling_passes(size))
+        return mc_instrumented_alloc(size, MC_QUANTUM, 0);
+    return allocate(size);
+}
+
 EXPORT void *malloc(size_t size)
 {
     if (unlikely(size >= mc_direct_below())) {
-        /* Above the short path, or of no bytes. Nothing armed is asked first: large requests come here. */
-        if (size - 1 >= MC_DIRECT_MAX) {
-            if (mc_armed() && !mc_sampling_passes(size))
-                return mc_instrumented_alloc(size, MC_QUANTUM, 0);
-            if (size) return allocate_medium(size);
-        } else if (!mc_sampling_passes_bytes(size) && mc_armed()) {
-            return mc_instrumented_alloc(size, MC_QUANTUM, 0);
+        if (size - 1 >= MC_DIRECT_MAX) return allocate_unusual(size);
+        if (!mc_sampling_passes_bytes(size)) {
+            if (mc_armed()) return mc_instrumented_alloc(size, MC_QUANTUM, 0);
+            mc_sampling_untraced();
         }
     }
     void *object = mc_alloc_direct(size);
@@ -50,7 +56,9 @@ EXPORT void free(void *object)
 
 static __attribute__((noinline)) void *allocate_zeroed(size_t size)
 {
-    void *object = mc_alloc_slow(size, 1);
+    if (unlikely(mc_armed()) && !mc_sampling_passes(size))
+        return mc_instrumented_alloc(size, MC_QUANTUM, 1);
+    void *object = size ? mc_alloc_slow(size, 1) : allocate(size);
     if (unlikely(!object)) errno = ENOMEM;
     return object;
 }
@@ -63,12 +71,10 @@ EXPORT void *calloc(size_t count, size_t size)
         return 0;
     }
     if (unlikely(total >= mc_direct_below())) {
-        if (total - 1 >= MC_DIRECT_MAX) {
-            if (mc_armed() && !mc_sampling_passes(total))
-                return mc_instrumented_alloc(total, MC_QUANTUM, 1);
-            if (total) return allocate_zeroed(total);
-        } else if (!mc_sampling_passes_bytes(total) && mc_armed()) {
-            return mc_instrumented_alloc(total, MC_QUANTUM, 1);
+        if (total - 1 >= MC_DIRECT_MAX) return allocate_zeroed(total);
+        if (!mc_sampling_passes_bytes(total)) {
+            if (mc_armed()) return mc_instrumented_alloc(total, MC_QUANTUM, 1);
+            mc_sampling_untraced();
         }
     }
     void *object = mc_alloc_direct(total);

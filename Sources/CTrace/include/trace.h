@@ -89,7 +89,7 @@ static inline int mc_sampling_passes_bytes(size_t bytes)
     return left > (int64_t)bytes;
 }
 
-/* The same for any size: one of no bytes counts as one, and for what is absurd there is no room anyway. */
+/* The same of any request: one of no bytes counts as one, and one for which there is no room not at all. */
 static inline int mc_sampling_passes(size_t size)
 {
     return size > INT64_MAX || mc_sampling_passes_bytes(size + !size);
