@@ -89,7 +89,7 @@ extension HeapLook {
         for (index, list) in try memory.serving(ofThread: thread.address).enumerated()
         where !list.isCached {
             counts.liveSlots = counts.liveSlots.minus(list.count)
-            if list.free != 0, list.span != thread.current[index] {
+            if list.free != 0, list.span != thread.current[index], thread.state != .lost {
                 note(
                     .threadSpan, .thread(thread.number), list.span,
                     "serves slots of span \(hex(list.span)), which is not its current one")

@@ -60,16 +60,18 @@ extension HeapLook {
             return false
         }
         let current: UInt64 = Int32(span.flags) & Int32(MC_SPAN_CURRENT) != 0 ? 1 : 0
-        guard span.fresh <= span.slot_count, span.usedCount <= UInt64(span.fresh) + current,
-            mc_remote_count(span.remote) + current <= span.usedCount
-        else {
+        let isSound =
+            span.fresh <= span.slot_count && span.usedCount <= UInt64(span.fresh) + current
+            && mc_remote_count(span.remote) + current <= span.usedCount
+        // A thread that a fork left behind may have been in the middle of counting.
+        guard isSound || isLost(span.owner) else {
             note(
                 .spanCounts, place, 2,
                 "\(span.usedCount) used, of which \(mc_remote_count(span.remote)) freed by others and"
                     + " \(current) reserved; \(span.fresh) ever handed out of \(span.slot_count)")
             return false
         }
-        counts.liveSlots += span.usedCount - mc_remote_count(span.remote) - current
+        counts.liveSlots += span.usedCount.minus(mc_remote_count(span.remote) + current)
         checkState(of: span)
         return hasSlices(span, size: span.size)
     }

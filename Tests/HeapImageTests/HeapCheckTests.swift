@@ -165,6 +165,19 @@ import Testing
         #expect(try kinds(heap) == [.spanCounts])
     }
 
+    /// A fork left the thread behind in the middle of something.
+    @Test func whatALostThreadCountedIsNotJudged() throws {
+        var heap = WholeHeap()
+        (heap.slots.counts, heap.slots.remote) = (0, 0)
+        #expect(try kinds(heap) == [.spanCounts])
+        heap.thread.state = UInt32(MC_THREAD_LOST)
+        #expect(try kinds(heap) == [])
+        heap = WholeHeap()
+        heap.serve(span: WholeHeap.noSpan)
+        heap.thread.state = UInt32(MC_THREAD_LOST)
+        #expect(try kinds(heap) == [])
+    }
+
     @Test func cachedSlotsToBeServedAreChecked() throws {
         var heap = WholeHeap()
         heap.serve(span: 0)
