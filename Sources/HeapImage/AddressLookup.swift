@@ -113,7 +113,7 @@ package struct AddressLookup {
             }
             let after = try memory.load(mc_span.self, at: address, zero: mc_span())
             let servingAfter = try memory.serving(of: after, at: address)
-            let isSettled = span.equals(after) && serving.free == servingAfter.free
+            let isSettled = span.equals(after) && serving.equals(servingAfter)
             let place = words.withUnsafeBytes { bytes in
                 SlotLists(span, serving: serving, SlotHeads(bytes, of: span), tags: [])
                     .place(of: index)

@@ -89,13 +89,24 @@ extension HeapLook {
         for (index, list) in try memory.serving(ofThread: thread.address).enumerated()
         where !list.isCached {
             counts.liveSlots = counts.liveSlots.minus(list.count)
-            if list.free != 0, list.span != thread.current[index], thread.state != .lost {
+            if list.free != 0, list.span != thread.current[index], thread.state != .lost,
+                try serves(list, thread, index, memory)
+            {
                 note(
                     .threadSpan, .thread(thread.number), list.span,
                     "serves slots of span \(hex(list.span)), which is not its current one")
             }
         }
         try checkChains(of: thread, memory)
+    }
+
+    /// Whether the thread serves what it did when its struct was read, and its current span is another.
+    private func serves(
+        _ list: mc_serving, _ thread: ThreadRecord, _ index: Int, _ memory: some MemorySource
+    ) throws(HeapImageError) -> Bool {
+        let current = try ThreadRecord(memory, at: thread.address).current[index]
+        let after = try memory.serving(ofThread: thread.address)[index]
+        return current != list.span && after.equals(list)
     }
 
     private mutating func checkChains(

@@ -107,8 +107,7 @@ extension HeapLook {
         for reading in readings {
             while numbers[position] != reading.number { position += 1 }
             guard reading.before.equals(after[position]),
-                reading.serving.free == servingAfter[position].free,
-                reading.serving.count == servingAfter[position].count
+                reading.serving.equals(servingAfter[position])
             else {
                 again.append(reading.number)
                 continue

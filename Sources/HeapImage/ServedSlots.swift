@@ -9,6 +9,12 @@ extension mc_serving {
     /// How many there are.
     var count: UInt64 { UInt64(mc_counts_listed(counts)) }
 
+    /// Nothing was taken from it, and nothing put there, between two readings: it counts what it serves,
+    /// so slots that went round and came back are not taken for the same.
+    func equals(_ other: mc_serving) -> Bool {
+        (free, counts, span) == (other.free, other.counts, other.span)
+    }
+
     /// They lie in spans of other threads: they were cached.
     var isCached: Bool { span == 0 }
 
