@@ -73,6 +73,14 @@ for kind in mutated truncated random sparse; do
     fi
 done
 
+# well_formed FORMAT FILE: what other programs are to read, they can.
+well_formed() {
+    case $1 in
+    json | vpp-json) python3 -m json.tool <"$2" >/dev/null 2>&1 ;;
+    folded) ! grep -qvE '^.* [1-9][0-9]*$' "$2" ;;
+    esac
+}
+
 # The tool itself, from the command line to the last line written.
 memctl=
 for place in build/bin/memctl "${SCRATCH:-.build}/debug/memctl" "${SCRATCH:-.build}/release/memctl"; do
@@ -94,10 +102,9 @@ else
                 bad="status $status; the file: build/test-logs/fuzz-tool.region"
                 break
             fi
-            if [ "$format" != text ] && [ $status -eq 0 ] && ! python3 -m json.tool <"$work/out" \
-                >/dev/null 2>&1; then
+            if [ $status -eq 0 ] && ! well_formed "$format" "$work/out"; then
                 keep "$file" "tool.region"
-                bad="not JSON; the file: build/test-logs/fuzz-tool.region"
+                bad="not well formed; the file: build/test-logs/fuzz-tool.region"
                 break
             fi
         done
