@@ -10,7 +10,6 @@
 #include "large.h"
 #include "os.h"
 #include "pagemap.h"
-#include "print.h"
 #include "refill.h"
 #include "root.h"
 #include "serving.h"
@@ -250,30 +249,6 @@ void *mc_alloc_owned(size_t size, size_t align, int zero)
 
 /* -- freeing ------------------------------------------------------------------------------- */
 
-/* The span whose live slot starts at `object`; anything else is a panic. */
-static struct mc_span *span_of_live(const void *object, const char *caller)
-{
-    struct mc_span *span = mc_page_map_find(object);
-    if (unlikely(!span))
-        mc_panic(caller, object, "invalid pointer or double free: no object is there");
-    uint8_t state = mc_load(&span->state);
-    uint64_t offset = (uint64_t)object - span->base;
-    if (state != MC_SPAN_CLASS) {
-        if (state == MC_SPAN_WAITING && !offset) mc_panic(caller, object, "double free");
-        if (offset) mc_panic(caller, object, "invalid pointer: inside an object, not at its start");
-        return span;
-    }
-    unsigned __int128 product = (unsigned __int128)offset * span->reciprocal;
-    if (unlikely((uint64_t)product >= span->reciprocal))
-        mc_panic(caller, object, "invalid pointer: inside an object, not at its start");
-    if (unlikely((uint64_t)(product >> 64) >= mc_load(&span->fresh)))
-        mc_panic(caller, object, "invalid pointer: never allocated");
-    int looks_free = mc_load(&((const struct mc_slot *)object)->mark) == span->mark;
-    if (unlikely(looks_free) ? mc_span_has_free(span, object) : mc_trim_is_purged(span, object))
-        mc_panic(caller, object, "double free");
-    return span;
-}
-
 /* After tracing has ended, a span's last tags go one by one, and where few objects are sampled they
  * are few to begin with; once in a while it is worth a look whether all are gone, so that frees take
  * the short path again: after 8 frees since a tag was set, after 64, and every 256. Owner only. */
@@ -296,15 +271,6 @@ static void take_tag(void *object)
     if (tag) mc_heap_on_tagged_free(object, usable, requested, tag);
 }
 
-static void free_local(struct mc_thread *self, struct mc_span *span, struct mc_slot *slot)
-{
-    slot->next = (struct mc_slot *)span->free;
-    slot->mark = span->mark;
-    mc_store(&span->free, (uint64_t)slot);
-    mc_step(&span->counts, -1ull);
-    if (span->flags & MC_SPAN_FULL || !span->used) mc_refill_span_freed(self, span);
-}
-
 /* The short path of spans with tags, for their owner: the checks of mc_free_here(), and the tag's slot
  * is the one that they computed. 0: something is not plain, and nothing was done. */
 static inline int free_tagged(struct mc_thread *self, struct mc_span *span, struct mc_slot *slot)
@@ -323,7 +289,7 @@ static inline int free_tagged(struct mc_thread *self, struct mc_span *span, stru
         mc_heap_on_tagged_slot_free(slot, span->slot_size, tag);
     }
     untag(span);
-    free_local(self, span, slot);
+    mc_refill_free(self, span, slot);
     return 1;
 }
 
@@ -378,7 +344,7 @@ void mc_free_slow(void *object)
         free_large(found, object);
         return;
     }
-    struct mc_span *span = span_of_live(object, "free()");
+    struct mc_span *span = mc_span_of_live(object, "free()");
     if (mc_load(&span->flags) & MC_SPAN_TAGGED) take_tag(object);
     if (span->state != MC_SPAN_CLASS) {
         free_large(span, object);
@@ -386,98 +352,13 @@ void mc_free_slow(void *object)
         free_remote(span, object);
     } else {
         if (span->flags & MC_SPAN_TAGGED) untag(span);
-        free_local(mc_self, span, object);
+        mc_refill_free(mc_self, span, object);
     }
 }
 
 size_t mc_usable_size(const void *object, const char *caller)
 {
-    return span_of_live(object, caller)->slot_size;
-}
-
-/* In its slot, that is: smaller than half is worth a copy to a smaller one. */
-static inline int stays(const struct mc_span *span, size_t size)
-{
-    return size <= span->slot_size && size >= span->slot_size / 2 &&
-           span->slot_size - size < MC_SLACK_MAX;
-}
-
-void *mc_realloc_in_place(void *object, size_t size)
-{
-    struct mc_span *span = span_of_live(object, "realloc()");
-    if (size > MC_REQUEST_MAX) return 0;
-    if (span->state != MC_SPAN_CLASS) return mc_large_resize(mc_self, span, size);
-    return stays(span, size) ? object : 0;
-}
-
-/* A slot begins and ends at whole quanta. */
-enum { COPY_INLINE = 256 };
-typedef uint64_t quantum __attribute__((vector_size(MC_QUANTUM), may_alias));
-
-static inline void copy_small(void *to, const void *from, size_t size)
-{
-    for (size_t i = 0; i < (size + MC_QUANTUM - 1) / MC_QUANTUM; i++)
-        ((quantum *)to)[i] = ((const quantum *)from)[i];
-}
-
-static inline void copy(void *to, const void *from, size_t size)
-{
-    if (size > COPY_INLINE)
-        memcpy(to, from, size);
-    else
-        copy_small(to, from, size);
-}
-
-/* Of a plain object of the thread's own: the checks of mc_free_into(), done once for all. */
-static inline void *move_own(struct mc_thread *self, struct mc_span *span, struct mc_slot *slot,
-                             size_t size)
-{
-    uint64_t offset = (uint64_t)slot - span->base;
-    if (unlikely(offset * span->reciprocal >= span->reciprocal) ||
-        unlikely(mc_looks_free(slot, span->mark)))
-        return 0;
-    if (stays(span, size)) return slot;
-    size_t had = span->slot_size;
-    int grows = size > had && size >= MC_GROW_FIRST;
-    if (grows && size >= MC_GROW_MIN) return 0;
-    void *fresh = grows ? mc_large_growing(self, size) : 0;
-    if (!fresh) fresh = mc_alloc(size);
-    if (unlikely(!fresh)) return 0;
-    copy(fresh, slot, had < size ? had : size);
-    free_local(self, span, slot);
-    return fresh;
-}
-
-/* Of a large one: what was made to grow, and does. */
-static inline void *grow_large(struct mc_span *span, void *object, size_t size)
-{
-    uint64_t wanted = mc_round_up(size, MC_PAGE);
-    if (wanted > span->size || wanted < span->slot_size || span->base != (uint64_t)object) return 0;
-    if (span->flags) {
-        if (span->flags != MC_SPAN_GROWING || size >= MC_GROW_MIN || size < span->requested)
-            return 0;
-        span->requested = size;
-    } else if (size < MC_GROW_MIN) {
-        return 0;
-    }
-    span->slot_size = wanted;
-    return object;
-}
-
-void *mc_realloc_short(void *object, size_t size)
-{
-    struct mc_thread *self = mc_self;
-    if (unlikely(size - 1 >= MC_LARGE_MAX)) return 0;
-    struct mc_span *span = mc_own_map_find(self, (uint64_t)object);
-    if (unlikely((uint64_t)object - span->base >= span->limit)) {
-        span = mc_page_map_find(object);
-        if (!span) return 0;
-        if (mc_load(&span->state) == MC_SPAN_LARGE) return grow_large(span, object, size);
-        if (mc_load(&span->owner) != (uint64_t)self || (uint64_t)object - span->base >= span->limit)
-            return 0;
-        mc_own_map_set(self, (uint64_t)object, span);
-    }
-    return move_own(self, span, object, size);
+    return mc_span_of_live(object, caller)->slot_size;
 }
 
 void mc_heap_commit(void)

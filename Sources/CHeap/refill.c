@@ -126,6 +126,15 @@ void mc_refill_span_freed(struct mc_thread *self, struct mc_span *span)
     }
 }
 
+void mc_refill_free(struct mc_thread *self, struct mc_span *span, struct mc_slot *slot)
+{
+    slot->next = (struct mc_slot *)span->free;
+    slot->mark = span->mark;
+    mc_store(&span->free, (uint64_t)slot);
+    mc_step(&span->counts, -1ull);
+    if (span->flags & MC_SPAN_FULL || !span->used) mc_refill_span_freed(self, span);
+}
+
 void mc_span_emptied(struct mc_span *span)
 {
     mc_refill_span_freed(mc_self, span);

@@ -26,6 +26,9 @@ void mc_refill_reopen(struct mc_thread *self, struct mc_span *span);
 /* The owner has pushed a slot on `free` of a FULL span, or taken it off `used`. */
 void mc_refill_span_freed(struct mc_thread *self, struct mc_span *span);
 
+/* Puts a live slot of the thread's own span back, without any check. */
+void mc_refill_free(struct mc_thread *self, struct mc_span *span, struct mc_slot *slot);
+
 /* Gives back spans that are empty: kept ones and idle current ones. With `purge`, their pages go at
  * once: those of spans that are taken again before they have been free for a tick would never go. */
 void mc_refill_flush(struct mc_thread *thread, int purge);

@@ -7,6 +7,7 @@
 #include "check.h"
 #include "class.h"
 #include "os.h"
+#include "print.h"
 #include "root.h"
 #include "serving.h"
 #include "structs.h"
@@ -163,6 +164,29 @@ int mc_span_has_free(const struct mc_span *span, const void *slot)
     /* A list that changed underfoot may have led through a live object that points here; but then
      * this slot is live too, and its mark is no more than a coincidence that does not last. */
     return found && mc_load_acquire(&((const struct mc_slot *)slot)->mark) == span->mark;
+}
+
+struct mc_span *mc_span_of_live(const void *object, const char *caller)
+{
+    struct mc_span *span = mc_page_map_find(object);
+    if (unlikely(!span))
+        mc_panic(caller, object, "invalid pointer or double free: no object is there");
+    uint8_t state = mc_load(&span->state);
+    uint64_t offset = (uint64_t)object - span->base;
+    if (state != MC_SPAN_CLASS) {
+        if (state == MC_SPAN_WAITING && !offset) mc_panic(caller, object, "double free");
+        if (offset) mc_panic(caller, object, "invalid pointer: inside an object, not at its start");
+        return span;
+    }
+    unsigned __int128 product = (unsigned __int128)offset * span->reciprocal;
+    if (unlikely((uint64_t)product >= span->reciprocal))
+        mc_panic(caller, object, "invalid pointer: inside an object, not at its start");
+    if (unlikely((uint64_t)(product >> 64) >= mc_load(&span->fresh)))
+        mc_panic(caller, object, "invalid pointer: never allocated");
+    int looks_free = mc_load(&((const struct mc_slot *)object)->mark) == span->mark;
+    if (unlikely(looks_free) ? mc_span_has_free(span, object) : mc_trim_is_purged(span, object))
+        mc_panic(caller, object, "double free");
+    return span;
 }
 
 void mc_span_check(const struct mc_span *span)

@@ -63,6 +63,9 @@ static inline void mc_span_set_limit(struct mc_span *span)
  * underfoot is read without leaving the span, and the answer may then be 0. */
 int mc_span_has_free(const struct mc_span *span, const void *slot);
 
+/* The span whose live slot starts at `object`. Anything else is a panic that names `caller`. */
+struct mc_span *mc_span_of_live(const void *object, const char *caller);
+
 /* 1 if nearly all of what spans hold was handed out once: fresh memory will soon be used whole. By
  * samples, so at a cost that does not grow with the heap. Any thread. */
 int mc_spans_dense(void);
