@@ -6,20 +6,29 @@
 #include "modules.h"
 #include "trail.h"
 
-static struct mc_index stack_index = {.floor = &mc_own_region.floor}, frame_index;
-
 struct stack_key {
     uint64_t hash;
     uint32_t depth;
 };
 
+/* 0 where a stack is still being written. */
+static uint64_t stack_hash(uint32_t id)
+{
+    const struct mc_region_stack *stack = mc_area_record(MC_AREA_STACKS, id);
+    return mc_load_acquire(&stack->hash);
+}
+
 static int stack_matches(uint32_t id, const void *key)
 {
     const struct stack_key *wanted = key;
     const struct mc_region_stack *stack = mc_area_record(MC_AREA_STACKS, id);
-    return stack->hash == wanted->hash && stack->depth == wanted->depth &&
+    return stack_hash(id) == wanted->hash && stack->depth == wanted->depth &&
            id >= mc_load(&mc_own_region.floor);
 }
+
+static struct mc_index stack_index = {
+    .records = {MC_TAG_STACK_BITS, &mc_own_region.areas[MC_AREA_STACKS].count, &mc_own_region.floor,
+                stack_hash}};
 
 static inline uint64_t *word_at(uint32_t frame)
 {
@@ -49,6 +58,16 @@ static uint64_t frame_hash(uint64_t pc, uint64_t link)
 {
     return mc_hash_mix(mc_hash_mix(link, MC_PATH_BASE), pc);
 }
+
+/* 0 but for a frame behind a link: only those are in the index. */
+static uint64_t hash_behind_link(uint32_t id)
+{
+    uint64_t link = id ? mc_load(word_at(id - 1)) : 0, pc = mc_load_acquire(word_at(id));
+    return mc_frame_is_link(link) && pc && !mc_frame_is_link(pc) ? frame_hash(pc, link) : 0;
+}
+
+static struct mc_index frame_index = {
+    .records = {MC_INDEX_ID_BITS, &mc_own_region.areas[MC_AREA_FRAMES].count, 0, hash_behind_link}};
 
 static int is_known(uint32_t frame)
 {
@@ -140,8 +159,11 @@ static uint32_t append(const struct stack_key *key, const uint64_t *pcs, uint32_
     if (!frame && key->depth) return MC_STACK_OVERFLOW;
     uint64_t id = mc_area_append(MC_AREA_STACKS, 1);
     if (id == UINT64_MAX) return MC_STACK_OVERFLOW;
-    *(struct mc_region_stack *)mc_area_record(MC_AREA_STACKS, id) =
-        (struct mc_region_stack){key->hash, frame, (uint16_t)key->depth, (uint16_t)flags};
+    struct mc_region_stack *stack = mc_area_record(MC_AREA_STACKS, id);
+    stack->frame = frame;
+    stack->depth = (uint16_t)key->depth;
+    stack->flags = (uint16_t)flags;
+    mc_store_release(&stack->hash, key->hash);
     mc_area_publish(MC_AREA_COUNTERS, id + 1);
     mc_area_publish(MC_AREA_STACKS, id + 1);
     mc_index_add(&stack_index, key->hash, (uint32_t)id);
