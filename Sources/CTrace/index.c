@@ -87,8 +87,8 @@ static int add_to(struct mc_index *index, unsigned number, uint64_t hash, uint32
 static void insert(struct mc_index *index, uint64_t hash, uint32_t id)
 {
     uint64_t newest = mc_load(&index->newest);
-    while (!add_to(index, (unsigned)newest, hash, id,
-                   size_of((unsigned)newest) / 4 * FULL_QUARTERS)) {
+    while (
+        !add_to(index, (unsigned)newest, hash, id, size_of((unsigned)newest) / 4 * FULL_QUARTERS)) {
         if (newest + 1 == MC_INDEX_TABLES || !table_at(index, (unsigned)newest + 1)) {
             uint64_t brim = size_of((unsigned)newest) / 16 * BRIM_SIXTEENTHS;
             add_to(index, (unsigned)newest, hash, id, brim);
@@ -155,8 +155,7 @@ static void fill_some(struct mc_index *index)
     uint64_t to = end - from < share ? end : from + share;
     fill(index, from, to);
     /* Pairs with the load in mc_index_find(): who does not look before it sees what was filled in. */
-    uint64_t filled =
-        __atomic_add_fetch(&index->filled[newest], to - from, __ATOMIC_ACQ_REL);
+    uint64_t filled = __atomic_add_fetch(&index->filled[newest], to - from, __ATOMIC_ACQ_REL);
     if (filled == end) retire_before(index, newest);
 }
 

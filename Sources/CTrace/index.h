@@ -19,9 +19,9 @@ enum { MC_INDEX_TABLES = 20, MC_INDEX_FIRST_BITS = 10, MC_INDEX_ID_BITS = 26 };
 
 /* What is in it. */
 struct mc_index_records {
-    unsigned id_bits;                /* of ids, at most MC_INDEX_ID_BITS */
-    const uint64_t *count;           /* [shared] all ids are below */
-    const uint64_t *floor;           /* ids below it are of no use any more; NULL: all are */
+    unsigned id_bits;                 /* of ids, at most MC_INDEX_ID_BITS */
+    const uint64_t *count;            /* [shared] all ids are below */
+    const uint64_t *floor;            /* ids below it are of no use any more; NULL: all are */
     uint64_t (*hash_of)(uint32_t id); /* 0: there is none, or it is not whole yet */
 };
 
@@ -31,9 +31,10 @@ struct mc_index {
     uint64_t counts[MC_INDEX_TABLES];  /* [shared] words of each that are not 0 */
     uint64_t newest;                   /* [shared] */
     uint64_t oldest;                   /* [shared] of those that are looked in */
-    uint64_t ends[MC_INDEX_TABLES];    /* [shared] ids to fill each with are below; 0: not said yet */
-    uint64_t begun[MC_INDEX_TABLES];   /* [shared] ids below are those that somebody fills in, or has */
-    uint64_t filled[MC_INDEX_TABLES];  /* [shared] how many were */
+    uint64_t ends[MC_INDEX_TABLES]; /* [shared] ids to fill each with are below; 0: not said yet */
+    uint64_t
+        begun[MC_INDEX_TABLES]; /* [shared] ids below are those that somebody fills in, or has */
+    uint64_t filled[MC_INDEX_TABLES]; /* [shared] how many were */
 };
 
 /* The first id under this hash that `matches` says is meant; 0 if there is none. */

@@ -152,9 +152,9 @@ static void check_records(void)
         while (frame && depth <= stack->depth) {
             REQUIRE(frame < mc_own_region.areas[MC_AREA_FRAMES].count);
             const struct mc_region_frame *record = mc_area_record(MC_AREA_FRAMES, frame);
-            REQUIRE(record->word && !mc_frame_is_link(record->word));
-            REQUIRE(mc_stacks_outward(frame) < frame);
-            frame = mc_stacks_outward(frame);
+            REQUIRE(record->word && !(record->word >> 31));
+            REQUIRE(mc_frames_outward(frame) < frame);
+            frame = mc_frames_outward(frame);
             depth++;
         }
         REQUIRE_EQUAL(depth, stack->depth);
