@@ -45,6 +45,33 @@ import Testing
         #expect(try table.activityNow(region, region.header()) == 36)
     }
 
+    /// A counter stands for its turns, those that are not noted yet, and what is left.
+    @Test func narrowCountersHaveTurns() throws {
+        var sample = SampleRegion()
+        let turn: UInt64 = 1 << UInt64(MC_TURN_SHIFT)
+        let counters = mc_region_counters(
+            1_000_000, 5, bytes: 6 * turn + 100, turn + 1, usable: 9 * turn - 1, 3 * turn)
+        sample.count(3, shard: 2, counters)
+        // Of 6, 9 - 1, 1 and 3 turns, as many as three are not noted.
+        sample.turns(
+            3, shard: 2,
+            mc_region_narrow(
+                allocs: 0, frees: 0, bytes_in: 4, bytes_out: 0, usable_in: 8, usable_out: 0,
+                lifetimes: 0, temporary: 0))
+        sample.header.turns = 1
+        sample.putHeader()
+        let region = ByteArray(bytes: sample.bytes)
+        let without = try ByteArray(bytes: SampleRegion().bytes)
+        let counts = try StackTable(region, region.header()).rows[1].counts
+        let before = try StackTable(without, without.header()).rows[1].counts
+        // What another shard counted of that stack is there before.
+        #expect(counts.allocs == before.allocs + 1_000_000)
+        #expect(counts.bytesIn == before.bytesIn + 6 * turn + 100)
+        #expect(counts.bytesOut == before.bytesOut + turn + 1)
+        #expect(counts.usableIn == before.usableIn + 9 * turn - 1)
+        #expect(counts.usableOut == before.usableOut + 3 * turn)
+    }
+
     @Test func framesOfTheLibraryAreCut() throws {
         let region = ByteArray(bytes: SampleRegion().bytes)
         let table = try StackTable(region, region.header())

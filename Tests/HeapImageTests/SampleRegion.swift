@@ -97,7 +97,14 @@ struct SampleRegion {
     }
 
     mutating func count(_ stack: Int, shard: Int, _ counters: mc_region_counters) {
-        put(counters, at: Self.countersOffset + (shard * Self.capacity + stack) * 64)
+        let run = Self.countersOffset + shard * Self.capacity * 64
+        guard shard > 0 else { return put(counters, at: run + stack * 64) }
+        put(mc_region_narrow(counters), at: run + stack * 32)
+    }
+
+    mutating func turns(_ stack: Int, shard: Int, _ turns: mc_region_narrow) {
+        let run = Self.countersOffset + shard * Self.capacity * 64
+        put(turns, at: run + (Self.capacity + stack) * 32)
     }
 
     mutating func samples(_ stack: Int, _ samples: mc_region_samples) {
@@ -146,6 +153,21 @@ extension mc_region_counters {
         self.init(
             allocs: allocs, frees: frees, bytes_in: bytesIn, bytes_out: bytesOut,
             usable_in: usableIn, usable_out: usableOut, lifetimes: 0, temporary: 0)
+    }
+}
+
+extension mc_region_narrow {
+    /// Of each counter what is in its own word.
+    init(_ counters: mc_region_counters) {
+        self.init(
+            allocs: UInt32(truncatingIfNeeded: counters.allocs),
+            frees: UInt32(truncatingIfNeeded: counters.frees),
+            bytes_in: UInt32(truncatingIfNeeded: counters.bytes_in),
+            bytes_out: UInt32(truncatingIfNeeded: counters.bytes_out),
+            usable_in: UInt32(truncatingIfNeeded: counters.usable_in),
+            usable_out: UInt32(truncatingIfNeeded: counters.usable_out),
+            lifetimes: UInt32(truncatingIfNeeded: counters.lifetimes),
+            temporary: UInt32(truncatingIfNeeded: counters.temporary))
     }
 }
 

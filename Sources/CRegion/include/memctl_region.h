@@ -54,7 +54,8 @@ enum {
     MC_AREA_STRINGS,  /* bytes: module paths, not terminated */
     MC_AREA_FRAMES,   /* struct mc_region_frame; 0 stands for the root, above the outermost frame */
     MC_AREA_STACKS,   /* struct mc_region_stack; record 0 is never used, record 1 see below */
-    MC_AREA_COUNTERS, /* struct mc_region_counters, MC_REGION_SHARDS runs of `capacity` records */
+    MC_AREA_COUNTERS, /* struct mc_region_counters, a run of `capacity`; then, of the same size, runs of twice
+                         as many struct mc_region_narrow: MC_REGION_SHARDS runs in all */
     MC_AREA_SAMPLES,  /* struct mc_region_samples, of sampled stacks alone */
     MC_AREA_COUNT,
 };
@@ -130,7 +131,7 @@ struct mc_region_stack {
     uint16_t flags;
 };
 
-/* What one shard counted of a stack: a cache line.
+/* What was counted of a stack.
  *
  * Of a sampled stack each object counts for all those that were passed over: w = 1/(1 - exp(-size /
  * 2^n)). Bytes are multiplied by that, and allocs, frees, lifetimes and temporary are in parts of
@@ -146,6 +147,22 @@ struct mc_region_counters {
     uint64_t lifetimes; /* of the freed, in MC_TAG_BIRTH_NS: the difference of two such ticks */
     uint64_t temporary; /* of the freed, those with a lifetime of MC_TEMPORARY_TICKS at most */
 };
+
+/* What a shard other than 0 counted of it: half a cache line. The shard's run holds `capacity` of these, the
+ * counters modulo 2^32, and then as many again, their turns: a multiple of 2^MC_TURN_SHIFT is a turn, and what
+ * the upper two bits of a counter are ahead of its turns is to be added to them. Turns are noted after the
+ * counter has made them, and before it makes four. */
+struct mc_region_narrow {
+    uint32_t allocs;
+    uint32_t frees;
+    uint32_t bytes_in;
+    uint32_t bytes_out;
+    uint32_t usable_in;
+    uint32_t usable_out;
+    uint32_t lifetimes;
+    uint32_t temporary;
+};
+enum { MC_TURN_SHIFT = 30 };
 /* So an object that was freed within a quarter of a second is temporary for sure, and one that
  * lived for half a second is not. */
 enum { MC_TEMPORARY_TICKS = 1 };
@@ -212,7 +229,8 @@ struct mc_region {
     uint64_t missed_maps;     /* mappings that could not be kept account of: untraced */
     uint64_t own_lists;       /* address of the address of a struct mc_meta_list, or of 0: what
                                  own_bytes is */
-    uint64_t reserved_3[2];
+    uint64_t turns; /* how often turns of narrow counters were noted; counted up before they are */
+    uint64_t reserved_3;
 
     /* Windows 1 and up of frames: one more than the bits above MC_FRAME_SHIFT, or 0. [process writes] each
      * once, before the first frame in it. */
@@ -229,7 +247,8 @@ _Static_assert(sizeof(struct mc_region) <= MC_REGION_PAGE, "the control words fi
 _Static_assert(sizeof(struct mc_region_module) == 80, "region layout is an ABI");
 _Static_assert(sizeof(struct mc_region_frame) == 4, "region layout is an ABI");
 _Static_assert(sizeof(struct mc_region_stack) == 16, "region layout is an ABI");
-_Static_assert(sizeof(struct mc_region_counters) == 64, "a row is a cache line");
+_Static_assert(sizeof(struct mc_region_counters) == 64, "region layout is an ABI");
+_Static_assert(sizeof(struct mc_region_narrow) == 32, "a shard's run has room for two of each");
 _Static_assert(sizeof(struct mc_region_samples) == 64, "region layout is an ABI");
 
 /* A tag: what tracing keeps for a live slot. 0 means untraced.
@@ -258,6 +277,13 @@ static inline uint64_t mc_tag_slack(uint64_t tag)
 static inline uint64_t mc_tag_birth(uint64_t tag)
 {
     return tag >> (MC_TAG_STACK_BITS + MC_TAG_SLACK_BITS);
+}
+
+/* What a narrow counter stands for. */
+static inline uint64_t mc_narrow_value(uint32_t counter, uint32_t turns)
+{
+    uint32_t ahead = ((counter >> MC_TURN_SHIFT) - turns) & 3;
+    return ((uint64_t)turns + ahead) << MC_TURN_SHIFT | (counter & ((1u << MC_TURN_SHIFT) - 1));
 }
 
 static inline int mc_frame_is_link(uint32_t word)
