@@ -154,23 +154,24 @@ void *mc_alloc_growing(size_t size)
 }
 
 /* What was freed in the span since the last of its slots here was served. */
-static inline void *serve_again(struct mc_thread *self, unsigned class_index)
+static inline void *serve_again(struct mc_thread *self, struct mc_serving *serving)
 {
-    struct mc_span *span = (struct mc_span *)self->current[class_index];
-    if (unlikely(!span->free) || unlikely(span->purged)) return 0;
-    struct mc_serving *serving = mc_serving_of(self, class_index);
-    mc_serving_take(serving, span);
-    uint64_t bytes = mc_serving_count(serving) * span->slot_size;
+    struct mc_span *span = (struct mc_span *)serving->span;
+    if (unlikely(!span) || unlikely(!span->free) || unlikely(span->purged)) return 0;
+    uint64_t count;
+    void *slot = mc_serving_take(serving, span, &count);
+    uint64_t bytes = count * span->slot_size;
     self->until_look -= (uint32_t)(bytes < MC_LOOK_REFILL ? bytes : MC_LOOK_REFILL);
-    return mc_serving_pop(serving);
+    return slot;
 }
 
 void *mc_alloc_medium(size_t size)
 {
     struct mc_thread *self = mc_self;
     if (likely(size <= MC_DIRECT_MAX)) {
-        void *object =
-            likely(self->until_look > MC_LOOK_REFILL) ? serve_again(self, mc_class_for(size)) : 0;
+        void *object = likely(self->until_look > MC_LOOK_REFILL)
+                           ? serve_again(self, mc_direct_serving(size))
+                           : 0;
         if (likely(object != 0)) return object;
     } else if (likely(size <= MC_SMALL_MAX)) {
         struct mc_span *span = (struct mc_span *)self->current[mc_class_for(size)];

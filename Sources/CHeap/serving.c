@@ -29,11 +29,10 @@ static void step(struct mc_serving *serving, struct mc_span *from, int64_t count
 void mc_serving_fill(struct mc_serving *serving, struct mc_span *span)
 {
     uint32_t count;
-    if (likely(!span->purged)) {
-        mc_serving_take(serving, span);
-        return;
-    }
-    last_of(span->free, &count);
+    if (likely(!span->purged))
+        count = span->fresh + 1u - (uint16_t)span->used;
+    else
+        last_of(span->free, &count);
     step(serving, span, count);
     mc_store(&serving->span, (uint64_t)span);
     mc_store(&serving->free, span->free);
@@ -134,6 +133,6 @@ void mc_serving_check(struct mc_thread *thread)
             mc_assert(++count <= UINT16_MAX);
         }
         mc_assert(count == mc_serving_count(serving));
-        mc_assert(!count || !serving->span || serving->span == thread->current[i]);
+        mc_assert(!serving->span || serving->span == thread->current[i]);
     }
 }
