@@ -92,27 +92,13 @@ int mc_serving_leave_empty(struct mc_thread *thread, unsigned class_index)
     return 1;
 }
 
-/* A list that changes underfoot may lead anywhere: only slots of the class are followed. */
-static int list_has(uint64_t list, const struct mc_span *span, const void *wanted)
-{
-    for (uint32_t steps = 0; list && steps <= UINT16_MAX; steps++) {
-        const struct mc_span *other = mc_page_map_find((void *)list);
-        if (list == (uint64_t)wanted) return 1;
-        if (list % MC_QUANTUM || !other || mc_load_acquire(&other->state) != MC_SPAN_CLASS ||
-            other->class_index != span->class_index)
-            return 0;
-        list = (uint64_t)mc_load(&slot_at(list)->next);
-    }
-    return 0;
-}
-
 int mc_serving_has(const struct mc_span *span, const void *slot)
 {
     if (span->class_index >= MC_DIRECT_CLASSES) return 0;
     struct mc_thread *thread = mc_thread_first();
     for (; thread; thread = mc_thread_next(thread)) {
         struct mc_serving *serving = mc_serving_of(thread, span->class_index);
-        if (list_has(mc_load(&serving->free), span, slot)) return 1;
+        if (mc_slots_reach(mc_load(&serving->free), span->class_index, slot)) return 1;
     }
     return 0;
 }
