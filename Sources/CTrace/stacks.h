@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Stacks: backtraces and their ids. A stack is a path in a tree of frames, outermost first, so that
- * stacks share their outer parts; equal backtraces of one epoch have one id (but see index.h).
+/* Stacks: backtraces and their ids. A stack is a path in a tree of frames (frames.h), so that stacks share
+ * their outer parts; equal backtraces of one epoch have one id (but see index.h).
  *
  * A backtrace is known again by a 64-bit hash of its frames together with its depth. That two of a
  * million different ones agree in both has a chance below 1 in 10^7; looking at the frames themselves
@@ -28,9 +28,6 @@ struct mc_stack_alike {
 /* The id of the backtrace; MC_STACK_OVERFLOW if the table has no room. `flags` are MC_STACK_. */
 uint32_t mc_stacks_intern(const uint64_t *pcs, uint32_t depth, uint32_t flags,
                           struct mc_stack_alike alike);
-
-/* The frame that called `frame`; 0 if that is the outermost one, or none. */
-uint32_t mc_stacks_outward(uint32_t frame);
 
 /* Its MC_STACK_ flags; memctl may change some of them. */
 static inline unsigned mc_stacks_flags(uint32_t stack)

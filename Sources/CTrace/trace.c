@@ -135,10 +135,10 @@ static __attribute__((noinline)) void count_out_slow(unsigned thread, uint32_t s
 static inline __attribute__((always_inline)) void
 count_out(unsigned thread, uint32_t stack, uint64_t requested, uint64_t usable, struct mc_life life)
 {
-    struct mc_region_counters *row = 0;
+    struct mc_region_narrow *row = 0;
     if (likely(mc_load_acquire(&mc_trace_state) == READY) && likely(!mc_load(&mc_sampling_used)))
         row = mc_counters_own(thread, stack);
-    if (likely(row != 0))
+    if (likely(row != 0) && likely(usable <= MC_COUNTERS_MOST))
         mc_counters_own_out(row, (struct mc_amount){1, requested, usable}, life);
     else
         count_out_slow(thread, stack, requested, usable, life);
@@ -163,7 +163,7 @@ static inline int is_plain(void)
 }
 
 /* The stack of a caller whose backtrace is not known from before, and its row, as found() gives it. */
-static __attribute__((noinline)) struct mc_region_counters *
+static __attribute__((noinline)) struct mc_region_narrow *
 walk(unsigned thread, const struct mc_caller *caller, uint32_t *stack)
 {
     *stack = mc_capture(thread, caller, checked_depth(mc_load(&mc_own_region.depth)), 0);
@@ -172,7 +172,7 @@ walk(unsigned thread, const struct mc_caller *caller, uint32_t *stack)
 
 /* Of a plain stack: its row, if the thread has a shard and it is there; else NULL. What is recalled has one in
  * the thread's shard. */
-static inline __attribute__((always_inline)) struct mc_region_counters *
+static inline __attribute__((always_inline)) struct mc_region_narrow *
 find_row(unsigned thread, const struct mc_caller *caller, uint32_t *stack)
 {
     *stack = mc_capture_again(caller);
@@ -184,10 +184,10 @@ static inline __attribute__((always_inline)) uint64_t
 count_object_in(unsigned thread, const struct mc_caller *caller, size_t usable, size_t requested,
                 int large)
 {
-    struct mc_region_counters *row = 0;
+    struct mc_region_narrow *row = 0;
     uint32_t stack = 0;
     if (likely(caller != 0) && likely(is_plain())) row = find_row(thread, caller, &stack);
-    if (likely(row != 0)) {
+    if (likely(row != 0) && likely(usable <= MC_COUNTERS_MOST)) {
         mc_counters_own_in(row, (struct mc_amount){1, requested, usable});
         /* Stacks that were first met one after the other come so again. */
         __builtin_prefetch(row + 1, 1);
