@@ -10,7 +10,7 @@
 #   -fno-semantic-interposition, -fvisibility=hidden   calls inside the library stay inside
 #   -fomit-frame-pointer, -fasynchronous-unwind-tables our frames must be walkable, not slow
 #   -z separate-loadable-segments, max-page-size: pages of one kind each, from a multiple of 64 KiB on
-#   --no-rosegment, order.txt    lld only: what every process touches is the first 64 KiB and three pages
+#   --no-rosegment, order.txt, layout.ld    lld only: every process touches the first 64 KiB and three pages
 #   -z now, relro, -z nodelete   no lazy binding inside malloc; the library can't be unloaded
 set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
@@ -23,7 +23,7 @@ cc=${CC:-clang}
 whole=
 linker=
 case $cc in *clang*) whole=-flto=full linker="-fuse-ld=lld -Wl,-z,separate-loadable-segments -Wl,--no-rosegment
--Wl,--symbol-ordering-file=$root/preload/order.txt -Wl,--no-warn-symbol-ordering" ;; esac
+-Wl,--symbol-ordering-file=$root/preload/order.txt -Wl,-T,$root/preload/layout.ld -Wl,--no-warn-symbol-ordering" ;; esac
 objects=
 traces=
 # What every process runs comes first, and the rest of what traces last: the kernel maps 64 KiB of a

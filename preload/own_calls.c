@@ -31,8 +31,8 @@ enum {
     SIZE = 1 << 20,
     FD = 3,
 };
-#define HERE ((uint64_t)&mc_control) /* some address of ours */
 #define NONE ((uint64_t)-1)
+#define HERE ((uint64_t)-2) /* stands for some address of ours: so the table needs no relocation */
 
 /* Making and removing the region: what each needs of files. */
 #define ANY_FILE (MC_CALL_MAKE_FILE | MC_CALL_REMOVE_FILE | MC_CALL_GROW_FILE)
@@ -112,8 +112,10 @@ uint32_t mc_own_calls_lost(const struct sock_filter *code, unsigned count)
         struct seccomp_data call = {.nr = table[i].number,
                                     .arch = ARCHITECTURE,
                                     .instruction_pointer = (uint64_t)&mc_own_calls_lost};
-        for (unsigned at = 0; at < 6; at++)
-            call.args[at] = table[i].arguments[at];
+        for (unsigned at = 0; at < 6; at++) {
+            uint64_t argument = table[i].arguments[at];
+            call.args[at] = argument == HERE ? (uint64_t)&mc_control : argument;
+        }
         uint32_t action = mc_filter_run(code, count, &call);
         int good = mc_filter_returns(action);
         if (table[i].calls & ESSENTIAL) good = !kills(action);

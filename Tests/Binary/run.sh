@@ -88,6 +88,26 @@ start_is_compact() {
     (($(wc -l <<<"$variables") <= 3)) || { echo "variables in more than three pages: $variables"; return 1; }
 }
 
+# The same as seen, so that a function which order.txt does not name is noticed: callgrind names what of
+# ours ls ran. (Without debug information, which valgrind can't read all of.)
+start_runs_compact() {
+    local ran LC_ALL=C
+    export LC_ALL
+    strip --strip-debug -o "$work/libmemctl.so" "$library"
+    MEMCTL_DIR=$work/regions LD_PRELOAD=$work/libmemctl.so valgrind --tool=callgrind \
+        --callgrind-out-file="$work/ran" ls / >/dev/null 2>"$work/err" || { tail -3 "$work/err"; return 1; }
+    ran=$(awk -v library="$work/libmemctl.so" '
+        /^c?(ob|fn)=\(/ { # a name is written where its number is first used
+            split($1, part, "=")
+            kind = substr(part[1], length(part[1]) - 1)
+            if (NF > 1) name[kind, part[2]] = $2
+            if (part[1] == "ob") ours = name["ob", part[2]] == library
+            if (part[1] == "fn" && ours) print name["fn", part[2]] }' "$work/ran" | sed "s/'.*//" | sort -u)
+    grep -qx malloc <<<"$ran" || { echo "no malloc among what ran"; return 1; }
+    expect_empty "$(join <(echo "$ran") <(addresses) | awk '$2 !~ /^000000000000/ { print $1 }')" \
+        "run by every process and not in order.txt"
+}
+
 # Thread state is found by one load. Every byte is taken from each thread's stack, which may be 16 KiB:
 # the table of what serves each small size (mc_direct) has 520, the rest 72, and that is enough.
 tls_is_initial_exec() {
@@ -226,6 +246,7 @@ check no-writable-code has_no_writable_code
 check build-id has_build_id
 check unwind-tables keeps_unwind_tables
 check start-compact start_is_compact
+check start-runs-compact start_runs_compact
 check tls-initial-exec tls_is_initial_exec
 check tls-small tls_is_small
 check exports-documented exports_are_documented

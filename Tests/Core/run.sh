@@ -103,6 +103,7 @@ usual() {
     build growing "${faulty[@]}" && run growing
     build own_map "${heap[@]}" && run own_map
     build refill "${heap[@]}" && run refill
+    build lend "${heap[@]}" && run lend
     build cache "${heap[@]}" && run cache
     build serving "${heap[@]}" && run serving
     build threads "${heap[@]}" && run threads
