@@ -37,14 +37,8 @@ static inline int mc_counters_has_shard(unsigned thread)
     return thread - 1 < MC_REGION_SHARDS - 1;
 }
 
-/* The row of a thread that has a shard for itself, if it is there to count in; else NULL. */
-static inline struct mc_region_counters *mc_counters_own(unsigned thread, uint32_t stack)
-{
-    struct mc_region_counters *row = mc_counters_row(thread, stack);
-    return likely(mc_counters_has_shard(thread)) && likely(mc_area_is_there(row)) ? row : 0;
-}
-
-/* Makes that row if there is none. 0 if there is no room; nothing to be made where the thread has no shard. */
+/* Makes the row of a thread that has a shard for itself, if there is none. 0 if there is no room; nothing to be
+ * made where the thread has no shard. */
 int mc_counters_make(unsigned thread, uint32_t stack);
 
 /* Counts in such a row; a step each, since a signal handler may count in it as well. */

@@ -114,6 +114,7 @@ usual() {
     build region "${trace[@]}" && run region
     build region_life "${trace[@]}" && run region_life
     build own "${trace[@]}" && run own
+    build shard "${trace[@]}" && run shard
     build sampling "${trace[@]}" && run sampling
     build mappings "${trace[@]}" && run mappings
 }
