@@ -8,6 +8,7 @@
 #include "cache.h"
 #include "class.h"
 #include "large.h"
+#include "lend.h"
 #include "os.h"
 #include "pagemap.h"
 #include "refill.h"
@@ -82,8 +83,7 @@ static inline void *pop_at_hand(struct mc_thread *self, unsigned class_index)
 
 static void *alloc_small(struct mc_thread *self, unsigned class_index, int zero)
 {
-    if (unlikely(self->until_look <= mc_class_slot_size(class_index)))
-        mc_refill_look(self, MC_LOOK_BYTES);
+    mc_refill_look(self, mc_class_slot_size(class_index));
     int is_zero = 0;
     void *object = pop_at_hand(self, class_index);
     if (!object) {
@@ -95,17 +95,6 @@ static void *alloc_small(struct mc_thread *self, unsigned class_index, int zero)
     }
     if (zero) memset(object, 0, is_zero ? sizeof(struct mc_slot) : mc_class_slot_size(class_index));
     return object;
-}
-
-/* The class that serves a request of this one: a coarser one at first. */
-static unsigned serving_class(struct mc_thread *self, unsigned index)
-{
-    if (likely(self->current[index] != (uint64_t)&mc_span_none)) return index;
-    unsigned lender = mc_class_lender(index);
-    if (lender == index || self->lent[index] >= MC_LEND_BYTES / mc_class_slot_size(lender))
-        return index;
-    self->lent[index]++;
-    return lender;
 }
 
 /* Time passes for large requests too. Those that a waiting span may serve, which is faster than to look
@@ -140,7 +129,7 @@ void *mc_alloc_slow(size_t size, int zero)
     struct mc_thread *self = mc_thread_attach();
     if (unlikely(!self) || unlikely(size > MC_REQUEST_MAX)) return refuse(class_of(size));
     if (size <= MC_SMALL_MAX)
-        return alloc_small(self, serving_class(self, mc_class_for(size)), zero);
+        return alloc_small(self, mc_lend_class(self, mc_class_for(size)), zero);
     return alloc_large(self, size, 0, MC_PAGE, zero);
 }
 
@@ -154,23 +143,24 @@ void *mc_alloc_growing(size_t size)
 }
 
 /* What was freed in the span since the last of its slots here was served. */
-static inline void *serve_again(struct mc_thread *self, unsigned class_index)
+static inline void *serve_again(struct mc_thread *self, struct mc_serving *serving)
 {
-    struct mc_span *span = (struct mc_span *)self->current[class_index];
-    if (unlikely(!span->free) || unlikely(span->purged)) return 0;
-    struct mc_serving *serving = mc_serving_of(self, class_index);
-    mc_serving_take(serving, span);
-    uint64_t bytes = mc_serving_count(serving) * span->slot_size;
+    struct mc_span *span = (struct mc_span *)serving->span;
+    if (unlikely(!span) || unlikely(!span->free) || unlikely(span->purged)) return 0;
+    uint64_t count;
+    void *slot = mc_serving_take(serving, span, &count);
+    uint64_t bytes = count * span->slot_size;
     self->until_look -= (uint32_t)(bytes < MC_LOOK_REFILL ? bytes : MC_LOOK_REFILL);
-    return mc_serving_pop(serving);
+    return slot;
 }
 
 void *mc_alloc_medium(size_t size)
 {
     struct mc_thread *self = mc_self;
     if (likely(size <= MC_DIRECT_MAX)) {
-        void *object =
-            likely(self->until_look > MC_LOOK_REFILL) ? serve_again(self, mc_class_for(size)) : 0;
+        void *object = likely(self->until_look > MC_LOOK_REFILL)
+                           ? serve_again(self, mc_direct_serving(size))
+                           : 0;
         if (likely(object != 0)) return object;
     } else if (likely(size <= MC_SMALL_MAX)) {
         struct mc_span *span = (struct mc_span *)self->current[mc_class_for(size)];

@@ -332,6 +332,8 @@ static int copy_areas(const char *from, const struct mc_region *parent)
     for (unsigned i = 0; i < MC_AREA_COUNT; i++)
         counts[referring_first[i]] = mc_load_acquire(&parent->areas[referring_first[i]].count);
     counts[MC_AREA_COUNTERS] = counts[MC_AREA_SAMPLES] = counts[MC_AREA_STACKS];
+    for (unsigned i = 0; i < MC_FRAME_WINDOWS; i++) /* those of all frames counted */
+        mc_store(&mc_own_region.frame_windows[i], mc_load(&parent->frame_windows[i]));
     for (unsigned i = 0; i < MC_AREA_COUNT; i++) {
         struct mc_region_area *area = &mc_own_region.areas[i];
         if (area->capacity != parent->areas[i].capacity || counts[i] > area->capacity)

@@ -21,9 +21,9 @@ enum { MC_SHARDS_NONE = 1, MC_SHARDS_FIRST }; /* a thread that knows nothing say
 extern uint32_t mc_shards_generation;         /* [shared] NONE while there are no areas */
 
 extern __thread struct mc_shard {
-    struct mc_region_counters *rows; /* of all stacks */
-    uint32_t generation;             /* of the areas that they are in */
-    uint32_t thread;                 /* its number */
+    struct mc_region_narrow *rows; /* of all stacks */
+    uint32_t generation;           /* of the areas that they are in */
+    uint32_t thread;               /* its number */
 } mc_shard;
 
 /* 1 if the thread has a shard, and mc_shard_row() may be asked. */
@@ -33,7 +33,7 @@ static inline int mc_shard_is_known(void)
 }
 
 /* Requires that it is known. Whether the row is there is another question. */
-static inline struct mc_region_counters *mc_shard_row(uint32_t stack)
+static inline struct mc_region_narrow *mc_shard_row(uint32_t stack)
 {
     return mc_shard.rows + stack;
 }

@@ -190,7 +190,7 @@ uint64_t mc_trace_count_slot_in(const struct mc_caller *caller, size_t usable, s
 {
     uint32_t stack = mc_capture_again(caller);
     if (likely(stack != 0)) {
-        struct mc_region_counters *row = mc_shard_row(stack);
+        struct mc_region_narrow *row = mc_shard_row(stack);
         mc_counters_own_in(row, (struct mc_amount){1, requested, usable});
         /* Stacks that were first met one after the other come so again. */
         __builtin_prefetch(row + 1, 1);
@@ -215,7 +215,7 @@ void mc_trace_count_out(unsigned thread, uint64_t tag, size_t usable, size_t req
 int mc_trace_count_slot_out(uint64_t tag, size_t usable)
 {
     struct mc_life life = mc_births_life(tag); /* first: it makes a call */
-    struct mc_region_counters *row = mc_shard_row(mc_tag_stack(tag));
+    struct mc_region_narrow *row = mc_shard_row(mc_tag_stack(tag));
     if (unlikely(!mc_shard_is_known()) || unlikely(mc_load(&mc_sampling_used)) ||
         unlikely(!mc_area_is_there(row)))
         return 0;

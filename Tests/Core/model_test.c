@@ -6,9 +6,9 @@
 #define _GNU_SOURCE
 #include <string.h>
 
+#include "class.h"
 #include "heap.h"
 #include "hooks.h"
-#include "limits.h"
 #include "os_faulty.h"
 #include "test.h"
 #include "workers.h"
@@ -81,11 +81,14 @@ static void allocated(struct object *object, void *place, size_t size)
     REQUIRE(object->usable >= size);
 }
 
-/* A slot of another class may serve the first requests of one: a power of two, not over twice as large. */
+/* A slot of another class may serve the first requests of one: a power of two, not over twice as large. And
+ * one of the next few those of a class that is out of slots. */
 static int is_lent(const struct object *object, size_t size)
 {
-    return object->usable <= MC_LEND_BYTES && mc_is_power_of_two(object->usable) &&
-           object->usable < 2 * size;
+    if (object->usable <= MC_LEND_BYTES && mc_is_power_of_two(object->usable))
+        return object->usable < 2 * size;
+    return size > MC_DIRECT_MAX &&
+           object->usable <= mc_class_slot_size(mc_class_for(size) + MC_LEND_STEPS);
 }
 
 /* As instrumentation does where a slot is at hand: the tag goes where it was found to be. */
