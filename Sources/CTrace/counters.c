@@ -42,8 +42,7 @@ static int fits(struct mc_amount amount, struct mc_life life)
 
 uint32_t mc_counters_in(unsigned thread, uint32_t stack, struct mc_amount amount)
 {
-    struct mc_region_narrow *own =
-        fits(amount, (struct mc_life){0}) ? own_row(thread, stack) : 0;
+    struct mc_region_narrow *own = fits(amount, (struct mc_life){0}) ? own_row(thread, stack) : 0;
     if (likely(own != 0)) {
         mc_counters_own_in(own, amount);
         return stack;
@@ -155,7 +154,8 @@ void mc_counters_sample_out(unsigned thread, uint32_t stack, uint32_t n, uint64_
     struct mc_weighed weighed = mc_sampling_weigh(n, requested, usable);
     life.lifetimes *= weighed.count;
     life.temporary *= weighed.count;
-    mc_counters_out(0, stack, (struct mc_amount){weighed.count, weighed.requested, weighed.usable}, life);
+    mc_counters_out(0, stack, (struct mc_amount){weighed.count, weighed.requested, weighed.usable},
+                    life);
     mc_add(&samples->freed, 1);
     mc_add(&samples->count_square_out, weighed.count_square);
     mc_add(&samples->bytes_square_out, weighed.bytes_square);

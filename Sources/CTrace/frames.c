@@ -139,11 +139,11 @@ static uint32_t append(const uint64_t *pcs, uint32_t count, uint32_t parent, uin
         struct code code = code_of(pcs[i]);
         mc_modules_note(mc_frame_address(pcs[i]) - 1);
         if (unlikely(code.prefix)) mc_store(word++, code.prefix);
-        mc_store_release(word++, code.word); /* pairs with those that look beyond what is published */
+        mc_store_release(word++,
+                         code.word); /* pairs with those that look beyond what is published */
     }
     mc_area_publish(MC_AREA_FRAMES, first + words);
-    mc_index_add(&frame_index, frame_hash(key),
-                 (uint32_t)first + 1 + words_before(key.code.word));
+    mc_index_add(&frame_index, frame_hash(key), (uint32_t)first + 1 + words_before(key.code.word));
     return (uint32_t)(first + words - 1);
 }
 
