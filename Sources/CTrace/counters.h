@@ -54,14 +54,8 @@ static inline int mc_counters_has_shard(unsigned thread)
     return thread - 1 < MC_REGION_SHARDS - 1;
 }
 
-/* The row of a thread that has a shard for itself, if it is there to count in; else NULL. */
-static inline struct mc_region_narrow *mc_counters_own(unsigned thread, uint32_t stack)
-{
-    struct mc_region_narrow *row = mc_counters_row(thread, stack);
-    return likely(mc_counters_has_shard(thread)) && likely(mc_area_is_there(row)) ? row : 0;
-}
-
-/* Makes that row if there is none. 0 if there is no room; nothing to be made where the thread has no shard. */
+/* Makes the row of a thread that has a shard for itself, if there is none. 0 if there is no room; nothing to be
+ * made where the thread has no shard. */
 int mc_counters_make(unsigned thread, uint32_t stack);
 
 /* What may be counted there: no more than that at once, and count and requested bytes no more than usable

@@ -17,6 +17,7 @@
 #include "folder.h"
 #include "os.h"
 #include "own.h"
+#include "shard.h"
 #include "syscall.h"
 #include "vdso.h"
 
@@ -351,6 +352,7 @@ static int copy_areas(const char *from, const struct mc_region *parent)
 void mc_region_abandon(void)
 {
     char *inherited = mc_areas;
+    mc_shards_end();
     mc_areas = 0;
     go_private();
     if (inherited) mc_os_release(inherited, areas_size);
@@ -371,6 +373,7 @@ int mc_region_create_forked(const struct mc_region_options *options, const char 
     made.births_from_ns = mc_own_region.births_from_ns; /* the tags it inherits count from there */
     made.epoch = mc_own_region.epoch;
     made.own_bytes = mc_own_region.own_bytes; /* the child has a copy of that */
+    mc_shards_end();
     mc_areas = 0;
     int error = map_over(&made, options, failed);
     if (!error && inherited) {

@@ -99,14 +99,21 @@ uint32_t mc_stacks_find(uint64_t hash, uint32_t depth, uint32_t flags, uint32_t 
     return mc_index_find(&stack_index, key.hash, stack_matches, &key);
 }
 
+uint32_t mc_stacks_add(uint64_t hash, const uint64_t *pcs, uint32_t depth, uint32_t flags,
+                       struct mc_stack_alike alike)
+{
+    uint32_t epoch = mc_modules_epoch();
+    struct stack_key key = key_of(hash, depth, flags, epoch);
+    uint32_t id = append(&key, pcs, flags, epoch, alike);
+    if (id == MC_STACK_OVERFLOW) mc_add(&mc_own_region.overflow_stacks, 1);
+    return id;
+}
+
 uint32_t mc_stacks_intern(const uint64_t *pcs, uint32_t depth, uint32_t flags,
                           struct mc_stack_alike alike)
 {
-    uint32_t epoch = mc_modules_epoch();
-    struct stack_key key = key_of(path_hash(pcs, depth), depth, flags, epoch);
+    uint64_t hash = path_hash(pcs, depth);
+    struct stack_key key = key_of(hash, depth, flags, mc_modules_epoch());
     uint32_t id = mc_index_find(&stack_index, key.hash, stack_matches, &key);
-    if (likely(id)) return id;
-    id = append(&key, pcs, flags, epoch, alike);
-    if (id == MC_STACK_OVERFLOW) mc_add(&mc_own_region.overflow_stacks, 1);
-    return id;
+    return likely(id) ? id : mc_stacks_add(hash, pcs, depth, flags, alike);
 }

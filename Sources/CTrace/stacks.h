@@ -29,6 +29,10 @@ struct mc_stack_alike {
 uint32_t mc_stacks_intern(const uint64_t *pcs, uint32_t depth, uint32_t flags,
                           struct mc_stack_alike alike);
 
+/* The same of one that mc_stacks_find() has not found, with the hash that it was asked for. */
+uint32_t mc_stacks_add(uint64_t hash, const uint64_t *pcs, uint32_t depth, uint32_t flags,
+                       struct mc_stack_alike alike);
+
 /* Its MC_STACK_ flags; memctl may change some of them. */
 static inline unsigned mc_stacks_flags(uint32_t stack)
 {

@@ -116,6 +116,7 @@ usual() {
     build counters "${trace[@]}" && run counters
     build region_life "${trace[@]}" && run region_life
     build own "${trace[@]}" && run own
+    build shard "${trace[@]}" && run shard
     build sampling "${trace[@]}" && run sampling
     build mappings "${trace[@]}" && run mappings
 }
