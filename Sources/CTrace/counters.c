@@ -88,7 +88,7 @@ static void give_up(uint32_t *counters)
     for (unsigned i = 0; i < FIELDS; i++) {
         uint32_t counted = mc_load(&counters[i]);
         mc_add(&overflow[i], counted);
-        mc_step(&counters[i], 0u - counted);
+        mc_counters_add(&counters[i], 0u - counted);
     }
 }
 
