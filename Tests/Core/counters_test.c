@@ -10,10 +10,11 @@
 #include "numbered.h"
 #include "small_fs.h"
 
-static void count_out(unsigned thread, uint32_t stack, struct mc_region_counters *sum, uint64_t size,
-                      uint64_t lifetime)
+static void count_out(unsigned thread, uint32_t stack, struct mc_region_counters *sum,
+                      uint64_t size, uint64_t lifetime)
 {
-    mc_counters_out(thread, stack, (struct mc_amount){1, size, size}, (struct mc_life){lifetime, 1});
+    mc_counters_out(thread, stack, (struct mc_amount){1, size, size},
+                    (struct mc_life){lifetime, 1});
     sum->frees++;
     sum->bytes_out += size;
     sum->usable_out += size;
@@ -21,7 +22,8 @@ static void count_out(unsigned thread, uint32_t stack, struct mc_region_counters
     sum->temporary++;
 }
 
-static void count_one_in(unsigned thread, uint32_t stack, struct mc_region_counters *sum, uint64_t size)
+static void count_one_in(unsigned thread, uint32_t stack, struct mc_region_counters *sum,
+                         uint64_t size)
 {
     count_in(thread, stack, size - 1, size);
     sum->allocs++;
@@ -50,9 +52,16 @@ static void narrow_values(void)
 /* Sizes of all kinds, until each counter of bytes has turned a few hundred times; looked at all along. */
 static void counters_turn(void)
 {
-    static const uint64_t sizes[] = {
-        1,     24,        4096, 1 << 20, MC_COUNTERS_MOST - 1, MC_COUNTERS_MOST, MC_COUNTERS_MOST + 1,
-        1 << 30, 1ull << 32, 5ull << 40};
+    static const uint64_t sizes[] = {1,
+                                     24,
+                                     4096,
+                                     1 << 20,
+                                     MC_COUNTERS_MOST - 1,
+                                     MC_COUNTERS_MOST,
+                                     MC_COUNTERS_MOST + 1,
+                                     1 << 30,
+                                     1ull << 32,
+                                     5ull << 40};
     enum { SIZES = sizeof(sizes) / sizeof(sizes[0]), MOST = 6 };
     struct random random = test_random(2);
     struct mc_region_counters sum = {0};
@@ -72,7 +81,8 @@ static void counters_turn(void)
     }
     check_sum(stack, &sum);
     REQUIRE(mc_own_region.turns > 0);
-    REQUIRE(sum_of(other).allocs == 1 && sum_of(other).usable_in == 8); /* beside it nothing changed */
+    REQUIRE(sum_of(other).allocs == 1 &&
+            sum_of(other).usable_in == 8); /* beside it nothing changed */
 }
 
 /* A long life alone turns its counter, whatever the size. */

@@ -50,13 +50,13 @@ enum {
 enum { MC_EXITED_KEPT = 1, MC_EXITED = 2 };
 
 enum {
-    MC_AREA_MODULES,  /* struct mc_region_module */
-    MC_AREA_STRINGS,  /* bytes: module paths, not terminated */
-    MC_AREA_FRAMES,   /* struct mc_region_frame; 0 stands for the root, above the outermost frame */
-    MC_AREA_STACKS,   /* struct mc_region_stack; record 0 is never used, record 1 see below */
+    MC_AREA_MODULES, /* struct mc_region_module */
+    MC_AREA_STRINGS, /* bytes: module paths, not terminated */
+    MC_AREA_FRAMES,  /* struct mc_region_frame; 0 stands for the root, above the outermost frame */
+    MC_AREA_STACKS,  /* struct mc_region_stack; record 0 is never used, record 1 see below */
     MC_AREA_COUNTERS, /* struct mc_region_counters, a run of `capacity`; then, of the same size, runs of twice
                          as many struct mc_region_narrow: MC_REGION_SHARDS runs in all */
-    MC_AREA_SAMPLES,  /* struct mc_region_samples, of sampled stacks alone */
+    MC_AREA_SAMPLES, /* struct mc_region_samples, of sampled stacks alone */
     MC_AREA_COUNT,
 };
 
