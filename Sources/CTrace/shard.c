@@ -5,12 +5,21 @@
 uint32_t mc_shards_generation = MC_SHARDS_NONE;
 __thread struct mc_shard mc_shard;
 
+static uint32_t first_of(unsigned thread)
+{
+    return (uint32_t)(mc_counters_row(thread, 0) - (struct mc_region_narrow *)(void *)mc_areas);
+}
+
+unsigned mc_shard_thread(void)
+{
+    return (mc_shard.first - first_of(0)) / (first_of(1) - first_of(0));
+}
+
 void mc_shard_take(unsigned thread)
 {
     uint32_t generation = mc_load_acquire(&mc_shards_generation); /* pairs with begin's release */
     if (generation == MC_SHARDS_NONE || !mc_counters_has_shard(thread)) return;
-    mc_store(&mc_shard.thread, thread);
-    mc_store(&mc_shard.rows, mc_counters_row(thread, 0));
+    mc_store(&mc_shard.first, first_of(thread));
     __atomic_signal_fence(__ATOMIC_SEQ_CST); /* before the generation, for handlers */
     mc_store(&mc_shard.generation, generation);
 }

@@ -20,11 +20,13 @@
 enum { MC_SHARDS_NONE = 1, MC_SHARDS_FIRST }; /* a thread that knows nothing says 0 */
 extern uint32_t mc_shards_generation;         /* [shared] NONE while there are no areas */
 
+/* A thread has few bytes of its own at hand. */
 extern __thread struct mc_shard {
-    struct mc_region_narrow *rows; /* of all stacks */
-    uint32_t generation;           /* of the areas that they are in */
-    uint32_t thread;               /* its number */
+    uint32_t first;      /* its rows begin so many rows behind mc_areas */
+    uint32_t generation; /* of the areas that they are in */
 } mc_shard;
+_Static_assert((uint64_t)MC_AREA_PAGES_MAX *MC_PAGE / sizeof(struct mc_region_narrow) <= UINT32_MAX,
+               "so many rows");
 
 /* 1 if the thread has a shard, and mc_shard_row() may be asked. */
 static inline int mc_shard_is_known(void)
@@ -35,8 +37,11 @@ static inline int mc_shard_is_known(void)
 /* Requires that it is known. Whether the row is there is another question. */
 static inline struct mc_region_narrow *mc_shard_row(uint32_t stack)
 {
-    return mc_shard.rows + stack;
+    return (struct mc_region_narrow *)(void *)mc_areas + mc_shard.first + stack;
 }
+
+/* The thread's number. Requires the same. */
+unsigned mc_shard_thread(void);
 
 /* Requires that the areas are there. */
 void mc_shard_take(unsigned thread);

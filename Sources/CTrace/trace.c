@@ -195,7 +195,7 @@ uint64_t mc_trace_count_slot_in(const struct mc_caller *caller, size_t usable, s
         /* Stacks that were first met one after the other come so again. */
         __builtin_prefetch(row + 1, 1);
     } else {
-        stack = count_caller_in(mc_shard.thread, caller, requested, usable);
+        stack = count_caller_in(mc_shard_thread(), caller, requested, usable);
     }
     answer_commands();
     return mc_tag_make(stack, usable - requested, mc_births_now());

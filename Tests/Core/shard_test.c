@@ -50,6 +50,7 @@ static void shard_counts(void)
     REQUIRE(!mc_shard_is_known() && !take(USABLE, REQUESTED)); /* nobody said whose it is */
     mc_trace_thread(1);
     REQUIRE(mc_shard_is_known() && mc_shard_row(5) == mc_counters_row(1, 5));
+    REQUIRE_EQUAL(mc_shard_thread(), 1);
     for (unsigned i = 0; i < ROUNDS; i++) {
         tags[i] = take(USABLE, REQUESTED);
         REQUIRE(tags[i] && mc_tag_stack(tags[i]) == mc_tag_stack(tags[0]));
@@ -76,6 +77,7 @@ static void shard_is_not_for_all(void)
     REQUIRE(!mc_shard_is_known() && !mc_trace_is_plain());
     mc_trace_thread(MC_REGION_SHARDS - 1);
     REQUIRE(mc_shard_is_known() && mc_trace_is_plain());
+    REQUIRE_EQUAL(mc_shard_thread(), MC_REGION_SHARDS - 1);
     mc_own_region.sample = MC_SAMPLE_LEAST;
     REQUIRE(!mc_trace_is_plain());
     mc_own_region.sample = 0;
