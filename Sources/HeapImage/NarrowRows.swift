@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 import CRegion
-import Glibc
 
 /// The rows of a shard that one thread has for itself: counters modulo 2^32, and their turns, which say
 /// what is above.
@@ -85,7 +84,7 @@ extension RegionBytes {
 extension mc_region_narrow {
     fileprivate func isSame(as other: mc_region_narrow) -> Bool {
         withUnsafeBytes(of: self) { one in
-            withUnsafeBytes(of: other) { memcmp(one.baseAddress!, $0.baseAddress!, one.count) == 0 }
+            withUnsafeBytes(of: other) { one.elementsEqual($0) }
         }
     }
 }
