@@ -61,7 +61,7 @@ import Testing
         sample.header.turns = 1
         sample.putHeader()
         let region = ByteArray(bytes: sample.bytes)
-        let without = try ByteArray(bytes: SampleRegion().bytes)
+        let without = ByteArray(bytes: SampleRegion().bytes)
         let counts = try StackTable(region, region.header()).rows[1].counts
         let before = try StackTable(without, without.header()).rows[1].counts
         // What another shard counted of that stack is there before.
