@@ -40,26 +40,23 @@ static inline int tracing(size_t size)
     return (likely(mc_sampling_takes_all()) || mc_sampling_takes(size)) && mc_trace_ready();
 }
 
-/* Accounts the object to the stack that asked for it. */
+/* Accounts an object to the stack that asked for it. */
+static void trace_tagged(const struct mc_tagged *tagged, size_t requested,
+                         const struct mc_caller *caller)
+{
+    unsigned thread = mc_thread_number();
+    mc_accounting = 1;
+    mc_trace_thread(thread);
+    uint64_t tag = mc_trace_count_in(thread, caller, tagged->usable, requested, tagged->large);
+    mc_tag_finish(tagged, requested, tag);
+    mc_accounting = 0;
+}
+
 static void trace(void *object, size_t requested, const struct mc_caller *caller)
 {
     struct mc_tagged tagged;
     if (unlikely(!mc_tag_prepare(object, &tagged))) return mc_trace_untraced();
-    mc_accounting = 1;
-    uint64_t tag =
-        mc_trace_count_in(mc_thread_number(), caller, tagged.usable, requested, tagged.large);
-    mc_tag_finish(&tagged, requested, tag);
-    mc_accounting = 0;
-}
-
-/* The same where the slot and its tag's place are at hand. */
-static inline void trace_slot(const struct mc_tagged *tagged, size_t requested,
-                              const struct mc_caller *caller)
-{
-    mc_accounting = 1;
-    uint64_t tag = mc_trace_count_slot_in(mc_thread_number(), caller, tagged->usable, requested);
-    mc_tag_finish(tagged, requested, tag);
-    mc_accounting = 0;
+    trace_tagged(&tagged, requested, caller);
 }
 
 static void *out_of_memory(void)
@@ -80,26 +77,46 @@ static inline void *plain_alloc(size_t size, size_t align, int zero)
 MC_CALLER_ENTRY_3(mc_instrumented_alloc, mc_instrumented_alloc_for);
 MC_CALLER_ENTRY_2(mc_instrumented_realloc, mc_instrumented_realloc_for);
 
-/* Where there is no slot at hand, or nothing to be traced. */
-static __attribute__((noinline)) void *alloc_slow(size_t size, size_t align, int zero, int traced,
-                                                  const struct mc_caller *caller)
+/* Where there is no slot at hand, or all is not plain: nobody has asked for this object's sample yet. */
+static __attribute__((noinline)) void *alloc_otherwise(size_t size, size_t align, int zero,
+                                                       const struct mc_caller *caller)
 {
-    void *object = traced ? mc_alloc_owned(size, align, zero) : plain_alloc(size, align, zero);
+    struct mc_tagged tagged;
+    int traced = tracing(size);
+    void *object = traced && align <= MC_QUANTUM ? mc_alloc_tagged(size, &tagged) : 0;
+    if (object) {
+        if (zero) memset(object, 0, size);
+        trace_tagged(&tagged, size, caller);
+        return object;
+    }
+    object = traced ? mc_alloc_owned(size, align, zero) : plain_alloc(size, align, zero);
     if (unlikely(!object)) return out_of_memory();
     if (traced) trace(object, size, caller);
     return object;
+}
+
+/* 1 if everything is accounted and nothing else is asked for: as tracing(), for the usual case. */
+static inline int is_plain(void)
+{
+    enum { EITHER = MC_ARMED_START | MC_ARMED_TRACE };
+    return likely((mc_load(&mc_own_region.armed) & EITHER) == MC_ARMED_TRACE) &&
+           likely(!mc_os_forked()) && likely(!mc_load(&mc_own_region.only_pid)) &&
+           likely(!mc_accounting) && mc_trace_is_plain();
 }
 
 __attribute__((used)) void *mc_instrumented_alloc_for(size_t size, size_t align, int zero,
                                                       struct mc_caller caller)
 {
     struct mc_tagged tagged;
-    int traced = tracing(size);
     void *object =
-        likely(traced) && likely(align <= MC_QUANTUM) ? mc_alloc_tagged(size, &tagged) : 0;
-    if (unlikely(!object)) return alloc_slow(size, align, zero, traced, &caller);
+        likely(is_plain()) && likely(align <= MC_QUANTUM) ? mc_alloc_tagged(size, &tagged) : 0;
+    if (unlikely(!object)) return alloc_otherwise(size, align, zero, &caller);
+    mc_sampling_untraced();
     if (zero) memset(object, 0, size);
-    trace_slot(&tagged, size, &caller);
+    mc_accounting = 1;
+    uint64_t tag = mc_trace_count_slot_in(&caller, tagged.usable, size);
+    mc_tag_finish(&tagged, size, tag);
+    mc_accounting = 0;
     return object;
 }
 
@@ -154,5 +171,7 @@ void mc_heap_on_tagged_free(void *object, size_t usable, size_t requested, uint6
 void mc_heap_on_tagged_slot_free(void *object, size_t usable, uint64_t tag)
 {
     (void)object;
-    mc_trace_count_slot_out(mc_thread_number(), tag, usable);
+    if (likely(mc_trace_count_slot_out(tag, usable))) return;
+    mc_trace_thread(mc_thread_number());
+    mc_trace_count_out(mc_thread_number(), tag, usable, MC_REQUESTED_IN_TAG);
 }

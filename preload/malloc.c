@@ -27,8 +27,8 @@ static inline void *allocate(size_t size)
     return likely(object != 0) ? object : allocate_medium(size);
 }
 
-/* Above the short path; and while something is armed, of no bytes, which count as one to a sample. Ends in
- * tail calls, since what is traced is charged to malloc's caller. */
+/* Above the short path, and requests of no bytes, which count as one to a sample. Ends in tail calls, since
+ * what is traced is charged to malloc's caller. */
 static __attribute__((noinline)) void *allocate_unusual(size_t size)
 {
     if (unlikely(mc_armed()) && !mc_sampling_passes(size))
@@ -39,14 +39,15 @@ static __attribute__((noinline)) void *allocate_unusual(size_t size)
 EXPORT void *malloc(size_t size)
 {
     if (unlikely(size >= mc_direct_below())) {
-        if (size - 1 >= MC_DIRECT_MAX) return allocate_unusual(size);
+        if (size > MC_DIRECT_MAX) return allocate_unusual(size);
         if (!mc_sampling_passes_bytes(size)) {
             if (mc_armed()) return mc_instrumented_alloc(size, MC_QUANTUM, 0);
             mc_sampling_untraced();
         }
     }
-    void *object = mc_alloc_direct(size);
-    return likely(object != 0) ? object : allocate_medium(size);
+    void *object = mc_alloc_direct(size); /* NULL of no bytes */
+    if (likely(object != 0)) return object;
+    return likely(size != 0) ? allocate_medium(size) : allocate_unusual(size);
 }
 
 EXPORT void free(void *object)

@@ -53,6 +53,17 @@ def means(results, names, key, ours):
     return rows, len(whole)
 
 
+NEAR = 1.10
+
+
+def near_best(results, names, key):
+    """In how many cases each heap's figure is at most NEAR times the best of all the others'."""
+    return {name: sum(value(result, name, key) is not None
+                      and (base := best_other(result, names, key, name)) is not None
+                      and value(result, name, key) <= NEAR * base[0] for result in results)
+            for name in names}
+
+
 def metric_lines(results, names, ours, key, title, form):
     shown = [result for result in results
              if any(value(result, name, key) is not None for name in names)]
@@ -78,6 +89,10 @@ def metric_lines(results, names, ours, key, title, form):
     for name, size in zip(names, columns):
         line += (f"{rows[name]:.2f} " if rows[name] else "- ").rjust(size)
     lines.append(line.rstrip() + f"   geometric means of {count} cases")
+    near = near_best(shown, names, key)
+    line = f"within {NEAR:.2f}".ljust(width)
+    line += "".join(f"{near[name]} ".rjust(size) for name, size in zip(names, columns))
+    lines.append(line.rstrip() + f"   of {len(shown)} cases, each heap beside the best of the others")
     return lines
 
 

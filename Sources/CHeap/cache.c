@@ -124,15 +124,15 @@ void mc_cache_flush(struct mc_thread *thread)
         mc_cache_flush_class(thread, i);
 }
 
-/* A list that changes underfoot may lead anywhere: only slots of the class are followed. */
-static int list_has(const struct mc_span *list, const void *wanted)
+int mc_slots_reach(uint64_t list, unsigned class_index, const void *wanted)
 {
-    uint64_t at = mc_load(&list->free);
-    for (unsigned steps = 0; at && steps <= MC_CACHE_SLOTS; steps++) {
-        const struct mc_span *span = mc_page_map_find((void *)at);
-        if (at == (uint64_t)wanted) return 1;
-        if (at % MC_QUANTUM || !span || mc_load_acquire(&span->state) != MC_SPAN_CLASS) return 0;
-        at = (uint64_t)mc_load(&((struct mc_slot *)at)->next);
+    for (unsigned steps = 0; list && steps <= UINT16_MAX; steps++) {
+        const struct mc_span *span = mc_page_map_find((void *)list);
+        if (list == (uint64_t)wanted) return 1;
+        if (list % MC_QUANTUM || !span || mc_load_acquire(&span->state) != MC_SPAN_CLASS ||
+            span->class_index != class_index)
+            return 0;
+        list = (uint64_t)mc_load(&((struct mc_slot *)list)->next);
     }
     return 0;
 }
@@ -143,7 +143,9 @@ int mc_cache_has(const struct mc_span *span, const void *slot)
     struct mc_thread *thread = mc_thread_first();
     for (; thread; thread = mc_thread_next(thread)) {
         const struct mc_span *lists = lists_of(thread);
-        if (lists && list_has(&lists[span->class_index], slot)) return 1;
+        if (lists &&
+            mc_slots_reach(mc_load(&lists[span->class_index].free), span->class_index, slot))
+            return 1;
     }
     return 0;
 }

@@ -39,6 +39,10 @@ struct mc_span *mc_cache_ready(struct mc_thread *self, unsigned class_index);
 void mc_cache_flush(struct mc_thread *thread);
 void mc_cache_flush_class(struct mc_thread *thread, unsigned class_index);
 
+/* 1 if a list that begins with the slot `list`, or 0, has `wanted`. Any thread: one that changes underfoot
+ * may lead anywhere, so only slots of the class are followed. */
+int mc_slots_reach(uint64_t list, unsigned class_index, const void *wanted);
+
 /* 1 if any thread's cache has the slot, which lies in `span`. Any thread. */
 int mc_cache_has(const struct mc_span *span, const void *slot);
 

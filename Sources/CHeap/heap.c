@@ -146,24 +146,24 @@ void *mc_alloc_growing(size_t size)
 }
 
 /* What was freed in the span since the last of its slots here was served. */
-static inline void *serve_again(struct mc_thread *self, unsigned class_index)
+static inline void *serve_again(struct mc_thread *self, struct mc_serving *serving)
 {
-    struct mc_span *span = (struct mc_span *)self->current[class_index];
-    if (unlikely(!span->free) || unlikely(span->purged)) return 0;
-    struct mc_serving *serving = mc_serving_of(self, class_index);
-    mc_serving_take(serving, span);
-    mc_lend_end_to(self, class_index);
-    uint64_t bytes = mc_serving_count(serving) * span->slot_size;
+    struct mc_span *span = (struct mc_span *)serving->span;
+    if (unlikely(!span) || unlikely(!span->free) || unlikely(span->purged)) return 0;
+    uint64_t count;
+    void *slot = mc_serving_take(serving, span, &count);
+    uint64_t bytes = count * span->slot_size;
     self->until_look -= (uint32_t)(bytes < MC_LOOK_REFILL ? bytes : MC_LOOK_REFILL);
-    return mc_serving_pop(serving);
+    return slot;
 }
 
 void *mc_alloc_medium(size_t size)
 {
     struct mc_thread *self = mc_self;
     if (likely(size <= MC_DIRECT_MAX)) {
-        void *object =
-            likely(self->until_look > MC_LOOK_REFILL) ? serve_again(self, mc_class_for(size)) : 0;
+        void *object = likely(self->until_look > MC_LOOK_REFILL)
+                           ? serve_again(self, mc_direct_serving(size))
+                           : 0;
         if (likely(object != 0)) return object;
     } else if (likely(size <= MC_SMALL_MAX)) {
         struct mc_span *span = (struct mc_span *)self->current[mc_class_for(size)];
@@ -266,12 +266,11 @@ static void take_tag(void *object)
 }
 
 /* The short path of spans with tags, for their owner: the checks of mc_free_here(), and the tag's slot
- * is the one that they computed. 0: something is not plain, and nothing was done. */
+ * is the one that they computed. The slot may lie in another span. 0: something is not plain, and nothing
+ * was done. */
 static inline int free_tagged(struct mc_thread *self, struct mc_span *span, struct mc_slot *slot)
 {
-    if (unlikely(mc_load(&span->owner) != (uint64_t)self) ||
-        unlikely(!(span->flags & MC_SPAN_TAGGED)) || unlikely(span->purged))
-        return 0;
+    if (unlikely(span->purged)) return 0;
     unsigned __int128 product = (unsigned __int128)((uint64_t)slot - span->base) * span->reciprocal;
     uint64_t index = (uint64_t)(product >> 64);
     if (unlikely((uint64_t)product >= span->reciprocal) || unlikely(index >= span->fresh) ||
@@ -299,7 +298,11 @@ static void free_large(struct mc_span *span, void *object)
 static inline int free_own(struct mc_thread *self, struct mc_span *span, void *object)
 {
     if (unlikely(!span->limit)) {
-        if ((span->flags & (MC_SPAN_FULL | MC_SPAN_TAGGED)) != MC_SPAN_FULL) return 0;
+        if (span->flags & MC_SPAN_TAGGED) {
+            mc_own_map_set(self, (uint64_t)object, span);
+            return free_tagged(self, span, object);
+        }
+        if (!(span->flags & MC_SPAN_FULL)) return 0;
         mc_refill_reopen(self, span);
     }
     mc_own_map_set(self, (uint64_t)object, span);
@@ -315,7 +318,7 @@ static inline int free_found(struct mc_thread *self, struct mc_span *span, void 
         return 1;
     }
     if (mc_load(&span->owner) != (uint64_t)self) return mc_cache_push_plain(self, span, object);
-    return free_own(self, span, object) || free_tagged(self, span, object);
+    return free_own(self, span, object);
 }
 
 /* To the thread's cache or to the owner. Time passes for a thread that only frees as well. */
@@ -327,7 +330,7 @@ static void free_remote(struct mc_span *span, void *object)
         mc_span_push_remote(span, object);
 }
 
-void mc_free_slow(void *object)
+static __attribute__((noinline)) void free_otherwise(void *object)
 {
     struct mc_span *found = mc_page_map_find(object);
     if (likely(found != 0) && likely(free_found(mc_self, found, object))) return;
@@ -350,9 +353,22 @@ void mc_free_slow(void *object)
     }
 }
 
+/* What the own map leads to is the thread's own span, so it need not be looked for where it has tags. */
+void mc_free_slow(void *object)
+{
+    struct mc_thread *self = mc_self;
+    struct mc_span *own = mc_own_map_find(self, (uint64_t)object);
+    if (!(own->flags & MC_SPAN_TAGGED) || unlikely(!free_tagged(self, own, object)))
+        free_otherwise(object);
+}
+
+/* Programs that keep account themselves ask right before they free, so the tag is on its way meanwhile. */
 size_t mc_usable_size(const void *object, const char *caller)
 {
-    return mc_span_of_live(object, caller)->slot_size;
+    const struct mc_span *span = mc_span_of_live(object, caller);
+    if (span->flags & MC_SPAN_TAGGED && span->state == MC_SPAN_CLASS)
+        __builtin_prefetch((const uint64_t *)span->tags + mc_slot_index(span, object), 1);
+    return span->slot_size;
 }
 
 void mc_heap_commit(void)

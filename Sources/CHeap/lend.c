@@ -70,20 +70,26 @@ unsigned mc_lend_class(struct mc_thread *self, unsigned index)
 
 /* -- where requests look for slots --------------------------------------------------------- */
 
+/* Bits of the classes whose requests are led elsewhere: mostly none, and then a refill has nothing to end. */
+static __thread uint32_t led; /* [owner] */
+_Static_assert(MC_DIRECT_CLASSES <= 32, "a bit each");
+
 static unsigned last_of(unsigned index)
 {
     return (unsigned)(mc_class_slot_size(index) / MC_QUANTUM);
 }
 
-static void lead(struct mc_thread *self, unsigned index, unsigned lender)
+/* The fewest quanta that a request of the class is; one of no bytes is led nowhere. */
+static unsigned first_of(unsigned index)
 {
-    for (unsigned i = index ? last_of(index - 1) + 1 : 0; i <= last_of(index); i++)
-        mc_direct[i] = (uint64_t)&self->serving[lender];
+    return index ? last_of(index - 1) + 1 : 1;
 }
 
-void mc_lend_lead_back(struct mc_thread *self, unsigned index)
+static void lead(struct mc_thread *self, unsigned index, unsigned lender)
 {
-    lead(self, index, index);
+    for (unsigned i = first_of(index); i <= last_of(index); i++)
+        mc_direct[i] = (uint64_t)&self->serving[lender];
+    led = index == lender ? led & ~(1u << index) : led | 1u << index;
 }
 
 void mc_lend_from(struct mc_thread *self, unsigned index, unsigned lender)
@@ -96,11 +102,12 @@ void mc_lend_from(struct mc_thread *self, unsigned index, unsigned lender)
 
 void mc_lend_end(struct mc_thread *self, unsigned index)
 {
-    if (index >= MC_DIRECT_CLASSES) return;
-    mc_lend_end_to(self, index);
-    unsigned first = index < MC_LEND_STEPS_DIRECT ? 0 : index - MC_LEND_STEPS_DIRECT;
-    for (unsigned i = first; i < index; i++)
-        if (mc_direct[last_of(i)] == (uint64_t)&self->serving[index]) lead(self, i, i);
+    if (likely(!led) || index >= MC_DIRECT_CLASSES) return;
+    for (uint32_t rest = led; rest; rest &= rest - 1) {
+        unsigned i = (unsigned)__builtin_ctz(rest);
+        if (i == index || mc_direct[last_of(i)] == (uint64_t)&self->serving[index])
+            lead(self, i, i);
+    }
 }
 
 void mc_lend_check(struct mc_thread *self)
@@ -108,8 +115,9 @@ void mc_lend_check(struct mc_thread *self)
     for (unsigned i = 0; i < MC_DIRECT_CLASSES; i++) {
         const struct mc_serving *own = &self->serving[i];
         const struct mc_serving *leads = (const struct mc_serving *)mc_direct[last_of(i)];
-        mc_assert(mc_direct[i ? last_of(i - 1) + 1 : 0] == (uint64_t)leads);
+        mc_assert(mc_direct[first_of(i)] == (uint64_t)leads);
         mc_assert(leads >= own && leads < &self->serving[MC_DIRECT_CLASSES]);
+        mc_assert((leads != own) == (led >> i & 1));
         mc_assert(leads == own || (!own->free && fits(i, (unsigned)(leads - self->serving))));
     }
 }

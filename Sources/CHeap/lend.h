@@ -30,15 +30,6 @@ void mc_lend_from(struct mc_thread *self, unsigned class_index, unsigned lender)
 /* Ends all lending to and from the class, which has slots of its own from now on. */
 void mc_lend_end(struct mc_thread *self, unsigned class_index);
 
-/* The same, but only to it; for when it was in use already. Requires that it is direct. */
-void mc_lend_lead_back(struct mc_thread *self, unsigned class_index);
-static inline void mc_lend_end_to(struct mc_thread *self, unsigned class_index)
-{
-    uint64_t leads = mc_direct[mc_class_slot_size(class_index) / MC_QUANTUM];
-    if (unlikely(leads != (uint64_t)&self->serving[class_index]))
-        mc_lend_lead_back(self, class_index);
-}
-
 void mc_lend_check(struct mc_thread *self);
 
 #endif

@@ -70,6 +70,7 @@ static void take_current(struct mc_thread *self, struct mc_span *span)
     mc_span_set_flag(span, MC_SPAN_CURRENT);
     span->counts++;
     self->current[span->class_index] = (uint64_t)span;
+    mc_serving_follow(self, span->class_index, span);
 }
 
 /* Returns the span that was current, or NULL. A list of the cache is none, and stays where it is. */
@@ -78,6 +79,7 @@ static struct mc_span *drop_current(struct mc_thread *self, unsigned class_index
     struct mc_span *span = at(self->current[class_index]);
     if (span == &mc_span_none) return 0;
     self->current[class_index] = (uint64_t)&mc_span_none;
+    mc_serving_follow(self, class_index, 0);
     if (span->state == MC_SPAN_CACHE) return 0;
     mc_span_clear_flag(span, MC_SPAN_CURRENT);
     span->counts--;

@@ -29,11 +29,10 @@ static void step(struct mc_serving *serving, struct mc_span *from, int64_t count
 void mc_serving_fill(struct mc_serving *serving, struct mc_span *span)
 {
     uint32_t count;
-    if (likely(!span->purged)) {
-        mc_serving_take(serving, span);
-        return;
-    }
-    last_of(span->free, &count);
+    if (likely(!span->purged))
+        count = span->fresh + 1u - (uint16_t)span->used;
+    else
+        last_of(span->free, &count);
     step(serving, span, count);
     mc_store(&serving->span, (uint64_t)span);
     mc_store(&serving->free, span->free);
@@ -93,27 +92,13 @@ int mc_serving_leave_empty(struct mc_thread *thread, unsigned class_index)
     return 1;
 }
 
-/* A list that changes underfoot may lead anywhere: only slots of the class are followed. */
-static int list_has(uint64_t list, const struct mc_span *span, const void *wanted)
-{
-    for (uint32_t steps = 0; list && steps <= UINT16_MAX; steps++) {
-        const struct mc_span *other = mc_page_map_find((void *)list);
-        if (list == (uint64_t)wanted) return 1;
-        if (list % MC_QUANTUM || !other || mc_load_acquire(&other->state) != MC_SPAN_CLASS ||
-            other->class_index != span->class_index)
-            return 0;
-        list = (uint64_t)mc_load(&slot_at(list)->next);
-    }
-    return 0;
-}
-
 int mc_serving_has(const struct mc_span *span, const void *slot)
 {
     if (span->class_index >= MC_DIRECT_CLASSES) return 0;
     struct mc_thread *thread = mc_thread_first();
     for (; thread; thread = mc_thread_next(thread)) {
         struct mc_serving *serving = mc_serving_of(thread, span->class_index);
-        if (list_has(mc_load(&serving->free), span, slot)) return 1;
+        if (mc_slots_reach(mc_load(&serving->free), span->class_index, slot)) return 1;
     }
     return 0;
 }
@@ -134,6 +119,6 @@ void mc_serving_check(struct mc_thread *thread)
             mc_assert(++count <= UINT16_MAX);
         }
         mc_assert(count == mc_serving_count(serving));
-        mc_assert(!count || !serving->span || serving->span == thread->current[i]);
+        mc_assert(!serving->span || serving->span == thread->current[i]);
     }
 }

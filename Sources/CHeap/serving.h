@@ -13,8 +13,9 @@
  * Invariants, asserted by mc_serving_check():
  *   1. a slot here is free (mark, no tag), and counted in the `used` of the span it lies in
  *   2. `used` is minus the number of slots
- *   3. all lie in `span`, which is the thread's current one of the class; or, if that is 0, in spans
- *      of other threads, and were cached (see cache.h) */
+ *   3. all lie in `span`; or, if that is 0, in spans of other threads, and were cached (see cache.h)
+ *   4. `span`, if it is not 0, is the thread's current one of the class, also while no slot is here: what
+ *      was freed in it since is taken without a look for it */
 #ifndef MC_SERVING_H
 #define MC_SERVING_H
 
@@ -32,16 +33,28 @@ static inline uint32_t mc_serving_count(const struct mc_serving *serving)
     return mc_counts_listed(mc_load(&serving->counts));
 }
 
-/* All free slots of a span that is current and plain: nothing of it is purged. Requires that there are
- * some, and none here. */
-static inline void mc_serving_take(struct mc_serving *serving, struct mc_span *span)
+/* All free slots of a span that is current and plain: nothing of it is purged. The first is the caller's, as
+ * by mc_serving_pop(). Requires that there are some, and none here. Sets how many were taken. */
+static inline void *mc_serving_take(struct mc_serving *serving, struct mc_span *span,
+                                    uint64_t *count)
 {
-    uint32_t all = span->fresh + 1u, count = all - (uint16_t)span->used; /* CURRENT counts, too */
-    mc_store(&serving->free, span->free);
+    struct mc_slot *slot = (struct mc_slot *)span->free;
+    uint64_t counts = span->counts;
+    *count = span->fresh + 1u - (uint16_t)counts; /* CURRENT counts, too */
+    mc_store(&serving->free, (uint64_t)slot->next);
     mc_store(&span->free, 0);
-    mc_store(&span->counts, span->counts + count);
-    mc_store(&serving->counts, serving->counts - count);
-    mc_store(&serving->span, (uint64_t)span);
+    mc_store(&span->counts, counts + *count);
+    mc_store(&serving->counts, serving->counts + MC_COUNTS_ALLOCATION - *count);
+    slot->mark = 0;
+    return slot;
+}
+
+/* The thread's current span of the class is this one from now on; 0 if it has none. */
+static inline void mc_serving_follow(struct mc_thread *thread, unsigned class_index,
+                                     struct mc_span *span)
+{
+    struct mc_serving *serving = &thread->serving[class_index % MC_DIRECT_CLASSES];
+    if (class_index < MC_DIRECT_CLASSES && !serving->free) mc_store(&serving->span, (uint64_t)span);
 }
 
 /* The same of any current span. */

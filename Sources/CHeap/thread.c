@@ -19,10 +19,11 @@ __thread struct mc_thread *mc_self = &mc_thread_none;
 __thread uint64_t mc_direct[MC_DIRECT_COUNT] = {[0 ... MC_DIRECT_COUNT - 1] =
                                                     (uint64_t)&mc_thread_none.serving[0]};
 
-/* What served the thread that had the struct before serves this one. */
+/* What served the thread that had the struct before serves this one. Requests of no bytes go the long way:
+ * nobody else has to tell them from others. */
 static void serve(struct mc_thread *self)
 {
-    for (uint64_t quanta = 0; quanta < MC_DIRECT_COUNT; quanta++)
+    for (uint64_t quanta = 1; quanta < MC_DIRECT_COUNT; quanta++)
         mc_direct[quanta] = (uint64_t)&self->serving[mc_class_for(quanta * MC_QUANTUM)];
 }
 

@@ -34,10 +34,11 @@ static inline uint64_t mc_births_now(void)
 {
     struct timespec now;
     int (*clock)(clockid_t, struct timespec *) = mc_load(&mc_clock_code);
-    uint64_t origin = mc_load(&mc_births_origin);
-    if (unlikely(!clock) || unlikely(!origin)) return mc_births_now_slow();
+    if (unlikely(!clock)) return mc_births_now_slow();
     clock(CLOCK_MONOTONIC_COARSE, &now);
-    return mc_births_of(&now, origin);
+    /* After the call, or it would be kept during it. */
+    uint64_t origin = mc_load(&mc_births_origin);
+    return likely(origin) ? mc_births_of(&now, origin) : mc_births_now_slow();
 }
 
 /* How long the object of this tag has lived, and whether that was short. */

@@ -34,9 +34,9 @@ __attribute__((noinline)) static uint32_t capture_from_here(uint32_t wanted, uin
     return mc_stacks_intern(pcs, (uint32_t)depth, flags, (struct mc_stack_alike){0});
 }
 
-/* A stack not seen before, or not for long. What was not walked it shares with the one before. */
-__attribute__((noinline)) static uint32_t intern(const struct mc_trail *trail,
-                                                 const struct mc_trail_path *path, uint32_t flags)
+/* A stack that is in no index, so not seen before, or not for long. What was not walked it shares with the one before. */
+__attribute__((noinline)) static uint32_t add(const struct mc_trail *trail,
+                                              const struct mc_trail_path *path, uint32_t flags)
 {
     uint64_t pcs[path->depth];
     struct mc_stack_alike alike = {0};
@@ -44,7 +44,7 @@ __attribute__((noinline)) static uint32_t intern(const struct mc_trail *trail,
         alike = (struct mc_stack_alike){trail->stack, path->landed};
     for (uint32_t i = 0; i < path->depth; i++)
         pcs[i] = path->first[i].pc;
-    return mc_stacks_intern(pcs, path->depth, flags, alike);
+    return mc_stacks_add(path->hash, pcs, path->depth, flags, alike);
 }
 
 /* The trail remembers the id of its frames' stack, unless that was reset since. */
@@ -59,7 +59,7 @@ static uint32_t stack_of(struct mc_trail *trail, const struct mc_trail_path *pat
 {
     if (remembers(trail, path, flags)) return trail->stack;
     uint32_t stack = mc_stacks_find(path->hash, path->depth, flags, trail->stack);
-    if (unlikely(!stack)) stack = intern(trail, path, flags);
+    if (unlikely(!stack)) stack = add(trail, path, flags);
     trail->stack = stack;
     trail->stack_flags = flags;
     return stack;

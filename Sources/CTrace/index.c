@@ -4,30 +4,48 @@
 
 #include "own.h"
 
-/* Fuller than that, runs of entries get longer than what is probed. */
-enum { FULL_EIGHTHS = 5 };
+/* Fuller than that, runs of entries get long: a search that finds nothing looks at 8 there. Without memory
+ * for a larger table it is filled further, but so that a search ends. */
+enum { FULL_QUARTERS = 3, BRIM_SIXTEENTHS = 15 };
 
-enum { PROBES = 128, MOVED_AT_ONCE = MC_CACHE_LINE / sizeof(uint64_t) };
+/* More are never looked at; as many records are taken along at once as have FILLED_AT_ONCE entries. */
+enum { PROBES = 1024, FILLED_AT_ONCE = 16 };
+
+static unsigned bits_of(unsigned table)
+{
+    return MC_INDEX_FIRST_BITS + table;
+}
 
 static uint64_t size_of(unsigned table)
 {
-    return 1ull << (MC_INDEX_FIRST_BITS + table);
+    return 1ull << bits_of(table);
 }
 
 static uint64_t bytes_of(unsigned table)
 {
-    return mc_round_up(size_of(table) * sizeof(uint64_t), MC_PAGE);
+    return mc_round_up(size_of(table) * sizeof(uint32_t), MC_PAGE);
 }
 
-static uint64_t entry_for(uint64_t hash, uint32_t id)
+/* The upper bits of a hash say where its entry is looked for first, the lower ones are kept in it. */
+static uint64_t place_of(uint64_t hash, unsigned table)
 {
-    return hash >> MC_INDEX_ID_BITS << MC_INDEX_ID_BITS | id;
+    return hash >> (64 - bits_of(table));
 }
 
-/* Makes the table if it is not there. */
-static uint64_t *table_at(struct mc_index *index, unsigned number)
+static uint32_t entry_for(const struct mc_index *index, uint64_t hash, uint32_t id)
 {
-    uint64_t *table = mc_load_acquire(&index->tables[number]);
+    return (uint32_t)hash << index->records.id_bits | id;
+}
+
+static uint32_t id_of(const struct mc_index *index, uint32_t entry)
+{
+    return entry & ((1u << index->records.id_bits) - 1);
+}
+
+/* Makes the table if it is not there. NULL without memory. */
+static uint32_t *table_at(struct mc_index *index, unsigned number)
+{
+    uint32_t *table = mc_load_acquire(&index->tables[number]);
     if (likely(table)) return table;
     uint64_t bytes = bytes_of(number);
     void *fresh = mc_own_map(bytes);
@@ -37,34 +55,27 @@ static uint64_t *table_at(struct mc_index *index, unsigned number)
     return table;
 }
 
-/* Where an entry is looked for first: by the bits that it keeps, so that it alone tells where it goes in
- * the next table, which is nearly in the same order. */
-static uint64_t place_of(uint64_t entry)
+/* Was reset, so that nobody looks for it: the entry's place is as good as a free one. */
+static int is_stale(const struct mc_index *index, uint32_t id)
 {
-    return entry >> MC_INDEX_ID_BITS;
+    return index->records.floor && id < mc_load(index->records.floor);
 }
 
-/* Of an id that was reset: may make room for the one that took its place. */
-static int is_stale(const struct mc_index *index, uint64_t entry)
+/* Returns 0 if there are `most` entries, or the place is in a run of too many. */
+static int add_to(struct mc_index *index, unsigned number, uint64_t hash, uint32_t id,
+                  uint64_t most)
 {
-    return index->floor && (entry & ((1u << MC_INDEX_ID_BITS) - 1)) < mc_load(index->floor);
-}
-
-/* Returns 0 if the table is full around there. */
-static int add_to(struct mc_index *index, unsigned number, uint64_t entry)
-{
-    uint64_t *table = table_at(index, number);
-    uint64_t mask = size_of(number) - 1;
+    uint32_t *table = table_at(index, number), entry = entry_for(index, hash, id);
+    uint64_t mask = size_of(number) - 1, place = place_of(hash, number);
     if (!table) return 1;
-    if (mc_load(&index->counts[number]) > mask / 8 * FULL_EIGHTHS && number + 1 < MC_INDEX_TABLES)
-        return 0;
-    for (unsigned probe = 0; probe < PROBES; probe++) {
-        uint64_t *place = &table[(place_of(entry) + probe) & mask];
-        uint64_t seen = mc_load(place);
-        if (seen == entry) return 1;
-        if (seen && (place_of(seen) != place_of(entry) || !is_stale(index, seen))) continue;
-        uint64_t added = !seen;
-        if (mc_swap_if(place, &seen, entry)) {
+    for (unsigned probe = 0; probe < PROBES; probe++, place = (place + 1) & mask) {
+        uint32_t seen = mc_load(&table[place]);
+        for (;;) {
+            if (seen == entry) return 1;
+            if (seen && !is_stale(index, id_of(index, seen))) break;
+            if (!seen && mc_load(&index->counts[number]) >= most) return 0;
+            uint32_t added = !seen;
+            if (!mc_swap_if(&table[place], &seen, entry)) continue;
             mc_add(&index->counts[number], added);
             return 1;
         }
@@ -73,66 +84,122 @@ static int add_to(struct mc_index *index, unsigned number, uint64_t entry)
 }
 
 /* In the newest table with room around there. */
-static void insert(struct mc_index *index, uint64_t entry)
+static void insert(struct mc_index *index, uint64_t hash, uint32_t id)
 {
     uint64_t newest = mc_load(&index->newest);
-    while (!add_to(index, (unsigned)newest, entry)) {
-        if (newest + 1 == MC_INDEX_TABLES) return;
+    while (
+        !add_to(index, (unsigned)newest, hash, id, size_of((unsigned)newest) / 4 * FULL_QUARTERS)) {
+        if (newest + 1 == MC_INDEX_TABLES || !table_at(index, (unsigned)newest + 1)) {
+            uint64_t brim = size_of((unsigned)newest) / 16 * BRIM_SIXTEENTHS;
+            add_to(index, (unsigned)newest, hash, id, brim);
+            return;
+        }
         if (mc_swap_if(&index->newest, &newest, newest + 1)) newest++;
     }
 }
 
-/* Takes a few entries of the oldest table along to the newest. Whoever moves the last ones retires the
- * table, whose pages go back; a child that was forked in the middle of some keeps it. What is added to a
- * table behind its movers is lost, and made anew, as when two threads add one thing; so is what somebody
- * looks up in a table that is retired meanwhile, and reads as empty. */
-static void move_some(struct mc_index *index)
+/* The ids that a table has to be filled with are below this. Asked for when it is the newest already: an id
+ * that somebody adds to the one before was below the count then. */
+static uint64_t end_of(struct mc_index *index, unsigned number)
+{
+    uint64_t end = mc_load_acquire(&index->ends[number]);
+    if (end) return end;
+    uint64_t count = mc_load_acquire(index->records.count);
+    return mc_swap_if(&index->ends[number], &end, count) ? count : end;
+}
+
+/* What is found in this table is all there is. The pages of those before go back; who is late may find nothing
+ * there, and looks again, or adds an entry in vain, so that it is made anew. */
+static void retire_before(struct mc_index *index, uint64_t number)
 {
     uint64_t oldest = mc_load(&index->oldest);
-    if (likely(oldest == mc_load(&index->newest))) return;
-    uint64_t size = size_of((unsigned)oldest), from = mc_add(&index->begun[oldest], MOVED_AT_ONCE);
-    uint64_t *table = mc_load_acquire(&index->tables[oldest]);
-    if (from >= size) return;
-    for (unsigned i = 0; table && i < MOVED_AT_ONCE; i++) {
-        uint64_t entry = mc_load_acquire(&table[from + i]);
-        if (entry) insert(index, entry);
+    while (oldest < number && !mc_swap_if(&index->oldest, &oldest, number)) {
     }
-    /* Pairs with the load in mc_index_find(): who does not look there sees what was moved. */
-    uint64_t moved = __atomic_add_fetch(&index->moved[oldest], MOVED_AT_ONCE, __ATOMIC_ACQ_REL);
-    if (moved != size) return;
-    mc_store_release(&index->oldest, oldest + 1);
-    if (table) mc_own_purge(table, bytes_of((unsigned)oldest));
+    for (; oldest < number; oldest++) {
+        uint32_t *table = mc_load_acquire(&index->tables[oldest]);
+        if (table) mc_own_purge(table, bytes_of((unsigned)oldest));
+    }
+}
+
+/* The hash of a record that belongs in there; else 0. */
+static uint64_t hash_if_any(const struct mc_index *index, uint64_t id)
+{
+    return is_stale(index, (uint32_t)id) ? 0 : index->records.hash_of((uint32_t)id);
+}
+
+/* Records [from, to) to the newest table. Their places are far off: all are asked for before any is waited
+ * for. */
+static void fill(struct mc_index *index, uint64_t from, uint64_t to)
+{
+    for (uint64_t id = from; id < to; id++) {
+        uint64_t hash = hash_if_any(index, id);
+        if (hash) mc_index_expect(index, hash);
+    }
+    for (uint64_t id = from; id < to; id++) {
+        uint64_t hash = hash_if_any(index, id);
+        if (hash) insert(index, hash, (uint32_t)id);
+    }
+}
+
+/* Some records to the newest table, if it has not all. Whoever is done with the last ones retires those before; a
+ * child that was forked in the middle of some keeps them until the next table is full. */
+static void fill_some(struct mc_index *index)
+{
+    unsigned newest = (unsigned)mc_load_acquire(&index->newest);
+    if (likely(mc_load(&index->oldest) == newest)) return;
+    uint64_t end = end_of(index, newest), entries = mc_load(&index->counts[newest - 1]) + 1;
+    uint64_t share = FILLED_AT_ONCE * (end / entries + 1);
+    if (mc_load(&index->begun[newest]) >= end) return;
+    uint64_t from = mc_add(&index->begun[newest], share);
+    if (from >= end) return;
+    uint64_t to = end - from < share ? end : from + share;
+    fill(index, from, to);
+    /* Pairs with the load in mc_index_find(): who does not look before it sees what was filled in. */
+    uint64_t filled = __atomic_add_fetch(&index->filled[newest], to - from, __ATOMIC_ACQ_REL);
+    if (filled == end) retire_before(index, newest);
 }
 
 void mc_index_add(struct mc_index *index, uint64_t hash, uint32_t id)
 {
-    insert(index, entry_for(hash, id));
-    move_some(index);
+    insert(index, hash, id);
+    fill_some(index);
 }
 
 void mc_index_expect(const struct mc_index *index, uint64_t hash)
 {
     unsigned newest = (unsigned)mc_load_acquire(&index->newest);
-    const uint64_t *table = mc_load_acquire(&index->tables[newest]);
-    if (table) __builtin_prefetch(&table[place_of(hash) & (size_of(newest) - 1)]);
+    const uint32_t *table = mc_load_acquire(&index->tables[newest]);
+    if (table) __builtin_prefetch(&table[place_of(hash, newest)]);
+}
+
+static uint32_t find_in(const struct mc_index *index, unsigned number, uint64_t hash,
+                        int (*matches)(uint32_t id, const void *key), const void *key)
+{
+    const uint32_t *table = mc_load_acquire(&index->tables[number]);
+    uint64_t mask = size_of(number) - 1, place = place_of(hash, number);
+    uint32_t wanted = entry_for(index, hash, 0);
+    for (unsigned probe = 0; table && probe < PROBES; probe++) {
+        uint32_t entry = mc_load_acquire(&table[(place + probe) & mask]);
+        if (!entry) break;
+        uint32_t id = id_of(index, entry);
+        if (entry - id == wanted && matches(id, key)) return id;
+    }
+    return 0;
 }
 
 uint32_t mc_index_find(struct mc_index *index, uint64_t hash,
                        int (*matches)(uint32_t id, const void *key), const void *key)
 {
-    unsigned oldest = (unsigned)mc_load_acquire(&index->oldest);
-    unsigned newest = (unsigned)mc_load_acquire(&index->newest);
-    for (unsigned number = newest + 1; number-- > oldest;) {
-        const uint64_t *table = mc_load_acquire(&index->tables[number]);
-        uint64_t mask = size_of(number) - 1, place = place_of(hash);
-        for (unsigned probe = 0; table && probe < PROBES; probe++) {
-            uint64_t entry = mc_load_acquire(&table[(place + probe) & mask]);
-            if (!entry) break;
-            uint32_t id = (uint32_t)(entry & ((1u << MC_INDEX_ID_BITS) - 1));
-            if (place_of(entry) != place || !matches(id, key)) continue;
-            if (number != newest) mc_index_add(index, hash, id);
-            return id;
+    uint64_t oldest = mc_load_acquire(&index->oldest), looked;
+    do {
+        looked = oldest;
+        unsigned newest = (unsigned)mc_load_acquire(&index->newest);
+        for (unsigned number = newest + 1; number-- > looked;) {
+            uint32_t id = find_in(index, number, hash, matches, key);
+            if (id) return id;
         }
-    }
+        /* A table that was retired meanwhile reads as empty. */
+        oldest = mc_load_acquire(&index->oldest);
+    } while (unlikely(oldest != looked));
     return 0;
 }

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* An index: hash -> id, that grows, for any number of threads without locks. In private memory; the
- * records themselves are in the region.
+/* An index: hash -> id of a record in the region, that grows, for any number of threads without locks. In
+ * private memory; all that an entry says follows from its record.
  *
- * Tables of doubling size, newest last. An entry is one word, hash bits above, id below, so it is
- * never seen half written. Whoever adds an entry moves a few others from the oldest table to the
- * newest, until it has none of its own: mostly one table answers, at worst two, also that there is
- * nothing. Two threads that add the same thing at once may both succeed: readers of the region merge
- * such rows. */
+ * Tables of doubling size, newest last, at most 3/4 full. An entry is one word of 32 bits, the id below
+ * and as much of the hash as has room above, so it is never seen half written. What has the same bits but
+ * is another record is told from it by `matches`, which looks at the record.
+ *
+ * A new table is filled from the records, in their order: whoever adds an entry takes some of them along,
+ * more than were added meanwhile, until all are there that were when it became the newest. Then the tables
+ * before it give their memory back. Until then at worst two answer, also that there is nothing. Two
+ * threads that add the same thing at once may both succeed: readers of the region merge such rows. */
 #ifndef MC_INDEX_H
 #define MC_INDEX_H
 
@@ -14,14 +17,24 @@
 
 enum { MC_INDEX_TABLES = 20, MC_INDEX_FIRST_BITS = 10, MC_INDEX_ID_BITS = 26 };
 
+/* What is in it. */
+struct mc_index_records {
+    unsigned id_bits;                 /* of ids, at most MC_INDEX_ID_BITS */
+    const uint64_t *count;            /* [shared] all ids are below */
+    const uint64_t *floor;            /* ids below it are of no use any more; NULL: all are */
+    uint64_t (*hash_of)(uint32_t id); /* 0: there is none, or it is not whole yet */
+};
+
 struct mc_index {
-    uint64_t *tables[MC_INDEX_TABLES]; /* [shared] of 2^(FIRST_BITS + k) words; NULL until made */
-    uint64_t counts[MC_INDEX_TABLES];  /* [shared] entries added to each */
+    struct mc_index_records records;   /* [const] */
+    uint32_t *tables[MC_INDEX_TABLES]; /* [shared] of 2^(FIRST_BITS + k) words; NULL until made */
+    uint64_t counts[MC_INDEX_TABLES];  /* [shared] words of each that are not 0 */
     uint64_t newest;                   /* [shared] */
     uint64_t oldest;                   /* [shared] of those that are looked in */
-    const uint64_t *floor; /* [const] ids below it are of no use any more; NULL: all are */
-    uint64_t begun[MC_INDEX_TABLES]; /* [shared] words of each that somebody moves, or has moved */
-    uint64_t moved[MC_INDEX_TABLES]; /* [shared] those that were */
+    uint64_t ends[MC_INDEX_TABLES]; /* [shared] ids to fill each with are below; 0: not said yet */
+    uint64_t
+        begun[MC_INDEX_TABLES]; /* [shared] ids below are those that somebody fills in, or has */
+    uint64_t filled[MC_INDEX_TABLES]; /* [shared] how many were */
 };
 
 /* The first id under this hash that `matches` says is meant; 0 if there is none. */
@@ -31,8 +44,8 @@ uint32_t mc_index_find(struct mc_index *index, uint64_t hash,
 /* What a search for it will look at first comes meanwhile. */
 void mc_index_expect(const struct mc_index *index, uint64_t hash);
 
-/* id > 0, below 2^MC_INDEX_ID_BITS. When there is no memory the entry is left out: the next one to
- * look for it makes it anew. */
+/* 0 < id, whose record is whole and has that hash, which is not 0. When there is no memory the entry may be
+ * left out: the next one to look for it makes it anew. */
 void mc_index_add(struct mc_index *index, uint64_t hash, uint32_t id);
 
 static inline uint64_t mc_hash_mix(uint64_t hash, uint64_t value)

@@ -17,6 +17,7 @@
 #include "folder.h"
 #include "os.h"
 #include "own.h"
+#include "shard.h"
 #include "syscall.h"
 #include "vdso.h"
 
@@ -331,6 +332,8 @@ static int copy_areas(const char *from, const struct mc_region *parent)
     for (unsigned i = 0; i < MC_AREA_COUNT; i++)
         counts[referring_first[i]] = mc_load_acquire(&parent->areas[referring_first[i]].count);
     counts[MC_AREA_COUNTERS] = counts[MC_AREA_SAMPLES] = counts[MC_AREA_STACKS];
+    for (unsigned i = 0; i < MC_FRAME_WINDOWS; i++) /* those of all frames counted */
+        mc_store(&mc_own_region.frame_windows[i], mc_load(&parent->frame_windows[i]));
     for (unsigned i = 0; i < MC_AREA_COUNT; i++) {
         struct mc_region_area *area = &mc_own_region.areas[i];
         if (area->capacity != parent->areas[i].capacity || counts[i] > area->capacity)
@@ -349,6 +352,7 @@ static int copy_areas(const char *from, const struct mc_region *parent)
 void mc_region_abandon(void)
 {
     char *inherited = mc_areas;
+    mc_shards_end();
     mc_areas = 0;
     go_private();
     if (inherited) mc_os_release(inherited, areas_size);
@@ -369,6 +373,7 @@ int mc_region_create_forked(const struct mc_region_options *options, const char 
     made.births_from_ns = mc_own_region.births_from_ns; /* the tags it inherits count from there */
     made.epoch = mc_own_region.epoch;
     made.own_bytes = mc_own_region.own_bytes; /* the child has a copy of that */
+    mc_shards_end();
     mc_areas = 0;
     int error = map_over(&made, options, failed);
     if (!error && inherited) {

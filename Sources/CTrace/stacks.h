@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Stacks: backtraces and their ids. A stack is a path in a tree of frames, outermost first, so that
- * stacks share their outer parts; equal backtraces of one epoch have one id (but see index.h).
+/* Stacks: backtraces and their ids. A stack is a path in a tree of frames (frames.h), so that stacks share
+ * their outer parts; equal backtraces of one epoch have one id (but see index.h).
  *
  * A backtrace is known again by a 64-bit hash of its frames together with its depth. That two of a
  * million different ones agree in both has a chance below 1 in 10^7; looking at the frames themselves
@@ -29,8 +29,9 @@ struct mc_stack_alike {
 uint32_t mc_stacks_intern(const uint64_t *pcs, uint32_t depth, uint32_t flags,
                           struct mc_stack_alike alike);
 
-/* The frame that called `frame`; 0 if that is the outermost one, or none. */
-uint32_t mc_stacks_outward(uint32_t frame);
+/* The same of one that mc_stacks_find() has not found, with the hash that it was asked for. */
+uint32_t mc_stacks_add(uint64_t hash, const uint64_t *pcs, uint32_t depth, uint32_t flags,
+                       struct mc_stack_alike alike);
 
 /* Its MC_STACK_ flags; memctl may change some of them. */
 static inline unsigned mc_stacks_flags(uint32_t stack)

@@ -14,6 +14,7 @@
 #include "os.h"
 #include "region.h"
 #include "sampling.h"
+#include "shard.h"
 #include "stacks.h"
 #include "syscall.h"
 #include "unwind.h"
@@ -51,6 +52,7 @@ static uint32_t made(void)
     if (!mc_swap_if(&maker, &other, self))
         return other == self ? mc_load_acquire(&mc_trace_state) : wait_for_maker();
     uint32_t state = mc_areas_make() ? IMPOSSIBLE : READY;
+    if (state == READY) mc_shards_begin();
     mc_store_release(&mc_trace_state, state); /* pairs with the loads above */
     return state;
 }
@@ -76,6 +78,7 @@ int mc_trace_has_rows(void)
 void mc_trace_after_fork(int error)
 {
     mc_store(&maker, 0);
+    if (!error && mc_areas) mc_shards_begin();
     mc_store_release(&mc_trace_state, error ? IMPOSSIBLE : mc_areas ? READY : NONE);
     mc_unwind_epoch_forked();
 }
@@ -119,9 +122,8 @@ static uint32_t count_in(unsigned thread, uint32_t stack, uint64_t requested, ui
                        : mc_counters_in(thread, stack, (struct mc_amount){1, requested, usable});
 }
 
-static __attribute__((noinline)) void count_out_slow(unsigned thread, uint32_t stack,
-                                                     uint64_t requested, uint64_t usable,
-                                                     struct mc_life life)
+static void count_out(unsigned thread, uint32_t stack, uint64_t requested, uint64_t usable,
+                      struct mc_life life)
 {
     if (mc_load_acquire(&mc_trace_state) != READY)
         return; /* a forked child that could not have a region of its own */
@@ -132,84 +134,71 @@ static __attribute__((noinline)) void count_out_slow(unsigned thread, uint32_t s
         mc_counters_out(thread, stack, (struct mc_amount){1, requested, usable}, life);
 }
 
-static inline __attribute__((always_inline)) void
-count_out(unsigned thread, uint32_t stack, uint64_t requested, uint64_t usable, struct mc_life life)
+/* 1 if stacks are neither sampled nor deepened. The two words are read as one. */
+static inline int is_plain(void)
 {
-    struct mc_region_counters *row = 0;
-    if (likely(mc_load_acquire(&mc_trace_state) == READY) && likely(!mc_load(&mc_sampling_used)))
-        row = mc_counters_own(thread, stack);
-    if (likely(row != 0))
-        mc_counters_own_out(row, (struct mc_amount){1, requested, usable}, life);
-    else
-        count_out_slow(thread, stack, requested, usable, life);
+    enum {
+        SAMPLE = offsetof(struct mc_region, sample),
+        DEEPEN = offsetof(struct mc_region, deepen)
+    };
+    _Static_assert(SAMPLE % sizeof(uint64_t) == 0 && DEEPEN == SAMPLE + sizeof(uint32_t), "a word");
+    const uint64_t *both = (const void *)&mc_own_region.sample;
+    return !mc_sampling.interval && !mc_load(both);
 }
 
-/* Where stacks are not plain ones, or their row is not there. `stack` is 0 or known; returns it. */
-static __attribute__((noinline)) uint32_t count_in_slow(unsigned thread,
-                                                        const struct mc_caller *caller,
-                                                        uint32_t stack, uint64_t requested,
-                                                        uint64_t usable)
+int mc_trace_is_plain(void)
+{
+    return likely(mc_shard_is_known()) && likely(is_plain());
+}
+
+/* By a walk. Returns the stack counted under. */
+static __attribute__((noinline)) uint32_t count_caller_in(unsigned thread,
+                                                          const struct mc_caller *caller,
+                                                          uint64_t requested, uint64_t usable)
 {
     uint32_t n = mc_sampling.interval;
     uint32_t sampled = MC_STACK_SAMPLED | n << MC_STACK_INTERVAL_SHIFT;
-    if (!stack) stack = stack_of(thread, caller, n ? sampled : 0);
-    return count_in(thread, stack, requested, usable);
+    return count_in(thread, stack_of(thread, caller, n ? sampled : 0), requested, usable);
 }
 
-/* What is the same for all: 1 if stacks are neither sampled nor deepened. */
-static inline int is_plain(void)
+/* memctl waits for this to know that what it asked for is in force. */
+static inline void answer_commands(void)
 {
-    return !mc_sampling.interval && !mc_load(&mc_own_region.deepen);
-}
-
-/* The stack of a caller whose backtrace is not known from before, and its row, as found() gives it. */
-static __attribute__((noinline)) struct mc_region_counters *
-walk(unsigned thread, const struct mc_caller *caller, uint32_t *stack)
-{
-    *stack = mc_capture(thread, caller, checked_depth(mc_load(&mc_own_region.depth)), 0);
-    return mc_counters_own(thread, *stack);
-}
-
-/* Of a plain stack: its row, if the thread has a shard and it is there; else NULL. What is recalled has one in
- * the thread's shard. */
-static inline __attribute__((always_inline)) struct mc_region_counters *
-find_row(unsigned thread, const struct mc_caller *caller, uint32_t *stack)
-{
-    *stack = mc_capture_again(caller);
-    if (unlikely(!*stack)) return walk(thread, caller, stack);
-    return likely(mc_counters_has_shard(thread)) ? mc_counters_row(thread, *stack) : 0;
-}
-
-static inline __attribute__((always_inline)) uint64_t
-count_object_in(unsigned thread, const struct mc_caller *caller, size_t usable, size_t requested,
-                int large)
-{
-    struct mc_region_counters *row = 0;
-    uint32_t stack = 0;
-    if (likely(caller != 0) && likely(is_plain())) row = find_row(thread, caller, &stack);
-    if (likely(row != 0)) {
-        mc_counters_own_in(row, (struct mc_amount){1, requested, usable});
-        /* Stacks that were first met one after the other come so again. */
-        __builtin_prefetch(row + 1, 1);
-    } else {
-        stack = count_in_slow(thread, caller, stack, requested, usable);
-    }
     uint64_t commands = mc_load(&mc_own_region.commands);
     if (unlikely(mc_load(&mc_own_region.commands_seen) != commands))
         mc_store(&mc_own_region.commands_seen, commands);
-    return mc_tag_make(stack, large ? 0 : usable - requested, mc_births_now());
 }
 
 uint64_t mc_trace_count_in(unsigned thread, const struct mc_caller *caller, size_t usable,
                            size_t requested, int large)
 {
-    return count_object_in(thread, caller, usable, requested, large);
+    uint32_t stack = caller && is_plain() ? mc_capture_again(caller) : 0;
+    stack = stack ? count_in(thread, stack, requested, usable)
+                  : count_caller_in(thread, caller, requested, usable);
+    answer_commands();
+    return mc_tag_make(stack, large ? 0 : usable - requested, mc_births_now());
 }
 
-uint64_t mc_trace_count_slot_in(unsigned thread, const struct mc_caller *caller, size_t usable,
-                                size_t requested)
+void mc_trace_thread(unsigned thread)
 {
-    return count_object_in(thread, caller, usable, requested, 0);
+    if (likely(mc_shard_is_known()) || mc_load_acquire(&mc_trace_state) != READY) return;
+    mc_shard_take(thread);
+}
+
+/* What is recalled has a row: see mc_capture(). */
+uint64_t mc_trace_count_slot_in(const struct mc_caller *caller, size_t usable, size_t requested)
+{
+    uint32_t stack = mc_capture_again(caller);
+    if (likely(stack != 0)) {
+        struct mc_region_narrow *row = mc_shard_row(stack);
+        mc_counters_own_in(row, (struct mc_amount){1, requested, usable});
+        /* Stacks that were first met one after the other come so again. */
+        __builtin_prefetch(row + 1, 1);
+    } else {
+        stack = count_caller_in(mc_shard.thread, caller, requested, usable);
+    }
+    answer_commands();
+    return mc_tag_make(stack, usable - requested, mc_births_now());
 }
 
 uint64_t mc_trace_map_tag(void)
@@ -223,9 +212,15 @@ void mc_trace_count_out(unsigned thread, uint64_t tag, size_t usable, size_t req
               mc_births_life(tag));
 }
 
-void mc_trace_count_slot_out(unsigned thread, uint64_t tag, size_t usable)
+int mc_trace_count_slot_out(uint64_t tag, size_t usable)
 {
-    count_out(thread, mc_tag_stack(tag), usable - mc_tag_slack(tag), usable, mc_births_life(tag));
+    struct mc_life life = mc_births_life(tag); /* first: it makes a call */
+    struct mc_region_narrow *row = mc_shard_row(mc_tag_stack(tag));
+    if (unlikely(!mc_shard_is_known()) || unlikely(mc_load(&mc_sampling_used)) ||
+        unlikely(!mc_area_is_there(row)))
+        return 0;
+    mc_counters_own_out(row, (struct mc_amount){1, usable - mc_tag_slack(tag), usable}, life);
+    return 1;
 }
 
 void mc_trace_count_undo(unsigned thread, uint64_t tag, size_t usable, size_t requested)

@@ -61,6 +61,7 @@ struct mc_trail_reading;
 enum {
     MC_TRAIL_SET_BITS = 7,
     MC_TRAIL_SETS = 1 << MC_TRAIL_SET_BITS,
+    MC_TRAIL_RECENT_BITS = 10,
     MC_TRAIL_WAYS = 4, /* readings of a set */
     MC_TRAIL_KNOWN_BITS = 9,
     MC_TRAIL_KNOWN_BITS_MAX = 16,
@@ -92,7 +93,8 @@ struct mc_trail {
     uint64_t *known, *known_first;     /* 2 * (known_mask + 1) words; those it began with */
     uint64_t known_mask;
     uint64_t displaced; /* known ones that others took the place of since the table grew */
-    uint8_t recent[MC_TRAIL_SETS]; /* the reading of each set that was right last */
+    uint8_t
+        recent[1 << MC_TRAIL_RECENT_BITS]; /* which reading of its set to try first: see there */
 };
 
 /* The value that bp must have in a frame whose user is `user`. */

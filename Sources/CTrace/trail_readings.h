@@ -53,12 +53,20 @@ static inline uintptr_t mc_trail_word(uintptr_t address)
     return word;
 }
 
-/* The set of readings to be tried for this caller. */
-static inline size_t mc_trail_set_of(uintptr_t sp)
+/* The set of readings to be tried for this caller, and which of them first: the one that was right last
+ * for such a caller. There are more of these than sets, since callers that share a set have readings of
+ * their own in it. */
+struct mc_trail_choice {
+    size_t set;
+    uint8_t *way;
+};
+
+static inline struct mc_trail_choice mc_trail_choose(struct mc_trail *trail, uintptr_t sp)
 {
     enum { SP_SHIFT = 24 }; /* sp's low bits beside those of return addresses */
     uint64_t key = (mc_trail_word(sp - 8) ^ sp << SP_SHIFT) * MC_PATH_BASE;
-    return key >> (64 - MC_TRAIL_SET_BITS);
+    return (struct mc_trail_choice){key >> (64 - MC_TRAIL_SET_BITS),
+                                    &trail->recent[key >> (64 - MC_TRAIL_RECENT_BITS)]};
 }
 
 static inline struct mc_trail_reading *mc_trail_reading_at(const struct mc_trail *trail, size_t set,
@@ -113,7 +121,8 @@ mc_trail_recall_by(const struct mc_trail *trail, const struct mc_trail_reading *
 }
 
 /* By the others of the set. */
-__attribute__((noinline)) uint32_t mc_trail_recall_otherwise(struct mc_trail *trail, size_t set,
+__attribute__((noinline)) uint32_t mc_trail_recall_otherwise(struct mc_trail *trail,
+                                                             struct mc_trail_choice choice,
                                                              const struct mc_caller *caller);
 
 /* 0 if that is not known. */
@@ -125,10 +134,10 @@ mc_trail_recall(struct mc_trail *trail, const struct mc_caller *caller)
         unlikely(__atomic_load_n(&mc_rule_epoch, __ATOMIC_ACQUIRE) != trail->epoch) ||
         unlikely(caller->sp < trail->low))
         return 0;
-    size_t set = mc_trail_set_of(caller->sp);
+    struct mc_trail_choice choice = mc_trail_choose(trail, caller->sp);
     uint32_t stack =
-        mc_trail_recall_by(trail, mc_trail_reading_at(trail, set, trail->recent[set]), caller);
-    return likely(stack) ? stack : mc_trail_recall_otherwise(trail, set, caller);
+        mc_trail_recall_by(trail, mc_trail_reading_at(trail, choice.set, *choice.way), caller);
+    return likely(stack) ? stack : mc_trail_recall_otherwise(trail, choice, caller);
 }
 
 /* What the walk before, along the trail, has read: the key to note its stack under. In two steps, so that

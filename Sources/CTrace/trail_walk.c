@@ -176,6 +176,14 @@ static inline void write_frame(struct mc_trail_frame *fresh, uintptr_t sp, uintp
     fresh->rule = (uint32_t)rule;
 }
 
+/* The rule of a frame that was written with what is in the first of its address' two places. */
+static inline uint64_t other_way(struct mc_trail_frame *fresh, uintptr_t pc)
+{
+    uint64_t rule = mc_rule_at(mc_rule_place(pc) ^ MC_RULE_OTHER_WAY, pc);
+    fresh->rule = (uint32_t)rule;
+    return rule;
+}
+
 /* Aligned, or beside the trail by a shift. Goes as far as guesses are right. A frame of variable size
  * that is of another size than last time leads beside the trail, where frames are guessed to be as
  * far apart as the trail's. Returns 0 if there were addresses that have no rules in the table. */
@@ -192,7 +200,9 @@ static inline int follow(const struct place *place, struct walk *w)
         keys |= pc;
         write_frame(fresh, sp, pc, rule);
         if (unlikely(sp - MC_RULE_SP + mc_rule_without_bp(rule) != guess)) {
-            uintptr_t cfa = cfa_by_bp(place, fresh, sp, rule);
+            if (!mc_rule_is_data(rule)) rule = other_way(fresh, pc);
+            int is_guess = sp - MC_RULE_SP + mc_rule_without_bp(rule) == guess;
+            uintptr_t cfa = is_guess ? guess : cfa_by_bp(place, fresh, sp, rule);
             if (!cfa || (cfa != guess && old->rule != (uint32_t)rule)) break;
             if (cfa != guess) {
                 w->shift += cfa - guess;

@@ -34,22 +34,37 @@ package struct FrameTree: Sendable {
     init(_ bytes: some RegionBytes, _ header: RegionHeader) throws(HeapImageError) {
         let words = try bytes.records(
             header.frames, named: "frames", atMost: 1 << 28, zero: mc_region_frame())
-        records = Self.decoded(words)
+        // Read again: what was recorded when `header` was read may be in a window that is newer.
+        records = Self.decoded(words, windows: try bytes.header().frameWindows)
         same = Self.merged(records)
     }
 
-    /// A frame is below the record before it, or below what the link there names.
-    private static func decoded(_ words: [mc_region_frame]) -> [Record] {
+    /// A frame is below the record before it, or before its prefix, or below what the link there names.
+    ///
+    /// An epoch is that of the outermost frame, whose link says it.
+    private static func decoded(_ words: [mc_region_frame], windows: [UInt64]) -> [Record] {
         var records = [Record](repeating: Record(), count: words.count)
         var parent: UInt32 = 0
         var epoch: UInt32 = 0
+        var prefix: UInt32 = 0
         for (index, record) in words.enumerated() {
-            if record.word == 0 {
+            let word = record.word
+            if word == 0 {
                 (parent, epoch) = (0, 0)
-            } else if mc_frame_is_link(record.word) != 0 {
-                (parent, epoch) = (mc_frame_parent(record.word), mc_frame_epoch(record.word))
+            } else if mc_frame_is_link(word) != 0 {
+                parent = mc_frame_parent(word)
+                epoch =
+                    parent == 0
+                    ? mc_frame_epoch(word) : Int(parent) < index ? records[Int(parent)].epoch : 0
+            } else if mc_frame_is_prefix(word) != 0 {
+                prefix = word
             } else {
-                records[index] = Record(pc: record.word, parent: parent, epoch: epoch)
+                let window = mc_frame_window(word)
+                let above =
+                    window == UInt32(MC_FRAME_WIDE)
+                    ? mc_frame_above(prefix) : window == 0 ? 0 : windows[Int(window) - 1] &- 1
+                records[index] = Record(
+                    pc: mc_frame_pc(word, above), parent: parent, epoch: epoch)
                 parent = UInt32(index)
             }
         }

@@ -68,6 +68,8 @@ package struct RegionHeader: Equatable, Sendable {
     package var missedMaps: UInt64
     /// Where the lists of the tracing's own memory are noted; 0: nowhere.
     package var ownLists: UInt64
+    /// Of windows 1 and up of frames: one more than the bits of addresses above; 0: none.
+    package var frameWindows: [UInt64]
 
     package var shards: Int
     package var modules: Area
@@ -125,6 +127,9 @@ package struct RegionHeader: Equatable, Sendable {
         misplacedFrees = raw.misplaced_frees
         missedMaps = raw.missed_maps
         ownLists = raw.own_lists
+        frameWindows = withUnsafeBytes(of: raw.frame_windows) {
+            Array($0.bindMemory(to: UInt64.self))
+        }
         shards = Int(raw.shards)
         let areas = withUnsafeBytes(of: raw.areas) { bytes in
             bytes.bindMemory(to: mc_region_area.self).map {

@@ -131,9 +131,10 @@ struct StackCountsReader {
         _ body: (Int, mc_region_counters) -> Void
     ) throws(HeapImageError) {
         let area = header.counters
-        for shard in 0..<UInt64(header.shards) {
-            let start = area.offset.plus(shard.times(area.capacity).times(area.recordSize))
-            try forEach(bytes, from: start, stackCount, zero: mc_region_counters(), body)
+        try forEach(
+            bytes, from: area.offset, stackCount, zero: mc_region_counters(), body)
+        for shard in 1..<max(1, UInt64(header.shards)) {
+            try NarrowRows(area, shard: shard).forEach(in: bytes, stackCount, body)
         }
     }
 
@@ -152,7 +153,6 @@ struct StackCountsReader {
                 got =
                     try bytes.read(at: start.plus(UInt64(first * size)), into: limited) / size
             }
-            // A shard that nobody counted in may lie beyond the end: it holds zeros.
             for index in 0..<got { body(first + index, part[index]) }
             if got < wanted { break }
             first += wanted

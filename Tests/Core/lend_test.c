@@ -255,8 +255,10 @@ static const struct test_case cases[] = {
     {"aligned_where_led", aligned_where_led, 0},
     {"traced_in_its_own", traced_in_its_own, 0},
     {"lender_is_traced", lender_is_traced, 0},
-    {"used_before_fresh", used_before_fresh, 0}, {"own_first", own_first, 0},
-    {"not_too_coarse", not_too_coarse, 0},       {"not_to_all", not_to_all, 0},
+    {"used_before_fresh", used_before_fresh, 0},
+    {"own_first", own_first, 0},
+    {"not_too_coarse", not_too_coarse, 0},
+    {"not_to_all", not_to_all, 0},
     {"counts_bytes", counts_bytes, 0},
 };
 TEST_MAIN(cases)

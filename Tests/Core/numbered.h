@@ -3,6 +3,8 @@
 #ifndef NUMBERED_H
 #define NUMBERED_H
 
+#include "frames.h"
+#include "modules.h"
 #include "stacks.h"
 #include "traced.h"
 
@@ -42,10 +44,8 @@ static inline void check_frames(uint32_t id, const uint64_t *pcs, uint32_t depth
     REQUIRE_EQUAL(stack->depth, depth);
     uint32_t frame = stack->frame;
     for (uint32_t i = 0; i < depth; i++) {
-        const struct mc_region_frame *record = mc_area_record(MC_AREA_FRAMES, frame);
-        REQUIRE(frame && frame < mc_load_acquire(&mc_own_region.areas[MC_AREA_FRAMES].count));
-        REQUIRE_EQUAL(record->word, pcs[i]);
-        frame = mc_stacks_outward(frame);
+        REQUIRE(mc_frames_is(frame, pcs[i], mc_modules_epoch()));
+        frame = mc_frames_outward(frame);
     }
     REQUIRE_EQUAL(frame, 0);
 }

@@ -5,16 +5,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "numbered.h"
+#include "small_fs.h"
 
 enum { THREADS = 4 };
 
@@ -152,9 +151,9 @@ static void check_records(void)
         while (frame && depth <= stack->depth) {
             REQUIRE(frame < mc_own_region.areas[MC_AREA_FRAMES].count);
             const struct mc_region_frame *record = mc_area_record(MC_AREA_FRAMES, frame);
-            REQUIRE(record->word && !mc_frame_is_link(record->word));
-            REQUIRE(mc_stacks_outward(frame) < frame);
-            frame = mc_stacks_outward(frame);
+            REQUIRE(record->word && !(record->word >> 31));
+            REQUIRE(mc_frames_outward(frame) < frame);
+            frame = mc_frames_outward(frame);
             depth++;
         }
         REQUIRE_EQUAL(depth, stack->depth);
@@ -364,34 +363,11 @@ static void broken_folders(void)
     REQUIRE_EQUAL(create_in(folder), 0);
 }
 
-/* A small file system of our own over the folder; skips where that is not allowed. */
-static void mount_small(const char *how)
-{
-    make_folder();
-    if (unshare(CLONE_NEWNS) || mount("none", "/", 0, MS_REC | MS_PRIVATE, 0) ||
-        mount("none", folder, "tmpfs", 0, how))
-        test_skip("no file system can be mounted here");
-}
-
 static void read_only(void)
 {
     mount_small("size=1m");
     REQUIRE(!mount("none", folder, "tmpfs", MS_REMOUNT | MS_RDONLY, 0));
     REQUIRE_EQUAL(create_in(folder), EROFS);
-}
-
-/* Fills what is left of the file system. */
-static void fill_up(void)
-{
-    char path[300];
-    static char page[4096] = {1};
-    snprintf(path, sizeof(path), "%s/filler", folder);
-    FILE *file = fopen(path, "a");
-    REQUIRE(file);
-    setvbuf(file, 0, _IONBF, 0);
-    while (fwrite(page, 1, sizeof(page), file) == sizeof(page)) {
-    }
-    fclose(file);
 }
 
 static void full_folder(void)

@@ -21,9 +21,8 @@ static void together(void *(*function)(void *))
 /* -- index --------------------------------------------------------------------------------- */
 
 enum { KEYS = 30000, MANY_KEYS = 1000000, KEY_IDS = MANY_KEYS + 1 };
-static struct mc_index keys_index;
 static uint64_t keys_of[KEY_IDS]; /* by id */
-static uint32_t next_id = 1;
+static uint64_t next_id = 1;
 
 static int key_matches(uint32_t id, const void *key)
 {
@@ -32,12 +31,20 @@ static int key_matches(uint32_t id, const void *key)
 }
 
 /* The bits that choose the place in a table may be poor: then keys get in each other's way. */
-static uint64_t poor_bits = 15ull << MC_INDEX_ID_BITS;
+static uint64_t poor_bits = 15ull << 60;
 
 static uint64_t hash_of_key(uint64_t key)
 {
-    return mc_hash_mix(key, 99) & ~poor_bits;
+    return (mc_hash_mix(key, 99) & ~poor_bits) | 1ull << 30; /* none is 0 */
 }
+
+static uint64_t hash_of_id(uint32_t id)
+{
+    uint64_t key = mc_load_acquire(&keys_of[id]);
+    return key ? hash_of_key(key) : 0;
+}
+
+static struct mc_index keys_index = {.records = {21, &next_id, 0, hash_of_id}};
 
 static uint32_t id_of_key(uint64_t key)
 {
@@ -46,7 +53,7 @@ static uint32_t id_of_key(uint64_t key)
         REQUIRE_EQUAL(keys_of[id], key);
         return id;
     }
-    id = mc_add(&next_id, 1);
+    id = (uint32_t)mc_add(&next_id, 1);
     REQUIRE(id < KEY_IDS);
     mc_store_release(&keys_of[id], key);
     mc_index_add(&keys_index, hash_of_key(key), id);
@@ -74,9 +81,10 @@ static void index_grows(void)
     }
     for (uint64_t key = 1; key <= MANY_KEYS; key++)
         REQUIRE_EQUAL(id_of_key(key), key);
-    /* A table no more than 5/8 full, and the one before while it lasts. */
+    /* A table no more than 3/4 full, of which the one before is gone. */
     REQUIRE_EQUAL(keys_index.newest, 11); /* of 2^21 words */
-    REQUIRE(mc_own_region.own_bytes - least <= 3 * (8ull << 20) + (1 << 20));
+    REQUIRE_EQUAL(keys_index.oldest, 11);
+    REQUIRE(mc_own_region.own_bytes - least <= (8ull << 20) + (1 << 20));
 }
 
 static void index_threads(void)
@@ -193,22 +201,52 @@ static void frames_in_a_row(void)
     REQUIRE(mc_own_region.own_bytes - before < 64 * COUNT);
 }
 
-/* Addresses that no code has: they are no links, and lead outward like others. */
+/* Of addresses that no code has, and of more windows than there is room for: frames are as others are, and their
+ * addresses those that a record can hold. */
 static void frames_of_nonsense(void)
 {
-    static const uint64_t pcs[] = {UINT64_MAX, 1ull << 63, 0x5000123, 1ull << 63 | 7, 0x5000456};
-    enum { DEPTH = sizeof(pcs) / sizeof(pcs[0]) };
+    static const uint64_t pcs[] = {
+        UINT64_MAX,         1ull << 63, 0x5000123, 1ull << 63 | 7,     0, 0xffffffffff600000,
+        0xff123456789abcde, 0x5000456,  1,         0x00ffffffffffffff, 27};
+    enum { DEPTH = sizeof(pcs) / sizeof(pcs[0]), FAR = 40 };
+    uint64_t far[FAR];
     trace(64 << 20);
     for (uint32_t from = 0; from < DEPTH; from++) {
-        uint32_t id = intern_frames(pcs + from, DEPTH - from, 0), depth = 0;
+        uint32_t id = intern_frames(pcs + from, DEPTH - from, 0);
         REQUIRE_EQUAL(intern_frames(pcs + from, DEPTH - from, 0), id);
-        const struct mc_region_stack *stack = mc_area_record(MC_AREA_STACKS, id);
-        for (uint32_t frame = stack->frame; frame; frame = mc_stacks_outward(frame), depth++) {
-            const struct mc_region_frame *record = mc_area_record(MC_AREA_FRAMES, frame);
-            REQUIRE(record->word && !mc_frame_is_link(record->word));
-        }
-        REQUIRE_EQUAL(depth, DEPTH - from);
+        check_frames(id, pcs + from, DEPTH - from);
     }
+    for (uint64_t i = 0; i < FAR; i++)
+        far[i] = (i * 37 % FAR) << 40 | i << 27;
+    for (uint32_t from = 0; from < FAR; from++) {
+        check_frames(intern_frames(far + from, FAR - from, 0), far + from, FAR - from);
+        check_frames(intern_frames(far, FAR - from, 0), far, FAR - from);
+        REQUIRE_EQUAL(intern_frames(far, FAR - from, 0), intern_frames(far, FAR - from, 0));
+    }
+    check_frames(intern_frames(far, FAR, 0), far, FAR);
+}
+
+/* Threads that meet windows and frames at once agree on what they are. */
+static void *meet_windows(void *argument)
+{
+    struct random random = test_random((uint64_t)argument);
+    uint64_t pcs[8];
+    for (uint64_t i = 0; i < test_scale(8000); i++) {
+        uint32_t depth = 1 + (uint32_t)random_below(&random, 8);
+        for (uint32_t k = 0; k < depth; k++)
+            pcs[k] = random_below(&random, 24) << MC_FRAME_SHIFT | random_below(&random, 3);
+        check_frames(intern_frames(pcs, depth, 0), pcs, depth);
+    }
+    return 0;
+}
+
+static void windows_threads(void)
+{
+    trace(512 << 20);
+    together(meet_windows);
+    for (unsigned i = 0; i < MC_FRAME_WINDOWS; i++)
+        for (unsigned k = 0; k < i; k++)
+            REQUIRE(mc_own_region.frame_windows[i] != mc_own_region.frame_windows[k]);
 }
 
 static void *intern_many(void *argument)
@@ -398,6 +436,7 @@ static const struct test_case cases[] = {
     {"stacks", stacks, 0},
     {"frames_are_shared", frames_are_shared, 0},
     {"frames_in_a_row", frames_in_a_row, 0},
+    {"windows_threads", windows_threads, 0},
     {"frames_of_nonsense", frames_of_nonsense, 0},
     {"stack_threads", stack_threads, 0},
     {"full_table", full_table, 0},

@@ -113,8 +113,10 @@ usual() {
     build calls "${heap[@]}" && run calls
     build filter "${filter[@]}" && run filter
     build region "${trace[@]}" && run region
+    build counters "${trace[@]}" && run counters
     build region_life "${trace[@]}" && run region_life
     build own "${trace[@]}" && run own
+    build shard "${trace[@]}" && run shard
     build sampling "${trace[@]}" && run sampling
     build mappings "${trace[@]}" && run mappings
 }
@@ -129,7 +131,8 @@ concurrent() {
     build large "${faulty[@]}" && run large growth_in_threads
     build growing "${faulty[@]}" && run growing growing_threads
     build calls "${faulty[@]}" && run calls calls_settle
-    build region "${trace[@]}" && run region index_threads stack_threads counter_threads ready_threads
+    build region "${trace[@]}" && run region index_threads windows_threads stack_threads counter_threads ready_threads
+    build counters "${trace[@]}" && run counters counters_turns_threads
     build own "${trace[@]}" && run own own_threads
     build mappings "${trace[@]}" && run mappings mappings_threads
 }

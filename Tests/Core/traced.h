@@ -70,21 +70,50 @@ static inline void add(struct mc_region_counters *sum, const struct mc_region_co
     sum->temporary += row->temporary;
 }
 
+/* What a narrow row stands for. */
+static inline struct mc_region_counters widened(const struct mc_region_narrow *row,
+                                                const struct mc_region_narrow *turns)
+{
+    return (struct mc_region_counters){
+        mc_narrow_value(row->allocs, turns->allocs),
+        mc_narrow_value(row->frees, turns->frees),
+        mc_narrow_value(row->bytes_in, turns->bytes_in),
+        mc_narrow_value(row->bytes_out, turns->bytes_out),
+        mc_narrow_value(row->usable_in, turns->usable_in),
+        mc_narrow_value(row->usable_out, turns->usable_out),
+        mc_narrow_value(row->lifetimes, turns->lifetimes),
+        mc_narrow_value(row->temporary, turns->temporary),
+    };
+}
+
+static inline void read_rows(int file, void *rows, uint64_t size, uint64_t place)
+{
+    REQUIRE(pread(file, rows, size, (off_t)place) == (ssize_t)size);
+}
+
 /* Rows [from, end), as memctl reads them: from the file, since touching a page of the mapping that
  * is not there yet would make it, or be a SIGBUS. */
 static inline struct mc_region_counters sum_of_rows(uint64_t from, uint64_t end)
 {
-    static struct mc_region_counters rows[1 << 17];
+    enum { ROWS = 1 << 17 };
+    static struct mc_region_counters rows[ROWS];
+    static struct mc_region_narrow narrow[ROWS], turns[ROWS];
     const struct mc_region_area *area = &mc_own_region.areas[MC_AREA_COUNTERS];
     struct mc_region_counters sum = {0};
     int file = open(file_name(getpid()), O_RDONLY);
-    REQUIRE(file >= 0 && end - from <= sizeof(rows) / sizeof(*rows));
-    for (uint64_t shard = 0; shard < MC_REGION_SHARDS; shard++) {
-        uint64_t place = area->offset + (shard * area->capacity + from) * sizeof(*rows);
-        ssize_t size = (ssize_t)((end - from) * sizeof(*rows));
-        REQUIRE(pread(file, rows, (size_t)size, (off_t)place) == size);
-        for (uint64_t i = 0; i < end - from; i++)
-            add(&sum, &rows[i]);
+    uint64_t count = end - from, run = area->capacity * sizeof(*rows);
+    REQUIRE(file >= 0 && count <= ROWS);
+    read_rows(file, rows, count * sizeof(*rows), area->offset + from * sizeof(*rows));
+    for (uint64_t i = 0; i < count; i++)
+        add(&sum, &rows[i]);
+    for (uint64_t shard = 1; shard < MC_REGION_SHARDS; shard++) {
+        uint64_t place = area->offset + shard * run + from * sizeof(*narrow);
+        read_rows(file, narrow, count * sizeof(*narrow), place);
+        read_rows(file, turns, count * sizeof(*turns), place + run / 2);
+        for (uint64_t i = 0; i < count; i++) {
+            struct mc_region_counters row = widened(&narrow[i], &turns[i]);
+            add(&sum, &row);
+        }
     }
     close(file);
     return sum;

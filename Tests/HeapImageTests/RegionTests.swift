@@ -45,6 +45,33 @@ import Testing
         #expect(try table.activityNow(region, region.header()) == 36)
     }
 
+    /// A counter stands for its turns, those that are not noted yet, and what is left.
+    @Test func narrowCountersHaveTurns() throws {
+        var sample = SampleRegion()
+        let turn: UInt64 = 1 << UInt64(MC_TURN_SHIFT)
+        let counters = mc_region_counters(
+            1_000_000, 5, bytes: 6 * turn + 100, turn + 1, usable: 9 * turn - 1, 3 * turn)
+        sample.count(3, shard: 2, counters)
+        // Of 6, 9 - 1, 1 and 3 turns, as many as three are not noted.
+        sample.turns(
+            3, shard: 2,
+            mc_region_narrow(
+                allocs: 0, frees: 0, bytes_in: 4, bytes_out: 0, usable_in: 8, usable_out: 0,
+                lifetimes: 0, temporary: 0))
+        sample.header.turns = 1
+        sample.putHeader()
+        let region = ByteArray(bytes: sample.bytes)
+        let without = try ByteArray(bytes: SampleRegion().bytes)
+        let counts = try StackTable(region, region.header()).rows[1].counts
+        let before = try StackTable(without, without.header()).rows[1].counts
+        // What another shard counted of that stack is there before.
+        #expect(counts.allocs == before.allocs + 1_000_000)
+        #expect(counts.bytesIn == before.bytesIn + 6 * turn + 100)
+        #expect(counts.bytesOut == before.bytesOut + turn + 1)
+        #expect(counts.usableIn == before.usableIn + 9 * turn - 1)
+        #expect(counts.usableOut == before.usableOut + 3 * turn)
+    }
+
     @Test func framesOfTheLibraryAreCut() throws {
         let region = ByteArray(bytes: SampleRegion().bytes)
         let table = try StackTable(region, region.header())
@@ -92,15 +119,40 @@ import Testing
 
     @Test func framesFollowEachOtherBehindALink() throws {
         var sample = SampleRegion()
-        let words = [mc_frame_link(14, 7), 0x400100, 0x400200, 0x500300, 0, 0x400500]
+        let words = [
+            mc_frame_link(0, 7), mc_frame_word(1, 0x400100), mc_frame_link(2, 0),
+            mc_frame_word(1, 0x400200), mc_frame_word(1, 0x500300), 0, mc_frame_word(1, 0x400500),
+        ]
         for (index, word) in words.enumerated() { sample.record(1 + index, word) }
         let region = ByteArray(bytes: sample.bytes)
         let frames = try StackTable(region, region.header()).frames
-        #expect(frames.path(from: 4) == [4, 3, 2, 14])
-        #expect(frames[4] == FrameTree.Frame(pc: 0x500300, epoch: 7))
+        #expect(frames.path(from: 5) == [5, 4, 2])
+        #expect(frames[5] == FrameTree.Frame(pc: 0x500300, epoch: 7))
         #expect(frames[2].epoch == 7)
-        #expect(frames.path(from: 6) == [6])  // behind one that was not finished
+        #expect(frames.path(from: 7) == [7])  // behind one that was not finished
         #expect(frames.path(from: 1) == [1] && frames[1].pc == 0)  // a link is no frame
+    }
+
+    @Test func framesHaveAWindowOrAPrefix() throws {
+        var sample = SampleRegion()
+        let high: UInt64 = 0x7fff_1234_5678
+        let highest: UInt64 = 0xffff_ffff_ff60_0001
+        let wide = UInt32(MC_FRAME_WIDE)
+        let words = [
+            mc_frame_link(0, 0), mc_frame_word(3, 0x7f12_3456_789a), mc_frame_prefix(high),
+            mc_frame_word(wide, high), mc_frame_prefix(highest), mc_frame_word(wide, highest),
+            mc_frame_word(1, 0x400100), mc_frame_word(14, 5),
+        ]
+        for (index, word) in words.enumerated() { sample.record(1 + index, word) }
+        sample.header.frame_windows.2 = (0x7f12_3456_789a >> 27) + 1
+        sample.putHeader()
+        let region = ByteArray(bytes: sample.bytes)
+        let frames = try StackTable(region, region.header()).frames
+        let path = frames.path(from: 7)
+        #expect(path == [7, 6, 4, 2])
+        #expect(path.map { frames[$0].pc } == [0x400100, highest, high, 0x7f12_3456_789a])
+        // A window that nobody made: some address, and the way out as ever.
+        #expect(frames.path(from: 8) == [8, 7, 6, 4, 2])
     }
 
     @Test func aParentThatIsNotThereEndsTheWalk() throws {

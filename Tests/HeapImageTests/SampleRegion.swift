@@ -35,6 +35,7 @@ struct SampleRegion {
         header.library_start = 0x700000
         header.library_end = 0x800000
         header.cut_stacks = 1
+        header.frame_windows.0 = 1
         header.traced_since_ns = 2_000_000_000
         withUnsafeMutableBytes(of: &header.name) { $0.copyBytes(from: "app".utf8) }
         withUnsafeMutableBytes(of: &header.executable) { $0.copyBytes(from: "/usr/bin/app".utf8) }
@@ -96,7 +97,14 @@ struct SampleRegion {
     }
 
     mutating func count(_ stack: Int, shard: Int, _ counters: mc_region_counters) {
-        put(counters, at: Self.countersOffset + (shard * Self.capacity + stack) * 64)
+        let run = Self.countersOffset + shard * Self.capacity * 64
+        guard shard > 0 else { return put(counters, at: run + stack * 64) }
+        put(mc_region_narrow(counters), at: run + stack * 32)
+    }
+
+    mutating func turns(_ stack: Int, shard: Int, _ turns: mc_region_narrow) {
+        let run = Self.countersOffset + shard * Self.capacity * 64
+        put(turns, at: run + (Self.capacity + stack) * 32)
     }
 
     mutating func samples(_ stack: Int, _ samples: mc_region_samples) {
@@ -109,20 +117,20 @@ struct SampleRegion {
             at: Self.stacksOffset + id * 16)
     }
 
-    /// Record 2 n is frame n, behind a link of its own.
+    /// Record 2 n is frame n, behind a link of its own, in window 1.
     mutating func frame(_ index: Int, pc: UInt64, parent: UInt32) {
         record(2 * index - 1, mc_frame_link(2 * parent, 0))
-        record(2 * index, pc)
+        record(2 * index, mc_frame_word(1, pc))
     }
 
-    mutating func record(_ index: Int, _ word: UInt64) {
-        put(mc_region_frame(word: word), at: Self.framesOffset + index * 8)
+    mutating func record(_ index: Int, _ word: UInt32) {
+        put(mc_region_frame(word: word), at: Self.framesOffset + index * 4)
     }
 
     private mutating func putAreas() {
         let areas: [(Int, Int, Int, Int)] = [
             (Self.modulesOffset, 80, 3, 2), (Self.stringsOffset, 1, 64, 31),
-            (Self.framesOffset, 8, 15, 15), (Self.stacksOffset, 16, Self.capacity, 6),
+            (Self.framesOffset, 4, 30, 15), (Self.stacksOffset, 16, Self.capacity, 6),
             (Self.countersOffset, 64, Self.capacity, 6),
             (Self.samplesOffset, 64, Self.capacity, 0),
         ]
@@ -145,6 +153,21 @@ extension mc_region_counters {
         self.init(
             allocs: allocs, frees: frees, bytes_in: bytesIn, bytes_out: bytesOut,
             usable_in: usableIn, usable_out: usableOut, lifetimes: 0, temporary: 0)
+    }
+}
+
+extension mc_region_narrow {
+    /// Of each counter what is in its own word.
+    init(_ counters: mc_region_counters) {
+        self.init(
+            allocs: UInt32(truncatingIfNeeded: counters.allocs),
+            frees: UInt32(truncatingIfNeeded: counters.frees),
+            bytes_in: UInt32(truncatingIfNeeded: counters.bytes_in),
+            bytes_out: UInt32(truncatingIfNeeded: counters.bytes_out),
+            usable_in: UInt32(truncatingIfNeeded: counters.usable_in),
+            usable_out: UInt32(truncatingIfNeeded: counters.usable_out),
+            lifetimes: UInt32(truncatingIfNeeded: counters.lifetimes),
+            temporary: UInt32(truncatingIfNeeded: counters.temporary))
     }
 }
 

@@ -31,7 +31,8 @@ extern struct mc_heap_root memctl_heap_root;
 /* The calling thread's struct, or a shared one without any spans until its first allocation. */
 extern __thread struct mc_thread *mc_self;
 
-/* The struct mc_serving for a request of i quanta, so that none has to be found first. */
+/* The struct mc_serving for a request of i quanta, so that none has to be found first. That of none has no
+ * slots. */
 extern __thread uint64_t mc_direct[MC_DIRECT_COUNT];
 
 /* Page map, see pagemap.h. */
@@ -141,7 +142,7 @@ static inline void *mc_serving_pop(struct mc_serving *serving)
     return slot;
 }
 
-/* NULL if there is no slot at hand. Requires size <= MC_DIRECT_MAX. */
+/* NULL if there is no slot at hand, or no byte is asked for. Requires size <= MC_DIRECT_MAX. */
 static inline void *mc_alloc_direct(size_t size)
 {
     struct mc_serving *serving = mc_direct_serving(size);

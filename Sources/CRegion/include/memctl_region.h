@@ -29,7 +29,7 @@
 #define MC_REGION_MAGIC 0x316c74636d656d89ull /* 0x89 "memctl1" */
 
 enum {
-    MC_REGION_VERSION = 4,
+    MC_REGION_VERSION = 5,
     MC_REGION_PAGE = 4096,
     /* Counter shards: shard 0 is shared by any number of threads, the others have one thread each,
      * so that most threads count without a locked instruction. A row's sums run over all shards. */
@@ -54,7 +54,8 @@ enum {
     MC_AREA_STRINGS,  /* bytes: module paths, not terminated */
     MC_AREA_FRAMES,   /* struct mc_region_frame; 0 stands for the root, above the outermost frame */
     MC_AREA_STACKS,   /* struct mc_region_stack; record 0 is never used, record 1 see below */
-    MC_AREA_COUNTERS, /* struct mc_region_counters, MC_REGION_SHARDS runs of `capacity` records */
+    MC_AREA_COUNTERS, /* struct mc_region_counters, a run of `capacity`; then, of the same size, runs of twice
+                         as many struct mc_region_narrow: MC_REGION_SHARDS runs in all */
     MC_AREA_SAMPLES,  /* struct mc_region_samples, of sampled stacks alone */
     MC_AREA_COUNT,
 };
@@ -84,16 +85,27 @@ struct mc_region_module {
 
 /* One call site on the way from the outermost frame inward, of a tree, so that stacks with a common
  * outer part share it. Frames that were first met together, one below the other, follow each other,
- * behind a link that says which frame the first of them is below, and whose addresses they are:
- *     frame   bits 0-62 return address; one past it where a signal interrupted
- *     link    bit 63 set, bits 0-31 frame further out (0: the root), bits 32-62 epoch (between two
- *             unloadings of modules)
- * So the frame further out is the record before, or what the link there says. 0 is neither, but a record that
- * was not finished. */
+ * behind a link that says which frame the first of them is below:
+ *     frame    bit 31 clear, bits 27-30 window, bits 0-26 of the return address (one past it where a
+ *              signal interrupted). The window says which bits are above: mc_region.frame_windows has
+ *              those of windows 1 to 14; of window 15 the record before is a prefix.
+ *     link     bits 30-31 are 2. Bit 29 clear: bits 0-28 frame further out; set: what follows is
+ *              an outermost frame, bits 0-28 epoch (between two unloadings of modules) of all below it
+ *     prefix   bits 30-31 are 3, bits 0-29 the bits above those of the next frame; the highest of them
+ *              stands for all above it
+ * So the frame further out is the record before, or the one before a prefix, or what the link there says. 0
+ * is none of these, but a record that was not finished. */
 struct mc_region_frame {
-    uint64_t word;
+    uint32_t word;
 };
-#define MC_FRAME_LINK (1ull << 63)
+enum {
+    MC_FRAME_SHIFT = 27,   /* bits of an address in a frame */
+    MC_FRAME_WINDOWS = 14, /* whose bits above are known from the control page */
+    MC_FRAME_WIDE = MC_FRAME_WINDOWS + 1,
+};
+#define MC_FRAME_LINK   (2u << 30)
+#define MC_FRAME_ROOT   (MC_FRAME_LINK | 1u << 29)
+#define MC_FRAME_PREFIX (3u << 30)
 
 /* Bits of mc_region_stack.flags. */
 enum {
@@ -119,7 +131,7 @@ struct mc_region_stack {
     uint16_t flags;
 };
 
-/* What one shard counted of a stack: a cache line.
+/* What was counted of a stack.
  *
  * Of a sampled stack each object counts for all those that were passed over: w = 1/(1 - exp(-size /
  * 2^n)). Bytes are multiplied by that, and allocs, frees, lifetimes and temporary are in parts of
@@ -135,6 +147,22 @@ struct mc_region_counters {
     uint64_t lifetimes; /* of the freed, in MC_TAG_BIRTH_NS: the difference of two such ticks */
     uint64_t temporary; /* of the freed, those with a lifetime of MC_TEMPORARY_TICKS at most */
 };
+
+/* What a shard other than 0 counted of it: half a cache line. The shard's run holds `capacity` of these, the
+ * counters modulo 2^32, and then as many again, their turns: a multiple of 2^MC_TURN_SHIFT is a turn, and what
+ * the upper two bits of a counter are ahead of its turns is to be added to them. Turns are noted after the
+ * counter has made them, and before it makes four. */
+struct mc_region_narrow {
+    uint32_t allocs;
+    uint32_t frees;
+    uint32_t bytes_in;
+    uint32_t bytes_out;
+    uint32_t usable_in;
+    uint32_t usable_out;
+    uint32_t lifetimes;
+    uint32_t temporary;
+};
+enum { MC_TURN_SHIFT = 30 };
 /* So an object that was freed within a quarter of a second is temporary for sure, and one that
  * lived for half a second is not. */
 enum { MC_TEMPORARY_TICKS = 1 };
@@ -201,6 +229,12 @@ struct mc_region {
     uint64_t missed_maps;     /* mappings that could not be kept account of: untraced */
     uint64_t own_lists;       /* address of the address of a struct mc_meta_list, or of 0: what
                                  own_bytes is */
+    uint64_t turns; /* how often turns of narrow counters were noted; counted up before they are */
+    uint64_t reserved_3;
+
+    /* Windows 1 and up of frames: one more than the bits above MC_FRAME_SHIFT, or 0. [process writes] each
+     * once, before the first frame in it. */
+    uint64_t frame_windows[MC_FRAME_WINDOWS];
 };
 
 _Static_assert(offsetof(struct mc_region, magic) == 64, "region layout is an ABI");
@@ -208,11 +242,13 @@ _Static_assert(offsetof(struct mc_region, commands_seen) == 136, "region layout 
 _Static_assert(offsetof(struct mc_region, areas) == 216, "region layout is an ABI");
 _Static_assert(offsetof(struct mc_region, name) == 408, "region layout is an ABI");
 _Static_assert(offsetof(struct mc_region, misplaced_frees) == 1496, "region layout is an ABI");
+_Static_assert(offsetof(struct mc_region, frame_windows) == 1536, "region layout is an ABI");
 _Static_assert(sizeof(struct mc_region) <= MC_REGION_PAGE, "the control words fill one page");
 _Static_assert(sizeof(struct mc_region_module) == 80, "region layout is an ABI");
-_Static_assert(sizeof(struct mc_region_frame) == 8, "region layout is an ABI");
+_Static_assert(sizeof(struct mc_region_frame) == 4, "region layout is an ABI");
 _Static_assert(sizeof(struct mc_region_stack) == 16, "region layout is an ABI");
-_Static_assert(sizeof(struct mc_region_counters) == 64, "a row is a cache line");
+_Static_assert(sizeof(struct mc_region_counters) == 64, "region layout is an ABI");
+_Static_assert(sizeof(struct mc_region_narrow) == 32, "a shard's run has room for two of each");
 _Static_assert(sizeof(struct mc_region_samples) == 64, "region layout is an ABI");
 
 /* A tag: what tracing keeps for a live slot. 0 means untraced.
@@ -243,25 +279,72 @@ static inline uint64_t mc_tag_birth(uint64_t tag)
     return tag >> (MC_TAG_STACK_BITS + MC_TAG_SLACK_BITS);
 }
 
-static inline int mc_frame_is_link(uint64_t word)
+/* What a narrow counter stands for. */
+static inline uint64_t mc_narrow_value(uint32_t counter, uint32_t turns)
 {
-    return (word & MC_FRAME_LINK) != 0;
+    uint32_t ahead = ((counter >> MC_TURN_SHIFT) - turns) & 3;
+    return ((uint64_t)turns + ahead) << MC_TURN_SHIFT | (counter & ((1u << MC_TURN_SHIFT) - 1));
 }
 
-static inline uint64_t mc_frame_link(uint32_t parent, uint32_t epoch)
+static inline int mc_frame_is_link(uint32_t word)
 {
-    return MC_FRAME_LINK | (uint64_t)epoch << 32 | parent;
+    return word >> 30 == MC_FRAME_LINK >> 30;
 }
 
-/* Of a link. */
-static inline uint32_t mc_frame_parent(uint64_t link)
+static inline int mc_frame_is_prefix(uint32_t word)
 {
-    return (uint32_t)link;
+    return word >> 30 == MC_FRAME_PREFIX >> 30;
 }
 
-static inline uint32_t mc_frame_epoch(uint64_t link)
+/* The frame further out that a link names; 0: what follows it is an outermost one. */
+static inline uint32_t mc_frame_parent(uint32_t link)
 {
-    return (uint32_t)(link >> 32) & 0x7fffffff;
+    return (link & MC_FRAME_ROOT) == MC_FRAME_ROOT ? 0 : link & ~MC_FRAME_ROOT;
+}
+
+/* Of a link that names none. */
+static inline uint32_t mc_frame_epoch(uint32_t link)
+{
+    return link & ~MC_FRAME_ROOT;
+}
+
+static inline uint32_t mc_frame_link(uint32_t parent, uint32_t epoch)
+{
+    return parent ? MC_FRAME_LINK | parent : MC_FRAME_ROOT | (epoch & ~MC_FRAME_ROOT);
+}
+
+/* A frame in this window, 1 to MC_FRAME_WIDE, and the prefix of a wide one. */
+static inline uint32_t mc_frame_word(uint32_t window, uint64_t pc)
+{
+    return window << MC_FRAME_SHIFT | (uint32_t)(pc & ((1u << MC_FRAME_SHIFT) - 1));
+}
+
+static inline uint32_t mc_frame_prefix(uint64_t pc)
+{
+    return MC_FRAME_PREFIX | (uint32_t)(pc >> MC_FRAME_SHIFT);
+}
+
+static inline uint32_t mc_frame_window(uint32_t frame)
+{
+    return frame >> MC_FRAME_SHIFT;
+}
+
+static inline uint64_t mc_frame_pc(uint32_t frame, uint64_t above)
+{
+    return above << MC_FRAME_SHIFT | (frame & ((1u << MC_FRAME_SHIFT) - 1));
+}
+
+/* The bits above that a prefix says. */
+static inline uint64_t mc_frame_above(uint32_t prefix)
+{
+    return (uint64_t)((int64_t)((uint64_t)prefix << 34) >> 34);
+}
+
+/* What an address is in a frame: its 57 bits, of which the highest stands for those above. Of canonical
+ * addresses that is the address itself. */
+static inline uint64_t mc_frame_address(uint64_t pc)
+{
+    return (uint64_t)((int64_t)(pc << 7) >> 7);
 }
 
 static inline uint64_t mc_region_load(const uint64_t *field)

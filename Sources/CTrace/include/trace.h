@@ -117,18 +117,24 @@ int mc_sampling_takes(size_t size);
  * requested size itself. Needs 2 KiB of stack at the usual depth. */
 uint64_t mc_trace_count_in(unsigned thread, const struct mc_caller *caller, size_t usable,
                            size_t requested, int large);
-/* The same for objects that are not large. It is compiled into its one caller, where most of them are
- * made. */
-uint64_t mc_trace_count_slot_in(unsigned thread, const struct mc_caller *caller, size_t usable,
-                                size_t requested);
+
+/* The short way, for objects that are not large: compiled into its one caller, where most of them are made.
+ * Requires that mc_trace_is_plain(), in that very call. */
+uint64_t mc_trace_count_slot_in(const struct mc_caller *caller, size_t usable, size_t requested);
+
+/* 1 if all is to be accounted, neither sampled nor deepened, and the calling thread has a shard and knows
+ * where it is: after mc_trace_thread(), which tells it its number. */
+int mc_trace_is_plain(void);
+void mc_trace_thread(unsigned thread);
 
 /* As `requested` of an object that does not: then it follows from the tag. */
 #define MC_REQUESTED_IN_TAG UINT64_MAX
 
 void mc_trace_count_out(unsigned thread, uint64_t tag, size_t usable, size_t requested);
 
-/* The same of an object that is not large; compiled into its one caller as well. */
-void mc_trace_count_slot_out(unsigned thread, uint64_t tag, size_t usable);
+/* The same of an object that is not large, by a thread that knows its shard; compiled into its one caller as
+ * well. 0: nothing was done, it has to go the long way. */
+int mc_trace_count_slot_out(uint64_t tag, size_t usable);
 
 /* Mappings; see mappings.h. The lock lies around the system call that maps or unmaps and what is
  * noted of it. mc_mappings_lock() gives 0 to a signal handler that interrupted its own thread there,

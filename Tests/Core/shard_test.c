@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+/* The short way in and out: what a thread knows of its shard, when it stops being true, and that it counts
+ * as the long way does. */
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "shard.h"
+#include "traced.h"
+
+enum { USABLE = 64, REQUESTED = 50 };
+
+/* As malloc: the backtrace begins at whoever calls take(). 0: it is not for the short way. */
+uint64_t take(size_t usable, size_t requested) __attribute__((noinline));
+uint64_t take_for(size_t usable, size_t requested, struct mc_caller caller);
+MC_CALLER_ENTRY_2(take, take_for);
+
+__attribute__((used)) uint64_t take_for(size_t usable, size_t requested, struct mc_caller caller)
+{
+    return mc_trace_is_plain() ? mc_trace_count_slot_in(&caller, usable, requested) : 0;
+}
+
+/* The test's own frames are the program's, here. */
+static void begin(void)
+{
+    trace(64 << 20);
+    mc_own_region.library_start = mc_own_region.library_end = 0;
+}
+
+static void require_sums(uint64_t allocs, uint64_t frees)
+{
+    struct mc_region_counters sum = sum_of_all();
+    REQUIRE_EQUAL(sum.allocs, allocs);
+    REQUIRE_EQUAL(sum.frees, frees);
+    REQUIRE_EQUAL(sum.bytes_in, allocs * REQUESTED);
+    REQUIRE_EQUAL(sum.bytes_out, frees * REQUESTED);
+    REQUIRE_EQUAL(sum.usable_in, allocs * USABLE);
+    REQUIRE_EQUAL(sum.usable_out, frees * USABLE);
+}
+
+static void shard_counts(void)
+{
+    enum { ROUNDS = 1000 };
+    static uint64_t tags[ROUNDS];
+    REQUIRE(!mc_shard_is_known()); /* there is nothing yet */
+    mc_trace_thread(1);
+    REQUIRE(!mc_shard_is_known() && !mc_trace_is_plain());
+    begin();
+    REQUIRE(!mc_shard_is_known() && !take(USABLE, REQUESTED)); /* nobody said whose it is */
+    mc_trace_thread(1);
+    REQUIRE(mc_shard_is_known() && mc_shard_row(5) == mc_counters_row(1, 5));
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        tags[i] = take(USABLE, REQUESTED);
+        REQUIRE(tags[i] && mc_tag_stack(tags[i]) == mc_tag_stack(tags[0]));
+        REQUIRE_EQUAL(mc_tag_slack(tags[i]), USABLE - REQUESTED);
+        require_sums(i + 1, 0);
+    }
+    REQUIRE_EQUAL(mc_counters_row(1, mc_tag_stack(tags[0]))->allocs, ROUNDS);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        if (i % 2)
+            REQUIRE(mc_trace_count_slot_out(tags[i], USABLE));
+        else /* another thread's shard */
+            mc_trace_count_out(2, tags[i], USABLE, MC_REQUESTED_IN_TAG);
+        require_sums(ROUNDS, i + 1);
+    }
+}
+
+/* What is sampled or deepened, and threads without a shard, go the long way. */
+static void shard_is_not_for_all(void)
+{
+    begin();
+    mc_trace_thread(MC_REGION_SHARDS);
+    REQUIRE(!mc_shard_is_known() && !mc_trace_is_plain());
+    mc_trace_thread(0);
+    REQUIRE(!mc_shard_is_known() && !mc_trace_is_plain());
+    mc_trace_thread(MC_REGION_SHARDS - 1);
+    REQUIRE(mc_shard_is_known() && mc_trace_is_plain());
+    mc_own_region.sample = MC_SAMPLE_LEAST;
+    REQUIRE(!mc_trace_is_plain());
+    mc_own_region.sample = 0;
+    mc_own_region.deepen = 100;
+    REQUIRE(!mc_trace_is_plain());
+    mc_own_region.deepen = 0;
+    mc_sampling.interval = MC_SAMPLE_LEAST;
+    REQUIRE(!mc_trace_is_plain());
+    mc_sampling.interval = 0;
+    REQUIRE(mc_trace_is_plain());
+    /* Where something was ever sampled, a free has to look which stacks are. */
+    uint64_t tag = take(USABLE, REQUESTED);
+    mc_own_region.sample = MC_SAMPLE_LEAST;
+    mc_sampling_takes(1);
+    REQUIRE(!mc_trace_count_slot_out(tag, USABLE));
+    require_sums(1, 0);
+}
+
+/* A row that the thread never counted in may not be there: the page is not to be touched. */
+static void shard_without_row(void)
+{
+    begin();
+    mc_trace_thread(1);
+    uint64_t tag = take(USABLE, REQUESTED);
+    mc_shard_take(2); /* as another thread, that frees what the first one made */
+    REQUIRE(!mc_trace_count_slot_out(tag, USABLE));
+    mc_trace_count_out(2, tag, USABLE, MC_REQUESTED_IN_TAG);
+    require_sums(1, 1);
+}
+
+static void *other_thread(void *unused)
+{
+    (void)unused;
+    REQUIRE(!mc_shard_is_known());
+    mc_trace_thread(2);
+    REQUIRE(mc_shard_row(0) == mc_counters_row(2, 0));
+    return 0;
+}
+
+static void shard_is_a_threads_own(void)
+{
+    pthread_t thread;
+    begin();
+    mc_trace_thread(1);
+    REQUIRE(!pthread_create(&thread, 0, other_thread, 0) && !pthread_join(thread, 0));
+    REQUIRE(mc_shard_row(0) == mc_counters_row(1, 0));
+}
+
+static uint64_t parents_tag;
+
+/* The child's areas are others; what the parent's thread knew must not be used. */
+static void forked_makes_its_own(void *unused)
+{
+    const char *failed = "";
+    unsigned thread = 1;
+    (void)unused;
+    int error = mc_region_create_forked(&options, &failed);
+    REQUIRE_EQUAL(error, 0);
+    REQUIRE(!mc_shard_is_known()); /* from the moment at which the parent's are gone */
+    mc_trace_after_fork(0);
+    mc_trace_recount(parents_tag, USABLE, MC_REQUESTED_IN_TAG, &thread);
+    mc_os_fork_done();
+    REQUIRE(!mc_shard_is_known() && !mc_trace_count_slot_out(parents_tag, USABLE));
+    mc_trace_thread(1);
+    REQUIRE(mc_shard_is_known() && mc_shard_row(0) == mc_counters_row(1, 0));
+    REQUIRE(mc_trace_count_slot_out(parents_tag, USABLE) && take(USABLE, REQUESTED));
+    require_sums(2, 1);
+    mc_region_remove();
+}
+
+static void forked_has_none(void *unused)
+{
+    (void)unused;
+    mc_region_abandon();
+    mc_trace_after_fork(EPERM);
+    mc_os_fork_done();
+    mc_trace_thread(1);
+    REQUIRE(!mc_shard_is_known() && !mc_trace_is_plain());
+    REQUIRE(!mc_trace_count_slot_out(parents_tag, USABLE));
+    mc_trace_count_out(1, parents_tag, USABLE, MC_REQUESTED_IN_TAG);
+    mc_region_remove();
+}
+
+static void shard_in_children(void)
+{
+    char text[1024];
+    begin();
+    mc_trace_thread(1);
+    parents_tag = take(USABLE, REQUESTED);
+    REQUIRE(parents_tag);
+    int status = test_in_child(forked_makes_its_own, 0, text, sizeof(text));
+    fputs(text, stderr);
+    REQUIRE_EQUAL(status, 0);
+    status = test_in_child(forked_has_none, 0, text, sizeof(text));
+    fputs(text, stderr);
+    REQUIRE_EQUAL(status, 0);
+    REQUIRE(mc_trace_is_plain());
+    require_sums(1, 0);
+    REQUIRE(mc_trace_count_slot_out(parents_tag, USABLE));
+    require_sums(1, 1);
+}
+
+static const struct test_case cases[] = {{"shard_counts", shard_counts, 0},
+                                         {"shard_is_not_for_all", shard_is_not_for_all, 0},
+                                         {"shard_without_row", shard_without_row, 0},
+                                         {"shard_is_a_threads_own", shard_is_a_threads_own, 0},
+                                         {"shard_in_children", shard_in_children, 0}};
+TEST_MAIN(cases)
