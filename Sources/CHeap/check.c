@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Walks everything and asserts every invariant: for tests, after each batch of operations. */
 #include "arena.h"
+#include "lend.h"
 #include "meta.h"
 #include "refill.h"
 #include "span.h"
@@ -15,4 +16,5 @@ void mc_heap_check(void)
     mc_structs_check();
     for (struct mc_thread *thread = mc_thread_first(); thread; thread = mc_thread_next(thread))
         mc_thread_check(thread);
+    if (mc_self != &mc_thread_none) mc_lend_check(mc_self);
 }

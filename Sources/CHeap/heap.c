@@ -87,6 +87,7 @@ static void *alloc_small(struct mc_thread *self, unsigned class_index, int zero)
     int is_zero = 0;
     void *object = pop_at_hand(self, class_index);
     if (!object) {
+        mc_lend_end(self, class_index);
         if (unlikely(!mc_refill(self, class_index, &is_zero))) {
             relieve(self);
             if (!mc_refill(self, class_index, &is_zero)) return refuse(class_index);
@@ -128,9 +129,11 @@ void *mc_alloc_slow(size_t size, int zero)
     if (unlikely(mc_os_forked())) mc_heap_notice_fork();
     struct mc_thread *self = mc_thread_attach();
     if (unlikely(!self) || unlikely(size > MC_REQUEST_MAX)) return refuse(class_of(size));
-    if (size <= MC_SMALL_MAX)
-        return alloc_small(self, mc_lend_class(self, mc_class_for(size)), zero);
-    return alloc_large(self, size, 0, MC_PAGE, zero);
+    if (size > MC_SMALL_MAX) return alloc_large(self, size, 0, MC_PAGE, zero);
+    unsigned index = mc_class_for(size), lender = mc_lend_class(self, index);
+    void *object = alloc_small(self, lender, zero);
+    mc_lend_from(self, index, lender);
+    return object;
 }
 
 void *mc_alloc_growing(size_t size)
@@ -227,8 +230,9 @@ static __attribute__((noinline, cold)) void return_cached(void *object)
 
 void *mc_alloc_owned(size_t size, size_t align, int zero)
 {
+    int direct = align <= MC_QUANTUM && size <= MC_DIRECT_MAX;
+    if (direct && likely(mc_self != &mc_thread_none)) mc_lend_end(mc_self, mc_class_for(size));
     for (;;) {
-        int direct = align <= MC_QUANTUM && size <= MC_DIRECT_MAX;
         void *object = direct ? mc_alloc_direct(size) : 0;
         if (!object) object = alloc_exact(size, align, zero && size > MC_DIRECT_MAX);
         if (object && zero && size <= MC_DIRECT_MAX) memset(object, 0, size);

@@ -9,10 +9,10 @@
 #include "test.h"
 #include "thread.h"
 
-enum { SIZE = 3000, COARSE = 3500, COUNT = 64 };
+enum { SIZE = 3000, COARSE = 3500, COUNT = 2048 };
 
 static unsigned count;
-static void *objects[2 * COUNT];
+static void *objects[COUNT];
 
 static struct mc_span *current(size_t size)
 {
@@ -21,7 +21,7 @@ static struct mc_span *current(size_t size)
 
 static void *alloc(size_t size)
 {
-    REQUIRE(count < 2 * COUNT);
+    REQUIRE(count < COUNT);
     void *object = objects[count++] = mc_alloc(size);
     memset(object, 0x5a, size);
     return object;
@@ -120,9 +120,145 @@ static void counts_bytes(void)
     REQUIRE_EQUAL(mc_self->until_look, 100000 - 3584);
 }
 
+/* -- small classes ------------------------------------------------------------------------- */
+
+enum { SMALL = 32, TWICE = 64, PAGE_OF = MC_PAGE / TWICE };
+
+static int leads_to(size_t size, size_t slot)
+{
+    return mc_direct_serving(size) == &mc_self->serving[mc_class_for(slot)];
+}
+
+/* The class SMALL is out of slots, and a span of TWICE that is not current has `waiting` free ones, which
+ * are the first of `objects`. */
+static void have_waiting(size_t slot, unsigned waiting)
+{
+    const struct mc_span *first = mc_span_of(alloc(slot));
+    while (mc_span_of(alloc(slot)) == first)
+        continue;
+    alloc(SMALL);
+    while (mc_direct_serving(SMALL)->free)
+        alloc(SMALL);
+    for (unsigned i = 0; i < waiting; i++)
+        mc_free(objects[i]);
+}
+
+static void small_ones_are_led(void)
+{
+    have_waiting(TWICE, PAGE_OF);
+    uint16_t fresh = current(SMALL)->fresh;
+    for (unsigned i = 0; mc_direct_serving(TWICE)->free; i++) {
+        unsigned char *object = i % 2 ? mc_alloc(SMALL) : mc_alloc_slow(SMALL, 1);
+        REQUIRE_EQUAL(slot_of(object), TWICE);
+        REQUIRE(i % 2 || (!object[0] && !object[SMALL - 1]));
+        REQUIRE(leads_to(SMALL, TWICE) && leads_to(SMALL - 15, TWICE));
+        REQUIRE(leads_to(SMALL + 1, 48) && leads_to(16, 16));
+        mc_heap_check();
+    }
+    /* The next come of those that waited. */
+    const struct mc_span *first = mc_span_of(objects[0]);
+    REQUIRE(mc_span_of(mc_alloc(SMALL)) == first);
+    for (unsigned i = 1; i < PAGE_OF; i++)
+        REQUIRE(mc_span_of(mc_alloc_direct(SMALL)) == first);
+    REQUIRE_EQUAL(current(SMALL)->fresh, fresh);
+    mc_heap_check();
+    REQUIRE_EQUAL(slot_of(mc_alloc(SMALL)), SMALL);
+    REQUIRE(leads_to(SMALL, SMALL) && current(SMALL)->fresh > fresh);
+    mc_heap_check();
+}
+
+static void too_few_wait(void)
+{
+    have_waiting(TWICE, PAGE_OF - 1);
+    REQUIRE_EQUAL(slot_of(mc_alloc(SMALL)), SMALL);
+    REQUIRE(leads_to(SMALL, SMALL));
+    mc_heap_check();
+}
+
+/* A slot of the class's own that was freed meanwhile serves next. */
+static void own_ones_again(void)
+{
+    have_waiting(TWICE, PAGE_OF);
+    void *own = alloc(SMALL);
+    while (slot_of(own) != SMALL)
+        own = objects[--count];
+    mc_free(own);
+    while (mc_direct_serving(SMALL)->free)
+        mc_alloc(SMALL);
+    REQUIRE(leads_to(SMALL, TWICE));
+    REQUIRE(mc_alloc(SMALL) == own);
+    REQUIRE(leads_to(SMALL, SMALL));
+    mc_heap_check();
+}
+
+/* When the coarser class is out of slots itself, it is not for others to use what it gets. */
+static void lender_needs_them(void)
+{
+    have_waiting(TWICE, PAGE_OF);
+    mc_alloc(SMALL);
+    REQUIRE(leads_to(SMALL, TWICE));
+    while (mc_direct_serving(TWICE)->free)
+        mc_alloc(TWICE);
+    REQUIRE_EQUAL(slot_of(mc_alloc(TWICE)), TWICE);
+    REQUIRE(leads_to(SMALL, SMALL));
+    mc_heap_check();
+}
+
+/* No slots of 48 bytes where those of 32 are expected, which are aligned to 32. */
+static void as_aligned(void)
+{
+    have_waiting(48, 2 * PAGE_OF);
+    REQUIRE_EQUAL(slot_of(mc_alloc(SMALL)), SMALL);
+    mc_heap_check();
+}
+
+static void aligned_where_led(void)
+{
+    have_waiting(TWICE, PAGE_OF);
+    mc_alloc(SMALL);
+    REQUIRE(leads_to(SMALL, TWICE));
+    while (mc_direct_serving(TWICE)->free)
+        REQUIRE_EQUAL((uint64_t)mc_alloc_aligned_direct(17, 32) % 32, 0);
+    mc_heap_check();
+}
+
+static void traced_in_its_own(void)
+{
+    have_waiting(TWICE, PAGE_OF);
+    mc_alloc(SMALL);
+    REQUIRE(leads_to(SMALL, TWICE));
+    REQUIRE_EQUAL(slot_of(mc_alloc_owned(SMALL, MC_QUANTUM, 0)), SMALL);
+    REQUIRE(leads_to(SMALL, SMALL));
+    mc_heap_check();
+}
+
+/* Nor do slots of a span serve others that has tags. */
+static void lender_is_traced(void)
+{
+    have_waiting(TWICE, PAGE_OF);
+    mc_alloc(SMALL);
+    REQUIRE(leads_to(SMALL, TWICE));
+    void *traced = mc_alloc_owned(TWICE, MC_QUANTUM, 0);
+    REQUIRE(mc_tag_set(traced, TWICE, 1) && leads_to(SMALL, SMALL));
+    mc_alloc_slow(SMALL, 0);
+    REQUIRE(leads_to(SMALL, SMALL));
+    mc_heap_check();
+    mc_free(traced);
+}
+
 static const struct test_case cases[] = {
-    {"used_before_fresh", used_before_fresh, 0}, {"own_first", own_first, 0},
-    {"not_too_coarse", not_too_coarse, 0},       {"not_to_all", not_to_all, 0},
+    {"small_ones_are_led", small_ones_are_led, 0},
+    {"too_few_wait", too_few_wait, 0},
+    {"own_ones_again", own_ones_again, 0},
+    {"lender_needs_them", lender_needs_them, 0},
+    {"as_aligned", as_aligned, 0},
+    {"aligned_where_led", aligned_where_led, 0},
+    {"traced_in_its_own", traced_in_its_own, 0},
+    {"lender_is_traced", lender_is_traced, 0},
+    {"used_before_fresh", used_before_fresh, 0},
+    {"own_first", own_first, 0},
+    {"not_too_coarse", not_too_coarse, 0},
+    {"not_to_all", not_to_all, 0},
     {"counts_bytes", counts_bytes, 0},
 };
 TEST_MAIN(cases)

@@ -85,10 +85,11 @@ static void allocated(struct object *object, void *place, size_t size)
  * one of the next few those of a class that is out of slots. */
 static int is_lent(const struct object *object, size_t size)
 {
+    unsigned own = mc_class_for(size);
     if (object->usable <= MC_LEND_BYTES && mc_is_power_of_two(object->usable))
         return object->usable < 2 * size;
-    return size > MC_DIRECT_MAX &&
-           object->usable <= mc_class_slot_size(mc_class_for(size) + MC_LEND_STEPS);
+    if (size > MC_DIRECT_MAX) return object->usable <= mc_class_slot_size(own + MC_LEND_STEPS);
+    return object->usable <= MC_DIRECT_MAX && object->usable <= 2 * mc_class_slot_size(own);
 }
 
 /* As instrumentation does where a slot is at hand: the tag goes where it was found to be. */
