@@ -54,7 +54,7 @@ static int fits(unsigned index, unsigned lender)
 static unsigned direct_lender(const struct mc_thread *self, unsigned index)
 {
     for (unsigned i = index + 1; i < MC_DIRECT_CLASSES && i <= index + MC_LEND_STEPS_DIRECT; i++)
-        if (has_many(self, i) && fits(index, i)) return i;
+        if (fits(index, i) && has_many(self, i)) return i;
     return index;
 }
 

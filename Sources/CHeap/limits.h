@@ -116,7 +116,7 @@
  * large again at most, or more would be slack than that saves. Up to MC_DIRECT_MAX, where requests then
  * go on to have them without being asked: of one that has a page's worth, up to twice as large. */
 #define MC_LEND_STEPS        4
-#define MC_LEND_STEPS_DIRECT 8
+#define MC_LEND_STEPS_DIRECT 4
 
 /* Span structs are made in runs of this many; only touched ones cost memory. */
 #define MC_SPAN_POOL_COUNT 2048
