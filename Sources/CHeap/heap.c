@@ -366,8 +366,8 @@ void mc_free_slow(void *object)
 size_t mc_usable_size(const void *object, const char *caller)
 {
     const struct mc_span *span = mc_span_of_live(object, caller);
-    if (span->flags & MC_SPAN_TAGGED && span->state == MC_SPAN_CLASS)
-        __builtin_prefetch((const uint64_t *)span->tags + mc_slot_index(span, object), 1);
+    if (mc_load(&span->flags) & MC_SPAN_TAGGED && mc_load(&span->state) == MC_SPAN_CLASS)
+        __builtin_prefetch((const uint64_t *)mc_load(&span->tags) + mc_slot_index(span, object), 1);
     return span->slot_size;
 }
 

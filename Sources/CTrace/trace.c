@@ -215,10 +215,9 @@ void mc_trace_count_out(unsigned thread, uint64_t tag, size_t usable, size_t req
 int mc_trace_count_slot_out(uint64_t tag, size_t usable)
 {
     struct mc_life life = mc_births_life(tag); /* first: it makes a call */
+    if (unlikely(!mc_shard_is_known()) || unlikely(mc_load(&mc_sampling_used))) return 0;
     struct mc_region_narrow *row = mc_shard_row(mc_tag_stack(tag));
-    if (unlikely(!mc_shard_is_known()) || unlikely(mc_load(&mc_sampling_used)) ||
-        unlikely(!mc_area_is_there(row)))
-        return 0;
+    if (unlikely(!mc_area_is_there(row))) return 0;
     mc_counters_own_out(row, (struct mc_amount){1, usable - mc_tag_slack(tag), usable}, life);
     return 1;
 }
