@@ -34,7 +34,8 @@ __attribute__((noinline)) static uint32_t capture_from_here(uint32_t wanted, uin
     return mc_stacks_intern(pcs, (uint32_t)depth, flags, (struct mc_stack_alike){0});
 }
 
-/* A stack that is in no index, so not seen before, or not for long. What was not walked it shares with the one before. */
+/* A stack that is in no index, so not seen before, or not for long. What was not walked it shares with
+ * the one before. */
 __attribute__((noinline)) static uint32_t add(const struct mc_trail *trail,
                                               const struct mc_trail_path *path, uint32_t flags)
 {

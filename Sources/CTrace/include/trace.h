@@ -78,7 +78,8 @@ extern __thread struct mc_sampling {
 } mc_sampling;
 
 /* 1 if an allocation of so many bytes is passed over, which is all there is to do then. 0: ask
- * mc_sampling_takes() if it is traced, else mc_sampling_untraced(). Requires 0 < bytes <= INT64_MAX. */
+ * mc_sampling_takes() if it is traced, else mc_sampling_untraced(). Requires bytes <= INT64_MAX. One of none
+ * is not counted here; see mc_sampling_passes(). */
 static inline int mc_sampling_passes_bytes(size_t bytes)
 {
     struct mc_sampling *own = &mc_sampling;
