@@ -87,12 +87,12 @@
  * span and back costs more than it saves, and a single object that was handed over is better given
  * back, since it shares its cache line with its owner's. */
 #define MC_CACHE_BYTES  (16u << 10)
-#define MC_CACHE_SLOTS  128
+#define MC_CACHE_SLOTS  256
 #define MC_CACHE_SERVES 8
 /* One time in so many the list goes to the owners instead of serving: what is handed over once would be
  * remote for ever otherwise, and its frees long ones. */
 #ifndef MC_CACHE_RETURNS
-#    define MC_CACHE_RETURNS 4
+#    define MC_CACHE_RETURNS 16
 #endif
 /* A thread that never allocated has a cache, and the struct that takes, from this many frees on. */
 #define MC_CACHE_ATTACH 16
