@@ -98,7 +98,8 @@ int mc_cache_push(struct mc_thread *self, const struct mc_span *span, struct mc_
     if (unlikely(!lists)) lists = make(self);
     if (unlikely(!lists)) return 0;
     struct mc_span *list = &lists[span->class_index];
-    if (mc_cache_count(list) >= list->slot_count) shrink(list, list->slot_count / 2);
+    if (mc_cache_count(list) >= list->slot_count)
+        shrink(list, list->fresh ? list->slot_count / 2 : 0);
     mc_cache_add(list, slot, span->mark);
     return 1;
 }

@@ -3,8 +3,8 @@
  *
  * A thread that frees what others allocated puts the slots on lists of its own, one a class, and
  * serves its own requests from them: two threads that exchange objects then share no word of the
- * heap at all. What exceeds MC_CACHE_BYTES goes to the owners, half of a list at a time, one exchange
- * for all slots of a span. A list is a struct mc_span without memory of its own, so that it can be a
+ * heap at all. What exceeds MC_CACHE_BYTES goes to the owners, half of a list at a time (all of it, where the
+ * thread never asked for such slots), one exchange for all slots of a span. A list is a struct mc_span without memory of its own, so that it can be a
  * thread's current span where spans serve themselves: the paths of malloc know no difference. For small
  * classes see serving.h.
  *
