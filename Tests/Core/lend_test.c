@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "class.h"
+#include "hooks.h"
 #include "span.h"
 #include "test.h"
 #include "thread.h"
@@ -246,7 +247,72 @@ static void lender_is_traced(void)
     mc_free(traced);
 }
 
+/* What the program knows of the traced objects that it has, and what it is told as it frees them. */
+static uint64_t traced_usable, freed_usable, freed_count;
+
+static void note_free(void *object, size_t usable, size_t requested, uint64_t tag)
+{
+    REQUIRE(object && requested == MC_REQUESTED_UNKNOWN && tag == usable - SMALL + 1);
+    freed_usable += usable;
+    freed_count++;
+}
+
+/* Its tag keeps the slack, as tracing's does. */
+static void tag(void *object, size_t usable)
+{
+    REQUIRE_EQUAL(usable, slot_of(object));
+    REQUIRE(mc_tag_set(object, SMALL, usable - SMALL + 1));
+    traced_usable += usable;
+}
+
+static void *alloc_traced(void)
+{
+    struct mc_tagged tagged;
+    void *object = mc_alloc_tagged(SMALL, &tagged);
+    if (!object) object = mc_alloc_owned(SMALL, MC_QUANTUM, 0);
+    tag(object, mc_usable_size(object, ""));
+    return object;
+}
+
+/* An object that is there already gets a tag, as by realloc in place, and lies in a lent slot: then its span
+ * has tags, and the next traced requests are led there too. Their accounts are those of the slots they have,
+ * whatever is not traced beside them. */
+static void traced_where_led(void)
+{
+    enum { TRACED = 300 };
+    static void *traced[TRACED], *others[TRACED];
+    unsigned coarse = 0;
+    on_tagged_free = note_free;
+    have_waiting(TWICE, PAGE_OF);
+    traced[0] = mc_alloc(SMALL);
+    REQUIRE(leads_to(SMALL, TWICE) && slot_of(traced[0]) == TWICE);
+    tag(traced[0], TWICE);
+    for (unsigned i = 1; i < TRACED; i++) {
+        others[i] = mc_alloc(SMALL); /* not traced, of the same spans */
+        traced[i] = alloc_traced();
+        coarse += slot_of(traced[i]) == TWICE;
+        if (i % 50 == 0) mc_heap_check();
+    }
+    REQUIRE(coarse > 0 && coarse < TRACED - 1);
+    for (unsigned i = 1; i < TRACED; i += 2) {
+        mc_free(traced[i]);
+        mc_free(others[i]);
+        traced[i] = mc_alloc(SMALL);
+    }
+    REQUIRE_EQUAL(freed_count, TRACED / 2);
+    uint64_t left = 0;
+    for (unsigned i = 0; i < TRACED; i += 2)
+        left += slot_of(traced[i]);
+    REQUIRE_EQUAL(traced_usable - freed_usable, left);
+    for (unsigned i = 0; i < TRACED; i++)
+        mc_free(traced[i]);
+    REQUIRE_EQUAL(freed_count, TRACED);
+    REQUIRE_EQUAL(freed_usable, traced_usable);
+    mc_heap_check();
+}
+
 static const struct test_case cases[] = {
+    {"traced_where_led", traced_where_led, 0},
     {"small_ones_are_led", small_ones_are_led, 0},
     {"too_few_wait", too_few_wait, 0},
     {"own_ones_again", own_ones_again, 0},
