@@ -178,7 +178,8 @@ static int fill(int file, const void *first, uint64_t first_size, uint64_t size,
         *failed = "no room for the region (is the file system full?)";
         result = MC_SYSCALL_4(SYS_fallocate, file, 0, 0, MC_PAGE);
     }
-    if (!result || result == -EOPNOTSUPP)
+    /* Where a filter refuses it, one that may refuse to remove the file, too: then it says whose it is. */
+    if (!result || result == -EOPNOTSUPP || result == -EPERM || result == -ENOSYS)
         result = MC_SYSCALL_4(SYS_pwrite64, file, first, first_size, 0) == (long)first_size
                      ? 0
                      : -ENOSPC;
