@@ -20,7 +20,7 @@ failed=0
 echo "seed $seed"
 
 fail() {
-    echo "not ok $1: $2"
+    echo "not ok $1: $2; again: SEED=$seed Tests/Fuzz/run.sh"
     failed=1
 }
 
@@ -69,7 +69,7 @@ for kind in mutated truncated random sparse; do
         echo "ok fuzz/$kind-$many"
     else
         keep "$regions/1" "$kind.region"
-        fail "fuzz/$kind-$many" "status $status, seed $seed; the file: build/test-logs/fuzz-$kind.region"
+        fail "fuzz/$kind-$many" "status $status; the file: build/test-logs/fuzz-$kind.region"
     fi
 done
 
