@@ -165,6 +165,8 @@ void *mc_alloc_medium(size_t size)
                            ? serve_again(self, mc_direct_serving(size))
                            : 0;
         if (likely(object != 0)) return object;
+        object = likely(!mc_led) && likely(size) ? mc_refill_turn(self, mc_class_for(size)) : 0;
+        if (likely(object != 0)) return object;
     } else if (likely(size <= MC_SMALL_MAX)) {
         struct mc_span *span = (struct mc_span *)self->current[mc_class_for(size)];
         /* In this order: before a thread has a struct, no bytes are left, and there is no span. */
