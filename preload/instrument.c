@@ -100,7 +100,7 @@ static inline int is_plain(void)
 {
     enum { EITHER = MC_ARMED_START | MC_ARMED_TRACE };
     return likely((mc_load(&mc_own_region.armed) & EITHER) == MC_ARMED_TRACE) &&
-           likely(!mc_os_forked()) && likely(!mc_peek(&mc_own_region.only_pid)) &&
+           likely(!mc_os_forked()) && likely(!mc_load(&mc_own_region.only_pid)) &&
            likely(!mc_peek(&mc_accounting)) && mc_trace_is_plain();
 }
 

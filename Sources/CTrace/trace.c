@@ -144,7 +144,7 @@ static inline int is_plain(void)
     };
     _Static_assert(SAMPLE % sizeof(uint64_t) == 0 && DEEPEN == SAMPLE + sizeof(uint32_t), "a word");
     const uint64_t *both = (const void *)&mc_own_region.sample;
-    return !mc_peek(&mc_sampling.interval) && !mc_peek(both);
+    return !mc_peek(&mc_sampling.interval) && !mc_load(both);
 }
 
 int mc_trace_is_plain(void)
@@ -222,7 +222,7 @@ void mc_trace_count_out(unsigned thread, uint64_t tag, size_t usable, size_t req
 
 int mc_trace_count_slot_out(uint64_t tag, const size_t *usable)
 {
-    if (unlikely(!mc_shard_is_known()) || unlikely(mc_peek(&mc_sampling_used))) return 0;
+    if (unlikely(!mc_shard_is_known()) || unlikely(mc_load(&mc_sampling_used))) return 0;
     struct mc_region_narrow *row = mc_shard_row(mc_tag_stack(tag));
     if (unlikely(!mc_area_is_there(row))) return 0;
     struct mc_life life = mc_births_life_until(tag, mc_births_now_made());

@@ -75,25 +75,27 @@ static inline struct mc_trail_reading *mc_trail_reading_at(const struct mc_trail
     return (void *)((char *)trail->readings + (units << MC_TRAIL_UNIT_SHIFT));
 }
 
-/* Of what is there now. In lanes of every fourth word, so that no multiplication waits for the one before. */
+/* Of what is there now, of which reading it is, and of the seed. In lanes of every fourth word, so that no
+ * multiplication waits for the one before; nor do those that join them, since all that is known of the stack
+ * waits for this. */
 static inline uint64_t mc_trail_read(const struct mc_trail_reading *reading,
                                      const struct mc_caller *caller, uint64_t seed)
 {
     const uint64_t base = MC_PATH_BASE, stride = base * base * base * base;
-    uint64_t first = caller->bp & reading->bp_mask, second = 0, third = 0, fourth = 0;
-    ptrdiff_t left = -(ptrdiff_t)reading->count;
-    __asm__("" : "+r"(left)); /* or compilers count upward from 0, and compare */
-    const uint16_t *end = reading->places - left;
+    uint64_t first = caller->bp & reading->bp_mask, second = reading->number, third = seed,
+             fourth = 0;
+    const uint16_t *place = reading->places, *end = place + reading->count;
     uintptr_t words = caller->sp - sizeof(uintptr_t);
     do {
-        first = first * stride + mc_trail_word(words + end[left] * sizeof(uintptr_t));
-        second = second * stride + mc_trail_word(words + end[left + 1] * sizeof(uintptr_t));
-        third = third * stride + mc_trail_word(words + end[left + 2] * sizeof(uintptr_t));
-        fourth = fourth * stride + mc_trail_word(words + end[left + 3] * sizeof(uintptr_t));
-        left += MC_TRAIL_LANES;
-    } while (left);
-    uint64_t sum = first + base * (second + base * (third + base * fourth));
-    return mc_hash_mix(sum + reading->number, seed);
+        first = first * stride + mc_trail_word(words + place[0] * sizeof(uintptr_t));
+        second = second * stride + mc_trail_word(words + place[1] * sizeof(uintptr_t));
+        third = third * stride + mc_trail_word(words + place[2] * sizeof(uintptr_t));
+        fourth = fourth * stride + mc_trail_word(words + place[3] * sizeof(uintptr_t));
+        place += MC_TRAIL_LANES;
+    } while (place != end);
+    first += second * base;
+    third = third * (base * base) + fourth * (base * base * base);
+    return mc_hash_mix(first + third, 0);
 }
 
 /* Stacks that walks led to are noted in places of two words, a power of two of them; so many bytes in all. */
