@@ -11,7 +11,7 @@
  *     mc_share()         one thread's part of a total
  *     mc_random()        xorshift64*, a state per thread
  *     mc_object_*()      an object that knows its size and carries a mark at both ends
- *     mc_in_threads()    the same function in N threads, index 0 .. N-1
+ *     mc_in_threads()    the same function in N threads, index 0 .. N-1, each on a processor of its own
  *     mc_resident()      pages of this process now, read without allocation
  */
 #ifndef MC_BENCH_H

@@ -10,16 +10,17 @@
 #include "thread.h"
 
 _Static_assert(MC_CACHE_BYTES / 2 >= 4096, "lists of the largest slots can be halved");
+_Static_assert(MC_CACHE_FIRST >= 4096, "and begin with room for one");
 
 static struct mc_span *lists_of(const struct mc_thread *thread)
 {
     return (struct mc_span *)mc_load_acquire(&thread->cache); /* pairs with make() */
 }
 
-static uint32_t limit_of(uint64_t slot_size)
+static uint16_t limit_of(uint64_t slot_size, uint64_t bytes)
 {
-    uint64_t slots = MC_CACHE_BYTES / slot_size;
-    return slots < MC_CACHE_SLOTS ? (uint32_t)slots : MC_CACHE_SLOTS;
+    uint64_t slots = bytes / slot_size;
+    return slots < MC_CACHE_SLOTS ? (uint16_t)slots : MC_CACHE_SLOTS;
 }
 
 static struct mc_span *make(struct mc_thread *self)
@@ -30,7 +31,7 @@ static struct mc_span *make(struct mc_thread *self)
         lists[i].state = MC_SPAN_CACHE;
         lists[i].class_index = (uint8_t)i;
         lists[i].slot_size = mc_class_slot_size(i);
-        lists[i].slot_count = limit_of(lists[i].slot_size);
+        lists[i].slot_count = limit_of(lists[i].slot_size, MC_CACHE_FIRST);
     }
     mc_store_release(&self->cache, (uint64_t)lists);
     return lists;
@@ -97,15 +98,25 @@ int mc_cache_push(struct mc_thread *self, const struct mc_span *span, struct mc_
     if (unlikely(!lists)) lists = make(self);
     if (unlikely(!lists)) return 0;
     struct mc_span *list = &lists[span->class_index];
-    if (mc_cache_count(list) >= list->slot_count) shrink(list, list->slot_count / 2);
+    if (mc_cache_count(list) >= list->slot_count)
+        shrink(list, list->fresh ? list->slot_count / 2 : 0);
     mc_cache_add(list, slot, span->mark);
     return 1;
 }
 
+/* The thread asks for such slots itself. That it did, `fresh` tells, which a list has no other use for. */
+static void widen(struct mc_span *list)
+{
+    list->slot_count = limit_of(list->slot_size, MC_CACHE_BYTES);
+    list->fresh = 1;
+}
+
 struct mc_span *mc_cache_ready(struct mc_thread *self, unsigned class_index)
 {
-    if (likely(!mc_cache_serves(self, class_index))) return 0;
+    if (likely(!self->cache) || class_index >= MC_CACHE_CLASSES) return 0;
     struct mc_span *list = (struct mc_span *)self->cache + class_index;
+    if (unlikely(!list->fresh)) widen(list);
+    if (mc_cache_count(list) < MC_CACHE_SERVES) return 0;
     if (++list->untagged_frees % MC_CACHE_RETURNS) return list;
     shrink(list, 0);
     return 0;

@@ -3,14 +3,14 @@
  *
  * A thread that frees what others allocated puts the slots on lists of its own, one a class, and
  * serves its own requests from them: two threads that exchange objects then share no word of the
- * heap at all. What exceeds MC_CACHE_BYTES goes to the owners, half of a list at a time, one exchange
- * for all slots of a span. A list is a struct mc_span without memory of its own, so that it can be a
+ * heap at all. What exceeds MC_CACHE_BYTES goes to the owners, half of a list at a time (all of it, where the
+ * thread never asked for such slots), one exchange for all slots of a span. A list is a struct mc_span without memory of its own, so that it can be a
  * thread's current span where spans serve themselves: the paths of malloc know no difference. For small
  * classes see serving.h.
  *
  * Only the thread itself touches its cache, or whoever seized its struct. The lists are given back
  * when the thread wins a tick, at malloc_trim(3) and when it has ended; what a thread that does
- * nothing can withhold is MC_CACHE_BYTES a class.
+ * nothing can withhold is MC_CACHE_BYTES a class, and MC_CACHE_FIRST of one whose slots it never asked for.
  *
  * Invariants, asserted by mc_cache_check():
  *   1. a cached slot is free (mark, no tag), and counted in the `used` of the span it lies in
@@ -54,6 +54,17 @@ static inline uint32_t mc_cache_count(const struct mc_span *list)
 
 void mc_cache_check(const struct mc_thread *thread);
 
+/* Where a span's state, flags and class are one word, in this order from its lowest byte on; the fourth
+ * byte, `untagged_frees`, changes meanwhile. */
+static inline const uint32_t *mc_span_kind(const struct mc_span *span)
+{
+    _Static_assert(offsetof(struct mc_span, state) % sizeof(uint32_t) == 0 &&
+                       offsetof(struct mc_span, flags) == offsetof(struct mc_span, state) + 1 &&
+                       offsetof(struct mc_span, class_index) == offsetof(struct mc_span, state) + 2,
+                   "a word");
+    return (const uint32_t *)(const void *)&span->state;
+}
+
 /* `slot_count` of a list is the number of slots it may have. */
 static inline void mc_cache_add(struct mc_span *list, struct mc_slot *slot, uint64_t mark)
 {
@@ -74,15 +85,19 @@ static inline int mc_cache_serves(const struct mc_thread *self, unsigned class_i
 static inline int mc_cache_push_plain(struct mc_thread *self, const struct mc_span *span,
                                       struct mc_slot *slot)
 {
+    if (unlikely(mc_load(&span->owner) == (uint64_t)self)) return 0;
     struct mc_span *lists = (struct mc_span *)self->cache;
-    if (!lists || mc_load(&span->state) != MC_SPAN_CLASS ||
-        mc_load(&span->flags) & MC_SPAN_TAGGED || span->class_index >= MC_CACHE_CLASSES ||
-        mc_load(&span->owner) == (uint64_t)self || mc_load(&span->purged))
+    if (unlikely(!lists)) return 0;
+    uint32_t kind = mc_load(mc_span_kind(span)), class_index = kind >> 16 & 0xff;
+    if (unlikely((kind & (0xff | MC_SPAN_TAGGED << 8)) != MC_SPAN_CLASS) ||
+        unlikely(class_index >= MC_CACHE_CLASSES) || unlikely(mc_load(&span->purged)))
         return 0;
-    struct mc_span *list = &lists[span->class_index];
+    struct mc_span *list = &lists[class_index];
     unsigned __int128 product = (unsigned __int128)((uint64_t)slot - span->base) * span->reciprocal;
-    if (mc_cache_count(list) >= list->slot_count || (uint64_t)product >= span->reciprocal ||
-        (uint64_t)(product >> 64) >= mc_load(&span->fresh) || mc_looks_free(slot, span->mark))
+    if (unlikely(mc_cache_count(list) >= list->slot_count) ||
+        unlikely((uint64_t)product >= span->reciprocal) ||
+        unlikely((uint64_t)(product >> 64) >= mc_load(&span->fresh)) ||
+        unlikely(mc_looks_free(slot, span->mark)))
         return 0;
     mc_cache_add(list, slot, span->mark);
     return 1;

@@ -248,7 +248,8 @@ void *mc_alloc_owned(size_t size, size_t align, int zero)
  * the short path again: after 8 frees since a tag was set, after 64, and every 256. Owner only. */
 static void untag(struct mc_span *span)
 {
-    uint8_t frees = ++span->untagged_frees;
+    uint8_t frees = (uint8_t)(span->untagged_frees + 1);
+    mc_store(&span->untagged_frees, frees);
     if (likely(frees % 8) || (frees && frees != 8 && frees != 64)) return;
     const uint64_t *tags = (const uint64_t *)span->tags;
     for (uint32_t i = 0; i < span->fresh; i++) {
@@ -326,8 +327,7 @@ static inline int free_found(struct mc_thread *self, struct mc_span *span, void 
         mc_refill_look(self, MC_LOOK_REFILL);
         return 1;
     }
-    if (mc_load(&span->owner) != (uint64_t)self) return mc_cache_push_plain(self, span, object);
-    return free_own(self, span, object);
+    return mc_load(&span->owner) == (uint64_t)self && free_own(self, span, object);
 }
 
 /* To the thread's cache or to the owner. Time passes for a thread that only frees as well. */
@@ -362,12 +362,14 @@ static __attribute__((noinline)) void free_otherwise(void *object)
     }
 }
 
-/* What the own map leads to is the thread's own span, so it need not be looked for where it has tags. */
-void mc_free_slow(void *object)
+/* What the own map leads to is the thread's own span, so it need not be looked for where it has tags. Of
+ * what it does not know, another thread's slots are the most. */
+void mc_free_slow(void *object, struct mc_span *own)
 {
-    struct mc_span *own = mc_own_map_find(mc_self, (uint64_t)object);
-    if (mc_peek(&own->flags) & MC_SPAN_TAGGED) return free_tagged(object, own);
-    free_otherwise(object);
+    if (mc_load(&own->flags) & MC_SPAN_TAGGED) return free_tagged(object, own);
+    const struct mc_span *found = mc_page_map_find(object);
+    if (unlikely(!found) || unlikely(!mc_cache_push_plain(mc_self, found, object)))
+        free_otherwise(object);
 }
 
 /* Programs that keep account themselves ask right before they free, so the tag is on its way meanwhile. */

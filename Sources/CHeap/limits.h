@@ -82,17 +82,19 @@
 /* So many spans of a class at most, or a heap of many gigabytes would pay milliseconds a tick. */
 #define MC_TRIM_SPANS 256
 
-/* What a thread caches of other threads' slots, a class: so many bytes and slots at most. The list
+/* What a thread caches of other threads' slots, a class: so many bytes and slots at most, the first so
+ * many of a class it never asked for, since what it frees its owner wants back. The list
  * serves the thread's requests when it has MC_CACHE_SERVES of them: for less, the change from list to
  * span and back costs more than it saves, and a single object that was handed over is better given
  * back, since it shares its cache line with its owner's. */
 #define MC_CACHE_BYTES  (16u << 10)
-#define MC_CACHE_SLOTS  128
+#define MC_CACHE_FIRST  (4u << 10)
+#define MC_CACHE_SLOTS  256
 #define MC_CACHE_SERVES 8
 /* One time in so many the list goes to the owners instead of serving: what is handed over once would be
  * remote for ever otherwise, and its frees long ones. */
 #ifndef MC_CACHE_RETURNS
-#    define MC_CACHE_RETURNS 4
+#    define MC_CACHE_RETURNS 16
 #endif
 /* A thread that never allocated has a cache, and the struct that takes, from this many frees on. */
 #define MC_CACHE_ATTACH 16

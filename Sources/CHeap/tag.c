@@ -72,7 +72,7 @@ void mc_tag_finish(const struct mc_tagged *tagged, size_t requested, uint64_t ta
         mc_span_set_flag(span, MC_SPAN_TAGGED);
         if (!tagged->large) mc_span_set_limit(span);
     }
-    span->untagged_frees = 0;
+    mc_store(&span->untagged_frees, 0);
     mc_store_release(tagged->place, tag);
 }
 

@@ -114,7 +114,7 @@ static void trim_if_idle(struct mc_span *span)
     if (look == span->untagged_frees)
         trim(span);
     else
-        span->untagged_frees = look;
+        mc_store(&span->untagged_frees, look);
 }
 
 void mc_trim_idle(struct mc_thread *thread)

@@ -88,6 +88,32 @@ static void returned_in_turns(void)
     mc_heap_check();
 }
 
+/* Of a class that it never asked for a thread withholds little, and then nothing; once it has asked, more. */
+static void *hoard(void *unused)
+{
+    enum { FEW = MC_CACHE_FIRST / SIZE, MANY = 2 * FEW };
+    unsigned index = mc_class_for(SIZE);
+    REQUIRE(mc_thread_attach());
+    for (unsigned i = 0; i <= FEW; i++) {
+        REQUIRE_EQUAL(cached(), i);
+        mc_free(objects[i]);
+    }
+    REQUIRE_EQUAL(cached(), 1);
+    REQUIRE(!mc_cache_ready(mc_self, index));
+    for (unsigned i = FEW + 1; i <= MANY; i++)
+        mc_free(objects[i]);
+    REQUIRE_EQUAL(cached(), MANY - FEW + 1);
+    return unused;
+}
+
+static void widened(void)
+{
+    _Static_assert(2 * MC_CACHE_FIRST <= MC_CACHE_BYTES && MC_CACHE_FIRST / SIZE < SPAN / 2, "");
+    fill(SPAN);
+    in_thread(hoard, 0);
+    mc_heap_check();
+}
+
 /* -- the owner takes them -------------------------------------------------------------------- */
 
 static unsigned first, last;
@@ -142,6 +168,7 @@ static void joined(void)
 static const struct test_case cases[] = {
     {"cache_only_frees", only_frees_caches, 0},
     {"cache_returns", returned_in_turns, 0},
+    {"cache_widened", widened, 0},
     {"remotes_joined", joined, 0},
 };
 TEST_MAIN(cases)

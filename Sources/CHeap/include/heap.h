@@ -51,7 +51,7 @@ void *mc_alloc_owned(size_t size, size_t align, int zero); /* one that mc_tag_se
 void *mc_alloc_growing(size_t size);                  /* for a copy of what outgrew its place */
 void *mc_realloc_in_place(void *object, size_t size); /* the object, or NULL if it has to move */
 void *mc_realloc_short(void *object, size_t size);    /* where all is plain; or NULL, unchanged */
-void mc_free_slow(void *object);
+void mc_free_slow(void *object, struct mc_span *own); /* own: what the own map has for it */
 
 /* Bytes the program may use at `object`. A pointer that is no live object's start is a panic that
  * names `caller`, as "free()"; so it is for mc_free and mc_realloc_in_place. */
@@ -216,8 +216,8 @@ static inline __attribute__((always_inline)) int mc_free_into(struct mc_span *sp
 
 static inline __attribute__((always_inline)) void mc_free_here(void *object)
 {
-    if (unlikely(!mc_free_into(mc_own_map_find(mc_self, (uint64_t)object), object)))
-        mc_free_slow(object);
+    struct mc_span *own = mc_own_map_find(mc_self, (uint64_t)object);
+    if (unlikely(!mc_free_into(own, object))) mc_free_slow(object, own);
 }
 
 static inline void mc_free(void *object)
