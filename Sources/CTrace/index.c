@@ -83,15 +83,36 @@ static int add_to(struct mc_index *index, unsigned number, uint64_t hash, uint32
     return 0;
 }
 
+static uint64_t full(unsigned table)
+{
+    return size_of(table) / 4 * FULL_QUARTERS;
+}
+
+static uint64_t brim(unsigned table)
+{
+    return size_of(table) / 16 * BRIM_SIXTEENTHS;
+}
+
+static int may_grow(struct mc_index *index, uint64_t newest)
+{
+    return newest + 1 < MC_INDEX_TABLES && table_at(index, (unsigned)newest + 1);
+}
+
+int mc_index_has_room(struct mc_index *index)
+{
+    unsigned newest = (unsigned)mc_load(&index->newest);
+    uint64_t count = mc_load(&index->counts[newest]);
+    if (likely(count < full(newest))) return table_at(index, newest) != 0;
+    return may_grow(index, newest) || count < brim(newest);
+}
+
 /* In the newest table with room around there. */
 static void insert(struct mc_index *index, uint64_t hash, uint32_t id)
 {
     uint64_t newest = mc_load(&index->newest);
-    while (
-        !add_to(index, (unsigned)newest, hash, id, size_of((unsigned)newest) / 4 * FULL_QUARTERS)) {
-        if (newest + 1 == MC_INDEX_TABLES || !table_at(index, (unsigned)newest + 1)) {
-            uint64_t brim = size_of((unsigned)newest) / 16 * BRIM_SIXTEENTHS;
-            add_to(index, (unsigned)newest, hash, id, brim);
+    while (!add_to(index, (unsigned)newest, hash, id, full((unsigned)newest))) {
+        if (!may_grow(index, newest)) {
+            add_to(index, (unsigned)newest, hash, id, brim((unsigned)newest));
             return;
         }
         if (mc_swap_if(&index->newest, &newest, newest + 1)) newest++;

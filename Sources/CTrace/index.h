@@ -44,6 +44,10 @@ uint32_t mc_index_find(struct mc_index *index, uint64_t hash,
 /* What a search for it will look at first comes meanwhile. */
 void mc_index_expect(const struct mc_index *index, uint64_t hash);
 
+/* 0 without memory for one entry more. A record that would be left out is better not made: whoever looks for
+ * it would make it anew each time, until there is no room for any other. */
+int mc_index_has_room(struct mc_index *index);
+
 /* 0 < id, whose record is whole and has that hash, which is not 0. When there is no memory the entry may be
  * left out: the next one to look for it makes it anew. */
 void mc_index_add(struct mc_index *index, uint64_t hash, uint32_t id);

@@ -54,6 +54,7 @@ static uint32_t intern_frames(const uint64_t *pcs, uint32_t depth, uint32_t epoc
 static uint32_t append(const struct stack_key *key, const uint64_t *pcs, uint32_t flags,
                        uint32_t epoch, struct mc_stack_alike alike)
 {
+    if (!mc_index_has_room(&stack_index)) return MC_STACK_OVERFLOW;
     uint32_t frame = intern_frames(pcs, key->depth, epoch, alike);
     if (!frame && key->depth) return MC_STACK_OVERFLOW;
     uint64_t id = mc_area_append(MC_AREA_STACKS, 1);

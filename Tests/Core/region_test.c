@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the region keeps: index, stacks, counters, tags. The heap has no part in this; a test keeps the
+/* What the region keeps: stacks, counters, tags. The heap has no part in this; a test keeps the
  * tags itself. */
 #include <errno.h>
 #include <linux/filter.h>
@@ -10,7 +10,6 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include "index.h"
 #include "numbered.h"
 
 enum { THREADS = 4 };
@@ -22,86 +21,6 @@ static void together(void *(*function)(void *))
         REQUIRE(!pthread_create(&threads[i], 0, function, (void *)i));
     for (unsigned i = 0; i < THREADS; i++)
         REQUIRE(!pthread_join(threads[i], 0));
-}
-
-/* -- index --------------------------------------------------------------------------------- */
-
-enum { KEYS = 30000, MANY_KEYS = 1000000, KEY_IDS = MANY_KEYS + 1 };
-static uint64_t keys_of[KEY_IDS]; /* by id */
-static uint64_t next_id = 1;
-
-static int key_matches(uint32_t id, const void *key)
-{
-    REQUIRE(id < KEY_IDS);
-    return mc_load_acquire(&keys_of[id]) == *(const uint64_t *)key;
-}
-
-/* The bits that choose the place in a table may be poor: then keys get in each other's way. */
-static uint64_t poor_bits = 15ull << 60;
-
-static uint64_t hash_of_key(uint64_t key)
-{
-    return (mc_hash_mix(key, 99) & ~poor_bits) | 1ull << 30; /* none is 0 */
-}
-
-static uint64_t hash_of_id(uint32_t id)
-{
-    uint64_t key = mc_load_acquire(&keys_of[id]);
-    return key ? hash_of_key(key) : 0;
-}
-
-static struct mc_index keys_index = {.records = {21, &next_id, 0, hash_of_id}};
-
-static uint32_t id_of_key(uint64_t key)
-{
-    uint32_t id = mc_index_find(&keys_index, hash_of_key(key), key_matches, &key);
-    if (id) {
-        REQUIRE_EQUAL(keys_of[id], key);
-        return id;
-    }
-    id = (uint32_t)mc_add(&next_id, 1);
-    REQUIRE(id < KEY_IDS);
-    mc_store_release(&keys_of[id], key);
-    mc_index_add(&keys_index, hash_of_key(key), id);
-    return id;
-}
-
-static void *look_up(void *argument)
-{
-    struct random random = test_random((uint64_t)argument);
-    for (uint64_t i = 0; i < test_scale(400000); i++)
-        id_of_key(1 + random_below(&random, KEYS));
-    return 0;
-}
-
-/* Tables that are outgrown are emptied meanwhile, and nothing gets lost on the way. */
-static void index_grows(void)
-{
-    uint64_t least = mc_own_region.own_bytes;
-    poor_bits = 0;
-    for (uint64_t key = 1; key <= MANY_KEYS; key++) {
-        REQUIRE_EQUAL(id_of_key(key), key);
-        REQUIRE(keys_index.oldest <= keys_index.newest &&
-                keys_index.newest - keys_index.oldest <= 1);
-        REQUIRE_EQUAL(id_of_key(1 + key / 2), 1 + key / 2);
-    }
-    for (uint64_t key = 1; key <= MANY_KEYS; key++)
-        REQUIRE_EQUAL(id_of_key(key), key);
-    /* A table no more than 3/4 full, of which the one before is gone. */
-    REQUIRE_EQUAL(keys_index.newest, 11); /* of 2^21 words */
-    REQUIRE_EQUAL(keys_index.oldest, 11);
-    REQUIRE(mc_own_region.own_bytes - least <= (8ull << 20) + (1 << 20));
-}
-
-static void index_threads(void)
-{
-    together(look_up);
-    for (uint64_t key = 1; key <= KEYS; key++) {
-        uint32_t id = id_of_key(key);
-        REQUIRE_EQUAL(id_of_key(key), id);
-    }
-    /* Two threads may both have added a key; that is rare. */
-    REQUIRE(next_id - 1 >= KEYS && next_id - 1 < KEYS + KEYS / 10);
 }
 
 static void count_out(unsigned thread, uint32_t stack, uint64_t requested, uint64_t usable,
@@ -475,8 +394,6 @@ static void no_duplicates(void)
 static const struct test_case cases[] = {
     {"ready_threads", ready_threads, 0},
     {"no_duplicates", no_duplicates, 0},
-    {"index_grows", index_grows, 0},
-    {"index_threads", index_threads, 0},
     {"stacks_alike", stacks_alike, 0},
     {"stacks", stacks, 0},
     {"frames_are_shared", frames_are_shared, 0},

@@ -71,6 +71,8 @@ compile_all() {
     faulty=("$objects"/faulty-*.o)
     local object
     for object in "${heap[@]}"; do [[ $object == */base-os.o ]] || faulty+=("$object"); done
+    faulty_trace=("$objects"/faulty-*.o)
+    for object in "${trace[@]}"; do [[ $object == */base-os.o ]] || faulty_trace+=("$object"); done
     grep -E -m 1 'error' "$objects/errors" | sed 's/^/# /'
 }
 
@@ -112,6 +114,7 @@ usual() {
     build requests "${faulty[@]}" && run requests
     build calls "${heap[@]}" && run calls
     build filter "${filter[@]}" && run filter
+    build index "${faulty_trace[@]}" && run index
     build region "${trace[@]}" && run region
     build counters "${trace[@]}" && run counters
     build region_life "${trace[@]}" && run region_life
@@ -131,9 +134,11 @@ concurrent() {
     build large "${faulty[@]}" && run large growth_in_threads
     build growing "${faulty[@]}" && run growing growing_threads
     build calls "${faulty[@]}" && run calls calls_settle
-    build region "${trace[@]}" && run region index_threads windows_threads stack_threads counter_threads ready_threads
+    build index "${faulty_trace[@]}" && run index index_threads index_threads_without_memory
+    build region "${trace[@]}" && run region windows_threads stack_threads counter_threads ready_threads
     build counters "${trace[@]}" && run counters counters_turns_threads
     build own "${trace[@]}" && run own own_threads
+    build shard "${trace[@]}" && run shard
     build mappings "${trace[@]}" && run mappings mappings_threads
 }
 

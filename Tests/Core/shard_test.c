@@ -135,6 +135,42 @@ static void shard_is_a_threads_own(void)
     REQUIRE(mc_shard_row(0) == mc_counters_row(1, 0));
 }
 
+/* Each counts in the short way what it made and what others made, in the same stacks. */
+enum { THREADS = 4, OBJECTS = 2000 };
+static uint64_t tags[THREADS][OBJECTS]; /* [shared] 0: not made yet */
+
+static void *make_and_free(void *argument)
+{
+    uint64_t number = (uint64_t)argument, next = (number + 1) % THREADS;
+    mc_trace_thread((unsigned)number + 1);
+    REQUIRE(mc_shard_is_known());
+    for (unsigned i = 0; i < OBJECTS; i++) {
+        uint64_t tag = take(USABLE, REQUESTED);
+        REQUIRE(tag);
+        mc_store_release(&tags[number][i], tag);
+    }
+    for (unsigned i = 0; i < OBJECTS; i++) {
+        uint64_t tag;
+        while (!(tag = mc_load_acquire(&tags[next][i]))) {
+        }
+        /* Where the other's stack has no row here yet, the long way makes it. */
+        if (!mc_trace_count_slot_out(tag, USABLE))
+            mc_trace_count_out((unsigned)number + 1, tag, USABLE, MC_REQUESTED_IN_TAG);
+    }
+    return 0;
+}
+
+static void shard_threads(void)
+{
+    pthread_t threads[THREADS];
+    begin();
+    for (uint64_t i = 0; i < THREADS; i++)
+        REQUIRE(!pthread_create(&threads[i], 0, make_and_free, (void *)i));
+    for (unsigned i = 0; i < THREADS; i++)
+        REQUIRE(!pthread_join(threads[i], 0));
+    require_sums(THREADS * OBJECTS, THREADS * OBJECTS);
+}
+
 static uint64_t parents_tag;
 
 /* The child's areas are others; what the parent's thread knew must not be used. */
@@ -193,5 +229,6 @@ static const struct test_case cases[] = {{"shard_counts", shard_counts, 0},
                                          {"shard_is_not_for_all", shard_is_not_for_all, 0},
                                          {"shard_without_row", shard_without_row, 0},
                                          {"shard_is_a_threads_own", shard_is_a_threads_own, 0},
+                                         {"shard_threads", shard_threads, 0},
                                          {"shard_in_children", shard_in_children, 0}};
 TEST_MAIN(cases)

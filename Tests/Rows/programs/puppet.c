@@ -284,7 +284,7 @@ static void allocate(const char *how, struct set *set, unsigned number, size_t c
         if (!strcmp(how, "realloc"))
             set->objects[set->first + i] = site_realloc(set->objects[set->first + i], size);
         else if (!strcmp(how, "many"))
-            add(set, walk((unsigned)i + 2, size));
+            add(set, walk((unsigned)set->count + 2, size));
         else if (!strcmp(how, "calloc"))
             add(set, site_calloc(size));
         else
