@@ -79,19 +79,19 @@ MC_CALLER_ENTRY_2(mc_instrumented_realloc, mc_instrumented_realloc_for);
 
 /* Where there is no slot at hand, or all is not plain: nobody has asked for this object's sample yet. */
 static __attribute__((noinline)) void *alloc_otherwise(size_t size, size_t align, int zero,
-                                                       const struct mc_caller *caller)
+                                                       struct mc_caller caller)
 {
     struct mc_tagged tagged;
     int traced = tracing(size);
     void *object = traced && align <= MC_QUANTUM ? mc_alloc_tagged(size, &tagged) : 0;
     if (object) {
         if (zero) memset(object, 0, size);
-        trace_tagged(&tagged, size, caller);
+        trace_tagged(&tagged, size, &caller);
         return object;
     }
     object = traced ? mc_alloc_owned(size, align, zero) : plain_alloc(size, align, zero);
     if (unlikely(!object)) return out_of_memory();
-    if (traced) trace(object, size, caller);
+    if (traced) trace(object, size, &caller);
     return object;
 }
 
@@ -101,23 +101,48 @@ static inline int is_plain(void)
     enum { EITHER = MC_ARMED_START | MC_ARMED_TRACE };
     return likely((mc_load(&mc_own_region.armed) & EITHER) == MC_ARMED_TRACE) &&
            likely(!mc_os_forked()) && likely(!mc_load(&mc_own_region.only_pid)) &&
-           likely(!mc_accounting) && mc_trace_is_plain();
+           likely(!mc_peek(&mc_accounting)) && mc_trace_is_plain();
 }
 
+static inline void *zeroed(void *object, size_t size, int zero)
+{
+    return zero ? memset(object, 0, size) : object;
+}
+
+/* The same as below, where the stack is not recalled. Requires that all is plain. */
+static __attribute__((noinline)) void *alloc_by_walk(size_t size, int zero, struct mc_caller caller)
+{
+    struct mc_tagged tagged;
+    void *object = mc_alloc_tagged(size, &tagged);
+    if (unlikely(!object)) return alloc_otherwise(size, MC_QUANTUM, zero, caller);
+    mc_accounting = 1;
+    mc_tag_finish(&tagged, size, mc_trace_count_walked_in(&caller, tagged.usable, size));
+    mc_accounting = 0;
+    return zeroed(object, size, zero);
+}
+
+/* The stack comes first: while the words are read there is nothing else to keep at hand. What a signal
+ * handler takes away meanwhile is not there when it is asked for. */
 __attribute__((used)) void *mc_instrumented_alloc_for(size_t size, size_t align, int zero,
                                                       struct mc_caller caller)
 {
     struct mc_tagged tagged;
-    void *object =
-        likely(is_plain()) && likely(align <= MC_QUANTUM) ? mc_alloc_tagged(size, &tagged) : 0;
-    if (unlikely(!object)) return alloc_otherwise(size, align, zero, &caller);
-    mc_sampling_untraced();
-    if (zero) memset(object, 0, size);
+    if (unlikely(align > MC_QUANTUM) || unlikely(!is_plain()))
+        return alloc_otherwise(size, align, zero, caller);
     mc_accounting = 1;
-    uint64_t tag = mc_trace_count_slot_in(&caller, tagged.usable, size);
-    mc_tag_finish(&tagged, size, tag);
+    uint32_t stack = mc_trace_recall(&caller);
+    if (unlikely(!stack)) {
+        mc_accounting = 0;
+        return alloc_by_walk(size, zero, caller);
+    }
+    void *object = mc_alloc_tagged(size, &tagged);
+    if (unlikely(!object)) {
+        mc_accounting = 0;
+        return alloc_otherwise(size, MC_QUANTUM, zero, caller);
+    }
+    mc_tag_finish(&tagged, size, mc_trace_count_recalled_in(stack, tagged.usable, size));
     mc_accounting = 0;
-    return object;
+    return zeroed(object, size, zero);
 }
 
 /* The object, if it can stay where it is with the new size; its old tag is gone then. */
@@ -168,10 +193,9 @@ void mc_heap_on_tagged_free(void *object, size_t usable, size_t requested, uint6
     mc_trace_count_out(mc_thread_number(), tag, usable, requested);
 }
 
-void mc_heap_on_tagged_slot_free(void *object, size_t usable, uint64_t tag)
+void mc_heap_on_tagged_slot_free(const struct mc_span *span, uint64_t tag)
 {
-    (void)object;
-    if (likely(mc_trace_count_slot_out(tag, usable))) return;
+    if (likely(mc_trace_count_slot_out(tag, &span->slot_size))) return;
     mc_trace_thread(mc_thread_number());
-    mc_trace_count_out(mc_thread_number(), tag, usable, MC_REQUESTED_IN_TAG);
+    mc_trace_count_out(mc_thread_number(), tag, span->slot_size, MC_REQUESTED_IN_TAG);
 }

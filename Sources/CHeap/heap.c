@@ -165,6 +165,8 @@ void *mc_alloc_medium(size_t size)
                            ? serve_again(self, mc_direct_serving(size))
                            : 0;
         if (likely(object != 0)) return object;
+        object = likely(!mc_led) && likely(size) ? mc_refill_turn(self, mc_class_for(size)) : 0;
+        if (likely(object != 0)) return object;
     } else if (likely(size <= MC_SMALL_MAX)) {
         struct mc_span *span = (struct mc_span *)self->current[mc_class_for(size)];
         /* In this order: before a thread has a struct, no bytes are left, and there is no span. */
@@ -266,26 +268,32 @@ static void take_tag(void *object)
     if (tag) mc_heap_on_tagged_free(object, usable, requested, tag);
 }
 
+static void free_otherwise(void *object);
+
 /* The short path of spans with tags, for their owner: the checks of mc_free_here(), and the tag's slot
- * is the one that they computed. The slot may lie in another span. 0: something is not plain, and nothing
- * was done. */
-static __attribute__((noinline)) int free_tagged(struct mc_thread *self, struct mc_span *span,
-                                                 struct mc_slot *slot)
+ * is the one that they computed. The slot may lie in another span. Little is kept over what is called back,
+ * and what is rare asks anew. */
+static __attribute__((noinline)) void free_tagged(struct mc_slot *slot, struct mc_span *span)
 {
-    if (unlikely(span->purged)) return 0;
+    if (unlikely(span->purged)) return free_otherwise(slot);
     unsigned __int128 product = (unsigned __int128)((uint64_t)slot - span->base) * span->reciprocal;
     uint64_t index = (uint64_t)(product >> 64);
     if (unlikely((uint64_t)product >= span->reciprocal) || unlikely(index >= span->fresh) ||
         unlikely(mc_looks_free(slot, span->mark)) || unlikely(mc_os_forked()))
-        return 0;
+        return free_otherwise(slot);
     uint64_t *place = (uint64_t *)span->tags + index, tag = mc_load(place);
     if (likely(tag != 0)) {
         mc_store(place, 0);
-        mc_heap_on_tagged_slot_free(slot, span->slot_size, tag);
+        mc_heap_on_tagged_slot_free(span, tag);
+    } else {
+        untag(span);
     }
-    untag(span);
-    mc_refill_free(self, span, slot);
-    return 1;
+    slot->next = (struct mc_slot *)span->free;
+    slot->mark = span->mark;
+    mc_store(&span->free, (uint64_t)slot);
+    mc_step(&span->counts, -1ull);
+    if (unlikely(mc_peek(&span->flags) & MC_SPAN_FULL) || unlikely(mc_peek(&span->used) == 0))
+        mc_refill_span_freed(mc_self, span);
 }
 
 static void free_large(struct mc_span *span, void *object)
@@ -301,8 +309,10 @@ static inline int free_own(struct mc_thread *self, struct mc_span *span, void *o
 {
     if (unlikely(!span->limit)) {
         if (span->flags & MC_SPAN_TAGGED) {
+            if (mc_own_map_find(self, (uint64_t)object) == span) return 0; /* comes from there */
             mc_own_map_set(self, (uint64_t)object, span);
-            return free_tagged(self, span, object);
+            free_tagged(object, span);
+            return 1;
         }
         if (!(span->flags & MC_SPAN_FULL)) return 0;
         mc_refill_reopen(self, span);
@@ -354,24 +364,13 @@ static __attribute__((noinline)) void free_otherwise(void *object)
     }
 }
 
-/* Makes a call, so it is not part of what makes none. */
-static __attribute__((noinline)) void free_perhaps_tagged(struct mc_thread *self,
-                                                          struct mc_span *own, void *object)
-{
-    if (unlikely(!free_tagged(self, own, object))) free_otherwise(object);
-}
-
 /* What the own map leads to is the thread's own span, so it need not be looked for where it has tags. Of
  * what it does not know, another thread's slots are the most. */
 void mc_free_slow(void *object, struct mc_span *own)
 {
-    struct mc_thread *self = mc_self;
-    if (own->flags & MC_SPAN_TAGGED) {
-        free_perhaps_tagged(self, own, object);
-        return;
-    }
+    if (mc_load(&own->flags) & MC_SPAN_TAGGED) return free_tagged(object, own);
     const struct mc_span *found = mc_page_map_find(object);
-    if (unlikely(!found) || unlikely(!mc_cache_push_plain(self, found, object)))
+    if (unlikely(!found) || unlikely(!mc_cache_push_plain(mc_self, found, object)))
         free_otherwise(object);
 }
 

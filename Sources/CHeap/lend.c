@@ -70,9 +70,7 @@ unsigned mc_lend_class(struct mc_thread *self, unsigned index)
 
 /* -- where requests look for slots --------------------------------------------------------- */
 
-/* Bits of the classes whose requests are led elsewhere: mostly none, and then a refill has nothing to end. */
-static __thread uint32_t led; /* [owner] */
-_Static_assert(MC_DIRECT_CLASSES <= 32, "a bit each");
+__thread uint32_t mc_led;
 
 static unsigned last_of(unsigned index)
 {
@@ -89,7 +87,7 @@ static void lead(struct mc_thread *self, unsigned index, unsigned lender)
 {
     for (unsigned i = first_of(index); i <= last_of(index); i++)
         mc_direct[i] = (uint64_t)&self->serving[lender];
-    led = index == lender ? led & ~(1u << index) : led | 1u << index;
+    mc_led = index == lender ? mc_led & ~(1u << index) : mc_led | 1u << index;
 }
 
 void mc_lend_from(struct mc_thread *self, unsigned index, unsigned lender)
@@ -102,8 +100,8 @@ void mc_lend_from(struct mc_thread *self, unsigned index, unsigned lender)
 
 void mc_lend_end(struct mc_thread *self, unsigned index)
 {
-    if (likely(!led) || index >= MC_DIRECT_CLASSES) return;
-    for (uint32_t rest = led; rest; rest &= rest - 1) {
+    if (likely(!mc_led) || index >= MC_DIRECT_CLASSES) return;
+    for (uint32_t rest = mc_led; rest; rest &= rest - 1) {
         unsigned i = (unsigned)__builtin_ctz(rest);
         if (i == index || mc_direct[last_of(i)] == (uint64_t)&self->serving[index])
             lead(self, i, i);
@@ -117,7 +115,7 @@ void mc_lend_check(struct mc_thread *self)
         const struct mc_serving *leads = (const struct mc_serving *)mc_direct[last_of(i)];
         mc_assert(mc_direct[first_of(i)] == (uint64_t)leads);
         mc_assert(leads >= own && leads < &self->serving[MC_DIRECT_CLASSES]);
-        mc_assert((leads != own) == (led >> i & 1));
+        mc_assert((leads != own) == (mc_led >> i & 1));
         mc_assert(leads == own || (!own->free && fits(i, (unsigned)(leads - self->serving))));
     }
 }

@@ -337,6 +337,16 @@ static struct mc_span *find(struct mc_thread *self, unsigned class_index, int *z
     return span;
 }
 
+void *mc_refill_turn(struct mc_thread *self, unsigned class_index)
+{
+    struct mc_serving *serving = mc_serving_of(self, class_index);
+    if (unlikely(serving->free)) return 0;
+    struct mc_span *span = turn(self, class_index);
+    if (!span) return 0;
+    mc_serving_fill(serving, span);
+    return mc_serving_pop(serving);
+}
+
 int mc_refill(struct mc_thread *self, unsigned class_index, int *zero)
 {
     struct mc_span *span = turn(self, class_index);

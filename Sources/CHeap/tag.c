@@ -68,7 +68,7 @@ void mc_tag_finish(const struct mc_tagged *tagged, size_t requested, uint64_t ta
 {
     struct mc_span *span = tagged->span;
     if (unlikely(tagged->large)) span->requested = requested;
-    if (unlikely(!(span->flags & MC_SPAN_TAGGED))) {
+    if (unlikely(!(mc_peek(&span->flags) & MC_SPAN_TAGGED))) {
         mc_span_set_flag(span, MC_SPAN_TAGGED);
         if (!tagged->large) mc_span_set_limit(span);
     }

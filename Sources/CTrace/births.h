@@ -2,6 +2,9 @@
 /* Births and lives: the time that tags keep, in ticks of MC_TAG_BIRTH_NS since births_from_ns, by a
  * clock that costs next to nothing.
  *
+ *     mc_births_now        the tick it is
+ *     mc_births_make       makes what that takes, so that mc_births_now_made() need not ask for it
+ *
  * The clock is the kernel's coarse one, and ticks are those of that clock: births_from_ns is where
  * one begins. So a tick is the seconds times four and a quarter, less the one it all began with. */
 #ifndef MC_BIRTHS_H
@@ -13,40 +16,53 @@
 
 #define MC_BIRTHS_LAST ((1ull << MC_TAG_BIRTH_BITS) - 1)
 
-/* One more than the clock's tick of births_from_ns; 0: not asked for yet. [shared] the same whoever
- * stores it. */
-extern uint64_t mc_births_origin;
+/* [shared] the same whoever stores them, `clock` last. */
+extern struct mc_births {
+    int (*clock)(clockid_t, struct timespec *); /* NULL: not made yet */
+    uint64_t origin;                            /* the clock's tick at births_from_ns */
+} mc_births;
 
-static inline uint64_t mc_births_of(const struct timespec *now, uint64_t origin)
+/* The tick of the clock: what it says over MC_TAG_BIRTH_NS. n * ceil(2^k / d) / 2^k is n / d for all n below
+ * 10^9, since the factor is too large by less than 2^k / (10^9 d). */
+static inline uint64_t mc_births_tick(const struct timespec *now)
 {
-    uint64_t tick = (uint64_t)now->tv_sec * (1000000000 / MC_TAG_BIRTH_NS) +
-                    (uint32_t)now->tv_nsec / (uint32_t)MC_TAG_BIRTH_NS;
-    uint64_t birth = tick + 1 - origin;
-    return likely(birth < MC_BIRTHS_LAST) ? birth : MC_BIRTHS_LAST;
+    enum { SHIFT = 58, A_SECOND = 1000000000 / MC_TAG_BIRTH_NS };
+    const uint64_t factor = ((1ull << SHIFT) + MC_TAG_BIRTH_NS - 1) / MC_TAG_BIRTH_NS;
+    return (uint64_t)now->tv_sec * A_SECOND + ((uint64_t)now->tv_nsec * factor >> SHIFT);
 }
 
 /* Where births_from_ns has to be, in a region that is made now; `boottime_ns` is the time. */
 uint64_t mc_births_from(uint64_t boottime_ns);
 
-uint64_t mc_births_now_slow(void);
+/* Requires that there is a region. */
+void mc_births_make(void);
+
+/* Requires that they are made. */
+static inline uint64_t mc_births_now_made(void)
+{
+    struct timespec now;
+    mc_births.clock(CLOCK_MONOTONIC_COARSE, &now);
+    uint64_t birth = mc_births_tick(&now) - mc_load(&mc_births.origin);
+    return likely(birth < MC_BIRTHS_LAST) ? birth : MC_BIRTHS_LAST;
+}
 
 static inline uint64_t mc_births_now(void)
 {
-    struct timespec now;
-    int (*clock)(clockid_t, struct timespec *) = mc_load(&mc_clock_code);
-    if (unlikely(!clock)) return mc_births_now_slow();
-    clock(CLOCK_MONOTONIC_COARSE, &now);
-    /* After the call, or it would be kept during it. */
-    uint64_t origin = mc_load(&mc_births_origin);
-    return likely(origin) ? mc_births_of(&now, origin) : mc_births_now_slow();
+    if (unlikely(!mc_load_acquire(&mc_births.clock))) mc_births_make(); /* pairs with its release */
+    return mc_births_now_made();
 }
 
-/* How long the object of this tag has lived, and whether that was short. */
-static inline struct mc_life mc_births_life(uint64_t tag)
+/* How long the object of this tag has lived until then, and whether that was short. */
+static inline struct mc_life mc_births_life_until(uint64_t tag, uint64_t end)
 {
-    uint64_t birth = mc_tag_birth(tag), end = mc_births_now();
+    uint64_t birth = mc_tag_birth(tag);
     uint64_t ticks = end > birth ? end - birth : 0;
     return (struct mc_life){ticks, ticks <= MC_TEMPORARY_TICKS};
+}
+
+static inline struct mc_life mc_births_life(uint64_t tag)
+{
+    return mc_births_life_until(tag, mc_births_now());
 }
 
 #endif

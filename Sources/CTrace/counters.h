@@ -97,10 +97,14 @@ static inline void mc_counters_own_out(struct mc_region_narrow *row, struct mc_a
     mc_counters_add(&row->frees, amount.count);
     mc_counters_add(&row->bytes_out, amount.requested);
     mc_counters_add(&row->usable_out, amount.usable);
-    mc_counters_add(&row->lifetimes, life.lifetimes);
     mc_counters_add(&row->temporary, life.temporary);
-    if (unlikely(mc_counters_turned(&row->usable_out, amount.usable)) ||
-        unlikely(mc_counters_turned(&row->lifetimes, life.lifetimes)))
+    /* Most do not live for a tick. */
+    int turned = 0;
+    if (life.lifetimes) {
+        mc_counters_add(&row->lifetimes, life.lifetimes);
+        turned = mc_counters_turned(&row->lifetimes, life.lifetimes);
+    }
+    if (unlikely(turned) || unlikely(mc_counters_turned(&row->usable_out, amount.usable)))
         mc_counters_note_turns(row);
 }
 

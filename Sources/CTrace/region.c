@@ -198,6 +198,26 @@ static uint64_t size_to_map(void)
     return limit.rlim_cur / SHARE & ~(uint64_t)(MC_PAGE - 1);
 }
 
+/* Of the file, opened again, where mappings can't be duplicated: valgrind doesn't know how to. */
+static long map_file(uint64_t size)
+{
+    if (!mc_call_begin(MC_CALL_MAKE_FILE)) return -EPERM;
+    int file = mc_folder_open();
+    long mapped = file;
+    if (file >= 0) {
+        mapped = MC_SYSCALL_6(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+        mc_folder_close(file);
+    }
+    mc_call_end();
+    return mapped;
+}
+
+static long map_areas(uint64_t size)
+{
+    long mapped = MC_SYSCALL_4(SYS_mremap, &mc_control, 0, size, MREMAP_MAYMOVE);
+    return mapped == -EINVAL ? map_file(size) : mapped;
+}
+
 int mc_areas_make(void)
 {
     enum { LEAST = 256 << 10 };
@@ -205,7 +225,7 @@ int mc_areas_make(void)
     uint64_t size = size_to_map();
     long mapped = -ENOMEM;
     while (size >= LEAST) {
-        mapped = MC_SYSCALL_4(SYS_mremap, &mc_control, 0, size, MREMAP_MAYMOVE);
+        mapped = map_areas(size);
         if (!mc_syscall_failed(mapped)) break;
         size = size / 2 & ~(uint64_t)(MC_PAGE - 1);
     }

@@ -8,7 +8,7 @@
  *      comes back only after 2^28 more epochs.
  *   2. A rule computed before or while a module is unloaded is therefore either never entered or
  *      wiped by the end of that unloading.
- *   3. Until that end no walk reads the table: mc_rule_unloading is not 0. A walk that began before
+ *   3. Until that end no walk reads the table: mc_rule_unloading() is not 0. A walk that began before
  *      the unloading reads rules of modules on its own stack only, which nobody may unload.
  * Two threads that claim the same entry: one fills it, the other's rule is used once and dropped.
  *
@@ -29,11 +29,11 @@
 #include "unwind_machine.h"
 
 MC_TABLE uint64_t mc_rule_table[MC_RULE_COUNT] __attribute__((aligned(64)));
-unsigned mc_rule_unloading;                 /* [shared] */
-static _Thread_local unsigned own_unloading /* [owner] this thread's part of mc_rule_unloading */
+static _Thread_local unsigned own_unloading /* [owner] this thread's part of mc_rule_unloading() */
     __attribute__((tls_model("initial-exec")));
-static unsigned guessing;   /* [shared] walks inside enter_guess .. leave_guess */
-uint64_t mc_rule_epoch = 1; /* [shared] only grows; 0 is what untouched memory says */
+static unsigned guessing; /* [shared] walks inside enter_guess .. leave_guess */
+/* [shared] Number 0 is what untouched memory says. */
+uint64_t mc_rule_epoch = 1 << MC_RULE_EPOCH_SHIFT;
 
 /* [shared] The modules rules came from, by their first page; written without care: a torn entry,
  * as an overwritten one, costs a needless wipe or a missed one of those that are only a second
@@ -65,7 +65,8 @@ int mc_rule_enter_guess(void)
     __atomic_add_fetch(&guessing, 1, __ATOMIC_SEQ_CST);
     /* Sequentially consistent with begin's increment: one of the two sees the other. What this
      * thread itself unloads (its destructors run then) does not go while it is walking. */
-    if (__atomic_load_n(&mc_rule_unloading, __ATOMIC_SEQ_CST) == own_unloading) return 1;
+    if (mc_rule_unloading(__atomic_load_n(&mc_rule_epoch, __ATOMIC_SEQ_CST)) == own_unloading)
+        return 1;
     mc_rule_leave_guess();
     return 0;
 }
@@ -109,11 +110,11 @@ static int is_successor(const struct mc_cfi_entry *entry)
 static uint64_t compute_and_enter(uintptr_t key)
 {
     struct mc_cfi_entry from;
-    uint64_t number =
+    uint64_t epoch =
         __atomic_load_n(&mc_rule_epoch, __ATOMIC_ACQUIRE); /* pairs with end's increment */
     uint64_t *entry = choose(key);
     uint64_t there = __atomic_load_n(entry, __ATOMIC_RELAXED);
-    uint64_t claim = empty_of(number);
+    uint64_t claim = empty_of(epoch >> MC_RULE_EPOCH_SHIFT);
     if (there != claim) {
         if (!__atomic_compare_exchange_n(entry, &there, claim, 0, __ATOMIC_ACQ_REL,
                                          __ATOMIC_RELAXED))
@@ -144,7 +145,7 @@ uint64_t mc_rule_miss(uintptr_t key, int guessed)
 void mc_unwind_epoch_begin(void)
 {
     own_unloading++; /* first: a handler in between then refuses guesses, for which it need not */
-    __atomic_add_fetch(&mc_rule_unloading, 1, __ATOMIC_SEQ_CST);
+    __atomic_add_fetch(&mc_rule_epoch, 1, __ATOMIC_SEQ_CST);
     for (unsigned i = 0; i < WAITS && __atomic_load_n(&guessing, __ATOMIC_SEQ_CST) != 0; i++)
         if (!__atomic_load_n(&mc_machine_no_calls, __ATOMIC_RELAXED)) sched_yield();
 }
@@ -158,11 +159,13 @@ static void forget_modules(void)
 
 static void wipe(void)
 {
-    uint64_t number = __atomic_add_fetch(&mc_rule_epoch, 1, __ATOMIC_ACQ_REL);
+    const uint64_t one = 1 << MC_RULE_EPOCH_SHIFT;
+    uint64_t epoch = __atomic_add_fetch(&mc_rule_epoch, one, __ATOMIC_ACQ_REL);
     for (size_t i = 0; i < MC_RULE_COUNT; i++) {
         /* Pages never used stay untouched: zero is EMPTY of epoch 0, which is nobody's claim. */
         if (__atomic_load_n(&mc_rule_table[i], __ATOMIC_RELAXED) != 0)
-            __atomic_store_n(&mc_rule_table[i], empty_of(number), __ATOMIC_RELEASE);
+            __atomic_store_n(&mc_rule_table[i], empty_of(epoch >> MC_RULE_EPOCH_SHIFT),
+                             __ATOMIC_RELEASE);
     }
 }
 
@@ -170,7 +173,7 @@ void mc_unwind_epoch_end(void)
 {
     forget_modules();
     wipe();
-    __atomic_sub_fetch(&mc_rule_unloading, 1, __ATOMIC_SEQ_CST);
+    __atomic_sub_fetch(&mc_rule_epoch, 1, __ATOMIC_SEQ_CST);
     own_unloading--;
 }
 
@@ -178,5 +181,6 @@ void mc_unwind_epoch_forked(void)
 {
     __atomic_store_n(&guessing, 0, __ATOMIC_RELAXED);
     wipe();
-    __atomic_store_n(&mc_rule_unloading, own_unloading, __ATOMIC_SEQ_CST);
+    uint64_t others = mc_rule_unloading(mc_rule_epoch) - own_unloading; /* are not here */
+    __atomic_sub_fetch(&mc_rule_epoch, others, __ATOMIC_SEQ_CST);
 }

@@ -64,10 +64,16 @@ enum {
 _Static_assert(64 - MC_RULE_DATA_BITS == MC_RULE_KEY_BITS - (MC_RULE_INDEX_BITS - 1), "tag bits");
 
 extern uint64_t mc_rule_table[MC_RULE_COUNT] __attribute__((visibility("hidden")));
-/* Unfinished epoch begins. */
-extern unsigned mc_rule_unloading __attribute__((visibility("hidden")));
-/* Only grows: what was concluded from rules of an earlier epoch means nothing any more. */
+/* The epoch's number above, which only grows: what was concluded from rules of an earlier one means nothing
+ * any more. Below how many are unloading modules: unfinished epoch begins. So one comparison tells that the
+ * epoch is a given one, and that nobody is. */
+enum { MC_RULE_EPOCH_SHIFT = 16 };
 extern uint64_t mc_rule_epoch __attribute__((visibility("hidden")));
+
+static inline unsigned mc_rule_unloading(uint64_t epoch)
+{
+    return epoch & ((1u << MC_RULE_EPOCH_SHIFT) - 1);
+}
 
 /* Of data, as all that follow. */
 static inline unsigned mc_rule_kind(uint64_t rule)
@@ -138,7 +144,7 @@ static inline uint64_t mc_rule_at(size_t place, uintptr_t key)
 uint64_t mc_rule_miss(uintptr_t key, int guessed);
 
 /* `guessed`: the key was not derived from unwind information, so its module need not be in use and
- * may be unloaded at any time. Requires mc_rule_unloading == 0, seen when the walk began. */
+ * may be unloaded at any time. Requires that mc_rule_unloading() was 0 when the walk began. */
 static inline uint64_t mc_rule_find(uintptr_t key, int guessed)
 {
     uint64_t rule = mc_rule_at(mc_rule_place(key), key);

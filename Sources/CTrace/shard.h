@@ -37,7 +37,7 @@ static inline int mc_shard_is_known(void)
 /* Requires that it is known. Whether the row is there is another question. */
 static inline struct mc_region_narrow *mc_shard_row(uint32_t stack)
 {
-    return (struct mc_region_narrow *)(void *)mc_areas + mc_shard.first + stack;
+    return (struct mc_region_narrow *)(void *)mc_areas + ((uint64_t)mc_shard.first + stack);
 }
 
 /* The thread's number. Requires the same. */

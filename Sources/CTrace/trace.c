@@ -52,6 +52,7 @@ static uint32_t made(void)
     if (!mc_swap_if(&maker, &other, self))
         return other == self ? mc_load_acquire(&mc_trace_state) : wait_for_maker();
     uint32_t state = mc_areas_make() ? IMPOSSIBLE : READY;
+    mc_births_make(); /* what is in a shard is counted with the time */
     if (state == READY) mc_shards_begin();
     mc_store_release(&mc_trace_state, state); /* pairs with the loads above */
     return state;
@@ -143,7 +144,7 @@ static inline int is_plain(void)
     };
     _Static_assert(SAMPLE % sizeof(uint64_t) == 0 && DEEPEN == SAMPLE + sizeof(uint32_t), "a word");
     const uint64_t *both = (const void *)&mc_own_region.sample;
-    return !mc_sampling.interval && !mc_load(both);
+    return !mc_peek(&mc_sampling.interval) && !mc_load(both);
 }
 
 int mc_trace_is_plain(void)
@@ -165,7 +166,7 @@ static __attribute__((noinline)) uint32_t count_caller_in(unsigned thread,
 static inline void answer_commands(void)
 {
     uint64_t commands = mc_load(&mc_own_region.commands);
-    if (unlikely(mc_load(&mc_own_region.commands_seen) != commands))
+    if (unlikely(mc_peek(&mc_own_region.commands_seen) != commands))
         mc_store(&mc_own_region.commands_seen, commands);
 }
 
@@ -185,18 +186,25 @@ void mc_trace_thread(unsigned thread)
     mc_shard_take(thread);
 }
 
-/* What is recalled has a row: see mc_capture(). */
-uint64_t mc_trace_count_slot_in(const struct mc_caller *caller, size_t usable, size_t requested)
+uint32_t mc_trace_recall(const struct mc_caller *caller)
 {
-    uint32_t stack = mc_capture_again(caller);
-    if (likely(stack != 0)) {
-        struct mc_region_narrow *row = mc_shard_row(stack);
-        mc_counters_own_in(row, (struct mc_amount){1, requested, usable});
-        /* Stacks that were first met one after the other come so again. */
-        __builtin_prefetch(row + 1, 1);
-    } else {
-        stack = count_caller_in(mc_shard_thread(), caller, requested, usable);
-    }
+    return mc_capture_again(caller);
+}
+
+/* What is recalled has a row: see mc_capture(). */
+uint64_t mc_trace_count_recalled_in(uint32_t stack, size_t usable, size_t requested)
+{
+    struct mc_region_narrow *row = mc_shard_row(stack);
+    mc_counters_own_in(row, (struct mc_amount){1, requested, usable});
+    /* Stacks that were first met one after the other come so again. */
+    __builtin_prefetch(row + 1, 1);
+    answer_commands();
+    return mc_tag_make(stack, usable - requested, mc_births_now_made());
+}
+
+uint64_t mc_trace_count_walked_in(const struct mc_caller *caller, size_t usable, size_t requested)
+{
+    uint32_t stack = count_caller_in(mc_shard_thread(), caller, requested, usable);
     answer_commands();
     return mc_tag_make(stack, usable - requested, mc_births_now());
 }
@@ -212,13 +220,14 @@ void mc_trace_count_out(unsigned thread, uint64_t tag, size_t usable, size_t req
               mc_births_life(tag));
 }
 
-int mc_trace_count_slot_out(uint64_t tag, size_t usable)
+int mc_trace_count_slot_out(uint64_t tag, const size_t *usable)
 {
-    struct mc_life life = mc_births_life(tag); /* first: it makes a call */
     if (unlikely(!mc_shard_is_known()) || unlikely(mc_load(&mc_sampling_used))) return 0;
     struct mc_region_narrow *row = mc_shard_row(mc_tag_stack(tag));
     if (unlikely(!mc_area_is_there(row))) return 0;
-    mc_counters_own_out(row, (struct mc_amount){1, usable - mc_tag_slack(tag), usable}, life);
+    struct mc_life life = mc_births_life_until(tag, mc_births_now_made());
+    size_t bytes = *usable;
+    mc_counters_own_out(row, (struct mc_amount){1, bytes - mc_tag_slack(tag), bytes}, life);
     return 1;
 }
 

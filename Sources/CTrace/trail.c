@@ -66,7 +66,7 @@ static struct mc_trail *make(uint32_t room)
     trail->frames = take_array(&end, array_bytes(room));
     trail->fresh = take_array(&end, array_bytes(room));
     trail->known = trail->known_first = take_array(&end, KNOWN_BYTES);
-    trail->known_mask = (1 << (MC_TRAIL_KNOWN_BITS - 1)) - 1;
+    trail->known_mask = KNOWN_BYTES - MC_TRAIL_KNOWN_BYTES;
     trail->readings = take_array(&end, readings_bytes(room));
     trail->reading_words = reading_words_for(room);
     trail->reading_shift = reading_shift_for(room);
@@ -79,7 +79,7 @@ static void release(struct mc_trail *trail)
 {
     size_t bytes = bytes_of(trail->room);
     if (trail->known != trail->known_first)
-        mc_own_release(trail->known, 2 * (trail->known_mask + 1) * sizeof(uint64_t));
+        mc_own_release(trail->known, mc_trail_known_bytes(trail));
     mc_own_release(trail, bytes);
 }
 

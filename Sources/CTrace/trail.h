@@ -85,16 +85,15 @@ struct mc_trail {
     uint32_t stack, stack_flags; /* what the frames are: for mc_capture() */
 
     /* Readings, and the stacks that walks led to, two to a place. */
-    uintptr_t low;                     /* sp of the lowest walk on this stack */
     uint64_t seed;                     /* another one whenever all is forgotten */
     struct mc_trail_reading *readings; /* [const] SETS * WAYS of them, and one that is being made */
     uint32_t reading_shift;            /* [const] each takes 2^reading_shift bytes */
     uint32_t reading_words;            /* [const] that there is room for */
-    uint64_t *known, *known_first;     /* 2 * (known_mask + 1) words; those it began with */
-    uint64_t known_mask;
+    uint32_t has_readings;             /* 1: some are not forgotten */
+    uint64_t *known, *known_first;     /* places of two words; those it began with */
+    uint64_t known_mask;               /* of a place's offset in bytes */
     uint64_t displaced; /* known ones that others took the place of since the table grew */
-    uint8_t
-        recent[1 << MC_TRAIL_RECENT_BITS]; /* which reading of its set to try first: see there */
+    uint16_t recent[1 << MC_TRAIL_RECENT_BITS]; /* which reading to try first: see there */
 };
 
 /* The value that bp must have in a frame whose user is `user`. */

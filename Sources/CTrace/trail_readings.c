@@ -46,10 +46,10 @@ static int make(struct mc_trail_reading *reading, const struct mc_trail *trail)
     /* Where it was cut, the frame there has to be one as before. */
     const struct mc_trail_frame *last = trail->complete ? end - 1 : end;
     uint32_t frames = (uint32_t)(last + 1 - first), count = frames + first->checks;
-    uintptr_t sp = first->sp, extent = last->sp - sp;
+    uintptr_t sp = first->sp;
     uint16_t *places = reading->places;
     if (mc_round_up(count, MC_TRAIL_LANES) > trail->reading_words ||
-        extent > UINT16_MAX * sizeof(uintptr_t))
+        last->sp - sp > UINT16_MAX * sizeof(uintptr_t))
         return 0;
     for (uint32_t i = 0; i < frames; i++)
         places[i] = place_of(sp, first[i].sp - sizeof(uintptr_t));
@@ -57,7 +57,6 @@ static int make(struct mc_trail_reading *reading, const struct mc_trail *trail)
     while (count % MC_TRAIL_LANES)
         places[count++] = 0;
     reading->sp = sp;
-    reading->extent = (uint32_t)extent;
     reading->count = count;
     reading->bp_mask = first->user != MC_TRAIL_NO_USER ? UINTPTR_MAX : 0;
     reading->number = number_of(places, count, reading->bp_mask);
@@ -67,24 +66,23 @@ static int make(struct mc_trail_reading *reading, const struct mc_trail *trail)
 /* One after the other was too much for the table: one of twice the size, which fills anew, takes its place. */
 static void grow(struct mc_trail *trail)
 {
-    size_t bytes = 2 * (trail->known_mask + 1) * sizeof(uint64_t);
+    size_t bytes = mc_trail_known_bytes(trail);
     uint64_t *fresh = mc_own_map(2 * bytes);
     trail->displaced = 0;
     if (!fresh) return;
     if (trail->known != trail->known_first) mc_own_release(trail->known, bytes);
     trail->known = fresh;
-    trail->known_mask = 2 * trail->known_mask + 1;
+    trail->known_mask = 2 * bytes - MC_TRAIL_KNOWN_BYTES;
 }
 
 void mc_trail_note_stack(struct mc_trail *trail, uint64_t key, uint32_t stack)
 {
-    enum { MOST = (1 << (MC_TRAIL_KNOWN_BITS_MAX - 1)) - 1 };
-    uint64_t *known = mc_trail_known_at(trail, key);
+    uint64_t *known = mc_trail_known_at(trail, key), places = mc_trail_known_bytes(trail);
     uint64_t displaced = known[1];
+    places /= MC_TRAIL_KNOWN_BYTES;
     if (!mc_trail_is_known(known[0], key)) known[1] = known[0];
     known[0] = key >> MC_INDEX_ID_BITS << MC_INDEX_ID_BITS | stack;
-    if (displaced && ++trail->displaced > trail->known_mask / 2 && trail->known_mask < MOST)
-        grow(trail);
+    if (displaced && ++trail->displaced >= places / 2 && places < MC_TRAIL_KNOWN_MOST) grow(trail);
 }
 
 static int is_same(const struct mc_trail_reading *one, const struct mc_trail_reading *other)
@@ -92,39 +90,68 @@ static int is_same(const struct mc_trail_reading *one, const struct mc_trail_rea
     return one->number == other->number && one->sp == other->sp;
 }
 
-/* Where this reading is in its set; where it is to be put, if it is not there. */
-static unsigned find_way(const struct mc_trail *trail, struct mc_trail_choice choice,
+static size_t units_of(const struct mc_trail *trail, size_t number)
+{
+    return number << (trail->reading_shift - MC_TRAIL_UNIT_SHIFT);
+}
+
+/* The first of a set. */
+static size_t set_of(struct mc_trail_choice choice)
+{
+    return (choice.key >> (64 - MC_TRAIL_SET_BITS)) * MC_TRAIL_WAYS;
+}
+
+/* Where this reading is in its set; where it is to be put, if it is not there: behind the one that was right
+ * last. */
+static size_t find_place(const struct mc_trail *trail, struct mc_trail_choice choice,
                          const struct mc_trail_reading *made)
 {
-    for (unsigned way = 0; way < MC_TRAIL_WAYS; way++)
-        if (is_same(mc_trail_reading_at(trail, choice.set, way), made)) return way;
-    return (*choice.way + 1) % MC_TRAIL_WAYS;
+    size_t set = set_of(choice);
+    for (size_t way = 0; way < MC_TRAIL_WAYS; way++) {
+        size_t place = units_of(trail, set + way);
+        if (is_same(mc_trail_reading_at(trail, place), made)) return place;
+    }
+    size_t recent = *choice.recent >> (trail->reading_shift - MC_TRAIL_UNIT_SHIFT);
+    return units_of(trail, set + (recent + 1) % MC_TRAIL_WAYS);
 }
 
 int mc_trail_note_reading(struct mc_trail *trail, const struct mc_caller *caller, uint64_t *key)
 {
-    struct mc_trail_reading *made = mc_trail_reading_at(trail, MC_TRAIL_SETS, 0);
+    struct mc_trail_reading *made =
+        mc_trail_reading_at(trail, units_of(trail, MC_TRAIL_SETS * MC_TRAIL_WAYS));
     mc_trail_settle(trail);
     if (unlikely(!make(made, trail))) return 0;
     struct mc_trail_choice choice = mc_trail_choose(trail, caller->sp);
-    unsigned way = find_way(trail, choice, made);
-    struct mc_trail_reading *reading = mc_trail_reading_at(trail, choice.set, way);
-    if (reading->number != made->number) memcpy(reading, made, mc_trail_reading_bytes(made->count));
-    *choice.way = (uint8_t)way;
+    size_t place = find_place(trail, choice, made);
+    struct mc_trail_reading *reading = mc_trail_reading_at(trail, place);
+    if (!is_same(reading, made)) memcpy(reading, made, mc_trail_reading_bytes(made->count));
+    trail->has_readings = 1;
+    *choice.recent = (uint16_t)place;
     *key = mc_trail_read(reading, caller, trail->seed);
     __builtin_prefetch(mc_trail_known_at(trail, *key), 1);
     return 1;
 }
 
-uint32_t mc_trail_recall_otherwise(struct mc_trail *trail, struct mc_trail_choice choice,
-                                   const struct mc_caller *caller)
+void mc_trail_forget_readings(struct mc_trail *trail)
 {
-    for (unsigned i = 1; i < MC_TRAIL_WAYS; i++) {
-        unsigned way = (*choice.way + i) % MC_TRAIL_WAYS;
-        uint32_t stack =
-            mc_trail_recall_by(trail, mc_trail_reading_at(trail, choice.set, way), caller);
+    for (size_t i = 0; trail->has_readings && i < MC_TRAIL_SETS * MC_TRAIL_WAYS; i++) {
+        struct mc_trail_reading *reading = mc_trail_reading_at(trail, units_of(trail, i));
+        if (reading->sp) reading->sp = 0; /* what was never written stays without memory */
+    }
+    trail->has_readings = 0;
+    trail->seed += MC_PATH_BASE;
+}
+
+uint32_t mc_trail_recall_otherwise(struct mc_trail *trail, struct mc_trail_choice choice,
+                                   struct mc_caller caller)
+{
+    size_t set = set_of(choice);
+    for (size_t way = 0; way < MC_TRAIL_WAYS; way++) {
+        size_t place = units_of(trail, set + way);
+        if (place == *choice.recent) continue;
+        uint32_t stack = mc_trail_recall_by(trail, mc_trail_reading_at(trail, place), &caller);
         if (!stack) continue;
-        *choice.way = (uint8_t)way;
+        *choice.recent = (uint16_t)place;
         return stack;
     }
     return 0;

@@ -17,8 +17,9 @@
  * a walk never made before is taken for another one once in 2^45 to 2^52 times.
  * Walks of another epoch, or of a forgotten trail, were hashed with another seed.
  *
- * Places are read between sp and the end of the thread's own stack only. That sp lies on it is known from
- * walks that did: trail->low is the lowest of theirs.
+ * Places are read between sp and the end of the thread's own stack only. A reading is of one sp, that of a walk
+ * which did so, and all readings are forgotten when that end becomes another, or the trail another thread's. So
+ * where sp is the same, its places can be read.
  *
  * Which readings to try follows from the caller's sp and return address: a set of four, of which the one that
  * was right last is tried first. Wrong guesses find nothing, and the walk takes their place. Both tables
@@ -31,12 +32,11 @@
 
 enum { MC_TRAIL_LANES = 4 };
 
-/* Invariants: `count` is a multiple of LANES, at most trail->reading_words; places are below `extent`. */
+/* Invariants: `count` is a multiple of LANES, more than 0, at most trail->reading_words. */
 struct mc_trail_reading {
     uintptr_t sp;      /* the caller's; 0: no reading */
     uint64_t number;   /* a hash of all that follows */
     uintptr_t bp_mask; /* those bits of the caller's bp that matter: all or none */
-    uint32_t extent;   /* bytes above sp that are read */
     uint32_t count;
     uint16_t places[]; /* in words above sp - 8 */
 };
@@ -53,52 +53,68 @@ static inline uintptr_t mc_trail_word(uintptr_t address)
     return word;
 }
 
-/* The set of readings to be tried for this caller, and which of them first: the one that was right last
- * for such a caller. There are more of these than sets, since callers that share a set have readings of
- * their own in it. */
+/* Where readings for this caller are: their set, and which of all is to be tried first: the one that was
+ * right last for such a caller. There are more of these than sets, since callers that share a set have readings
+ * of their own in it. It is told by its place, in units of the smallest reading. */
+enum { MC_TRAIL_UNIT_SHIFT = 8 };
 struct mc_trail_choice {
-    size_t set;
-    uint8_t *way;
+    uint64_t key;
+    uint16_t *recent;
 };
 
 static inline struct mc_trail_choice mc_trail_choose(struct mc_trail *trail, uintptr_t sp)
 {
     enum { SP_SHIFT = 24 }; /* sp's low bits beside those of return addresses */
     uint64_t key = (mc_trail_word(sp - 8) ^ sp << SP_SHIFT) * MC_PATH_BASE;
-    return (struct mc_trail_choice){key >> (64 - MC_TRAIL_SET_BITS),
-                                    &trail->recent[key >> (64 - MC_TRAIL_RECENT_BITS)]};
+    return (struct mc_trail_choice){key, &trail->recent[key >> (64 - MC_TRAIL_RECENT_BITS)]};
 }
 
-static inline struct mc_trail_reading *mc_trail_reading_at(const struct mc_trail *trail, size_t set,
-                                                           unsigned way)
+static inline struct mc_trail_reading *mc_trail_reading_at(const struct mc_trail *trail,
+                                                           size_t units)
 {
-    size_t place = set * MC_TRAIL_WAYS + way;
-    return (void *)((char *)trail->readings + (place << trail->reading_shift));
+    return (void *)((char *)trail->readings + (units << MC_TRAIL_UNIT_SHIFT));
 }
 
-/* Of what is there now. In lanes of every fourth word, so that no multiplication waits for the one before. */
+/* Of what is there now, of which reading it is, and of the seed. In lanes of every fourth word, so that no
+ * multiplication waits for the one before; nor do those that join them, since all that is known of the stack
+ * waits for this. */
 static inline uint64_t mc_trail_read(const struct mc_trail_reading *reading,
                                      const struct mc_caller *caller, uint64_t seed)
 {
     const uint64_t base = MC_PATH_BASE, stride = base * base * base * base;
-    uint64_t first = caller->bp & reading->bp_mask, second = 0, third = 0, fourth = 0;
+    uint64_t first = caller->bp & reading->bp_mask, second = reading->number, third = seed,
+             fourth = 0;
     const uint16_t *place = reading->places, *end = place + reading->count;
     uintptr_t words = caller->sp - sizeof(uintptr_t);
-    for (; place != end; place += MC_TRAIL_LANES) {
+    do {
         first = first * stride + mc_trail_word(words + place[0] * sizeof(uintptr_t));
         second = second * stride + mc_trail_word(words + place[1] * sizeof(uintptr_t));
         third = third * stride + mc_trail_word(words + place[2] * sizeof(uintptr_t));
         fourth = fourth * stride + mc_trail_word(words + place[3] * sizeof(uintptr_t));
-    }
-    first += reading->number + second * base;
+        place += MC_TRAIL_LANES;
+    } while (place != end);
+    first += second * base;
     third = third * (base * base) + fourth * (base * base * base);
-    return mc_hash_mix(first + third, seed);
+    return mc_hash_mix(first + third, 0);
+}
+
+/* Stacks that walks led to are noted in places of two words, a power of two of them; so many bytes in all. */
+enum {
+    MC_TRAIL_KNOWN_BYTES = 2 * sizeof(uint64_t),
+    MC_TRAIL_KNOWN_MOST = 1 << (MC_TRAIL_KNOWN_BITS_MAX - 1), /* places */
+};
+_Static_assert(MC_TRAIL_KNOWN_MOST *MC_TRAIL_KNOWN_BYTES <= 1 << MC_INDEX_ID_BITS,
+               "which place it is, an entry need not say");
+
+static inline size_t mc_trail_known_bytes(const struct mc_trail *trail)
+{
+    return trail->known_mask + MC_TRAIL_KNOWN_BYTES;
 }
 
 /* The two that a stack may be among: the bits of a key that choose them are not kept in them. */
 static inline uint64_t *mc_trail_known_at(const struct mc_trail *trail, uint64_t key)
 {
-    return &trail->known[2 * (key & trail->known_mask)];
+    return (uint64_t *)((char *)trail->known + (key & trail->known_mask));
 }
 
 static inline int mc_trail_is_known(uint64_t entry, uint64_t key)
@@ -112,7 +128,7 @@ mc_trail_recall_by(const struct mc_trail *trail, const struct mc_trail_reading *
                    const struct mc_caller *caller)
 {
     enum { ID = (1 << MC_INDEX_ID_BITS) - 1 };
-    if (reading->sp != caller->sp || unlikely(caller->sp + reading->extent > trail->high)) return 0;
+    if (reading->sp != caller->sp) return 0;
     uint64_t key = mc_trail_read(reading, caller, trail->seed);
     const uint64_t *known = mc_trail_known_at(trail, key);
     uint64_t newer = known[0], older = known[1];
@@ -123,22 +139,21 @@ mc_trail_recall_by(const struct mc_trail *trail, const struct mc_trail_reading *
 /* By the others of the set. */
 __attribute__((noinline)) uint32_t mc_trail_recall_otherwise(struct mc_trail *trail,
                                                              struct mc_trail_choice choice,
-                                                             const struct mc_caller *caller);
+                                                             struct mc_caller caller);
 
 /* 0 if that is not known. */
 static inline __attribute__((always_inline)) uint32_t
 mc_trail_recall(struct mc_trail *trail, const struct mc_caller *caller)
 {
     /* Acquire: pairs with mc_unwind_epoch_end, as in mc_unwind. */
-    if (unlikely(__atomic_load_n(&mc_rule_unloading, __ATOMIC_ACQUIRE)) ||
-        unlikely(__atomic_load_n(&mc_rule_epoch, __ATOMIC_ACQUIRE) != trail->epoch) ||
-        unlikely(caller->sp < trail->low))
-        return 0;
+    if (unlikely(__atomic_load_n(&mc_rule_epoch, __ATOMIC_ACQUIRE) != trail->epoch)) return 0;
     struct mc_trail_choice choice = mc_trail_choose(trail, caller->sp);
-    uint32_t stack =
-        mc_trail_recall_by(trail, mc_trail_reading_at(trail, choice.set, *choice.way), caller);
-    return likely(stack) ? stack : mc_trail_recall_otherwise(trail, choice, caller);
+    uint32_t stack = mc_trail_recall_by(trail, mc_trail_reading_at(trail, *choice.recent), caller);
+    return likely(stack) ? stack : mc_trail_recall_otherwise(trail, choice, *caller);
 }
+
+/* No walk of before is recalled. */
+void mc_trail_forget_readings(struct mc_trail *trail);
 
 /* What the walk before, along the trail, has read: the key to note its stack under. In two steps, so that
  * the place of that note comes while the stack is looked for. 0 if there is no room. */

@@ -314,8 +314,7 @@ void mc_trail_forget(struct mc_trail *trail)
 {
     trail->start = trail->settled = trail->end = 2 * trail->depth;
     trail->complete = 0;
-    trail->low = UINTPTR_MAX;
-    trail->seed += MC_PATH_BASE;
+    mc_trail_forget_readings(trail);
 }
 
 /* A walk by rules that found the trail's frames, each in its place. Where nothing can be landed on, this
@@ -386,8 +385,8 @@ int mc_trail_walk(struct mc_trail *trail, const struct mc_caller *caller,
                   struct mc_trail_path *path)
 {
     /* Acquire: pairs with mc_unwind_epoch_end, as in mc_unwind. */
-    if (unlikely(__atomic_load_n(&mc_rule_unloading, __ATOMIC_ACQUIRE) || caller->sp % 8))
-        return EAGAIN;
+    uint64_t epoch = __atomic_load_n(&mc_rule_epoch, __ATOMIC_ACQUIRE);
+    if (unlikely(mc_rule_unloading(epoch) || caller->sp % 8)) return EAGAIN;
     if (unlikely(trail->leave)) {
         trail->leave--;
         return EAGAIN;
@@ -395,13 +394,11 @@ int mc_trail_walk(struct mc_trail *trail, const struct mc_caller *caller,
     struct mc_stack stack;
     mc_stack_find(&stack, caller->sp - 8, 1);
     if (unlikely(!stack.fixed || caller->sp > stack.high)) return EAGAIN;
-    uint64_t epoch = __atomic_load_n(&mc_rule_epoch, __ATOMIC_ACQUIRE);
     if (unlikely(trail->epoch != epoch || trail->high != stack.high)) {
         mc_trail_forget(trail);
         trail->epoch = epoch;
         trail->high = stack.high;
     }
-    if (caller->sp < trail->low) trail->low = caller->sp;
     struct mc_trail_frame *first = trail->fresh + trail->depth;
     const struct place place = {.start = &trail->frames[trail->start],
                                 .end = &trail->frames[trail->end],

@@ -260,7 +260,7 @@ static inline size_t walk(const struct mc_unwind_start *start, int running,
     uintptr_t sp = start->sp, bp = start->bp, key = start->pc + 1;
     size_t count = 0;
     /* Acquire: pairs with mc_unwind_epoch_end, whose wipe comes before its decrement. */
-    if (unlikely(__atomic_load_n(&mc_rule_unloading, __ATOMIC_ACQUIRE) || sp % 8))
+    if (unlikely(mc_rule_unloading(__atomic_load_n(&mc_rule_epoch, __ATOMIC_ACQUIRE)) || sp % 8))
         return mc_unwind_exact(start, running, frames, max, flags);
     mc_stack_find(&f.stack, sp, running);
     if (unlikely(f.stack.low > sp)) return mc_unwind_exact(start, running, frames, max, flags);

@@ -12,9 +12,9 @@ void mc_heap_on_tagged_free(void *object, size_t usable, size_t requested, uint6
     if (on_tagged_free) on_tagged_free(object, usable, requested, tag);
 }
 
-void mc_heap_on_tagged_slot_free(void *object, size_t usable, uint64_t tag)
+void mc_heap_on_tagged_slot_free(const struct mc_span *span, uint64_t tag)
 {
-    mc_heap_on_tagged_free(object, usable, MC_REQUESTED_UNKNOWN, tag);
+    mc_heap_on_tagged_free(0, span->slot_size, MC_REQUESTED_UNKNOWN, tag);
 }
 
 void mc_heap_on_fork(void)

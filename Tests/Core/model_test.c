@@ -68,7 +68,7 @@ static uint64_t live_tags, tag_sum; /* of the model */
 
 static void tagged_free(void *place, size_t usable, size_t requested, uint64_t tag)
 {
-    REQUIRE(place && tag);
+    REQUIRE(tag && (place || requested == MC_REQUESTED_UNKNOWN));
     REQUIRE_EQUAL(tag, expected_tag);
     REQUIRE(usable > MC_SMALL_MAX || requested == MC_REQUESTED_UNKNOWN || requested <= usable);
     expected_tag = 0;

@@ -1,8 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* What the region keeps: stacks, counters, tags. The heap has no part in this; a test keeps the
  * tags itself. */
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 
 #include "numbered.h"
 
@@ -347,8 +353,47 @@ static void ready_threads(void)
     }
 }
 
+static void refuse_to_remap(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mremap, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EINVAL),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog filter = {sizeof(code) / sizeof(*code), code};
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter)) _exit(77);
+}
+
+static void map_by_name(void *nameless)
+{
+    make_region(16 << 20);
+    refuse_to_remap();
+    if (nameless) REQUIRE(!unlink(file_name(getpid())));
+    REQUIRE_EQUAL(mc_trace_ready(), !nameless);
+    if (nameless) return;
+    uint32_t stack = intern(1);
+    count_in(1, stack, 10, 16);
+    REQUIRE_EQUAL(sum_of(stack).usable_in, 16); /* in the file */
+    mc_region_remove();
+}
+
+/* Where mappings can't be duplicated, as under valgrind, the file is mapped by its name. */
+static void no_duplicates(void)
+{
+    char text[1024];
+    for (uint64_t nameless = 0; nameless < 2; nameless++) {
+        int status = test_in_child(map_by_name, (void *)nameless, text, sizeof(text));
+        fputs(text, stderr);
+        if (WIFEXITED(status) && WEXITSTATUS(status) == 77) test_skip("no seccomp filters here");
+        REQUIRE_EQUAL(status, 0);
+    }
+}
+
 static const struct test_case cases[] = {
     {"ready_threads", ready_threads, 0},
+    {"no_duplicates", no_duplicates, 0},
     {"stacks_alike", stacks_alike, 0},
     {"stacks", stacks, 0},
     {"frames_are_shared", frames_are_shared, 0},

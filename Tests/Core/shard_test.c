@@ -18,7 +18,10 @@ MC_CALLER_ENTRY_2(take, take_for);
 
 __attribute__((used)) uint64_t take_for(size_t usable, size_t requested, struct mc_caller caller)
 {
-    return mc_trace_is_plain() ? mc_trace_count_slot_in(&caller, usable, requested) : 0;
+    if (!mc_trace_is_plain()) return 0;
+    uint32_t stack = mc_trace_recall(&caller);
+    return stack ? mc_trace_count_recalled_in(stack, usable, requested)
+                 : mc_trace_count_walked_in(&caller, usable, requested);
 }
 
 /* The test's own frames are the program's, here. */
@@ -26,6 +29,12 @@ static void begin(void)
 {
     trace(64 << 20);
     mc_own_region.library_start = mc_own_region.library_end = 0;
+}
+
+static int give(uint64_t tag)
+{
+    static const size_t usable = USABLE;
+    return mc_trace_count_slot_out(tag, &usable);
 }
 
 static void require_sums(uint64_t allocs, uint64_t frees)
@@ -60,7 +69,7 @@ static void shard_counts(void)
     REQUIRE_EQUAL(mc_counters_row(1, mc_tag_stack(tags[0]))->allocs, ROUNDS);
     for (unsigned i = 0; i < ROUNDS; i++) {
         if (i % 2)
-            REQUIRE(mc_trace_count_slot_out(tags[i], USABLE));
+            REQUIRE(give(tags[i]));
         else /* another thread's shard */
             mc_trace_count_out(2, tags[i], USABLE, MC_REQUESTED_IN_TAG);
         require_sums(ROUNDS, i + 1);
@@ -92,7 +101,7 @@ static void shard_is_not_for_all(void)
     uint64_t tag = take(USABLE, REQUESTED);
     mc_own_region.sample = MC_SAMPLE_LEAST;
     mc_sampling_takes(1);
-    REQUIRE(!mc_trace_count_slot_out(tag, USABLE));
+    REQUIRE(!give(tag));
     require_sums(1, 0);
 }
 
@@ -103,7 +112,7 @@ static void shard_without_row(void)
     mc_trace_thread(1);
     uint64_t tag = take(USABLE, REQUESTED);
     mc_shard_take(2); /* as another thread, that frees what the first one made */
-    REQUIRE(!mc_trace_count_slot_out(tag, USABLE));
+    REQUIRE(!give(tag));
     mc_trace_count_out(2, tag, USABLE, MC_REQUESTED_IN_TAG);
     require_sums(1, 1);
 }
@@ -176,10 +185,10 @@ static void forked_makes_its_own(void *unused)
     mc_trace_after_fork(0);
     mc_trace_recount(parents_tag, USABLE, MC_REQUESTED_IN_TAG, &thread);
     mc_os_fork_done();
-    REQUIRE(!mc_shard_is_known() && !mc_trace_count_slot_out(parents_tag, USABLE));
+    REQUIRE(!mc_shard_is_known() && !give(parents_tag));
     mc_trace_thread(1);
     REQUIRE(mc_shard_is_known() && mc_shard_row(0) == mc_counters_row(1, 0));
-    REQUIRE(mc_trace_count_slot_out(parents_tag, USABLE) && take(USABLE, REQUESTED));
+    REQUIRE(give(parents_tag) && take(USABLE, REQUESTED));
     require_sums(2, 1);
     mc_region_remove();
 }
@@ -192,7 +201,7 @@ static void forked_has_none(void *unused)
     mc_os_fork_done();
     mc_trace_thread(1);
     REQUIRE(!mc_shard_is_known() && !mc_trace_is_plain());
-    REQUIRE(!mc_trace_count_slot_out(parents_tag, USABLE));
+    REQUIRE(!give(parents_tag));
     mc_trace_count_out(1, parents_tag, USABLE, MC_REQUESTED_IN_TAG);
     mc_region_remove();
 }
@@ -212,7 +221,7 @@ static void shard_in_children(void)
     REQUIRE_EQUAL(status, 0);
     REQUIRE(mc_trace_is_plain());
     require_sums(1, 0);
-    REQUIRE(mc_trace_count_slot_out(parents_tag, USABLE));
+    REQUIRE(give(parents_tag));
     require_sums(1, 1);
 }
 

@@ -109,8 +109,8 @@ unsigned mc_thread_number(void);
 
 /* Called back when a tag is on an object that is being freed. Defined by whoever links the heap. */
 void mc_heap_on_tagged_free(void *object, size_t usable, size_t requested, uint64_t tag);
-/* The same for a slot, which does not keep the size requested, where its owner frees it. */
-void mc_heap_on_tagged_slot_free(void *object, size_t usable, uint64_t tag);
+/* The same for a slot of this span, which does not keep the size requested, where its owner frees it. */
+void mc_heap_on_tagged_slot_free(const struct mc_span *span, uint64_t tag);
 
 /* To be called when mc_os_forked() says so; the heap's long paths do. */
 void mc_heap_notice_fork(void);

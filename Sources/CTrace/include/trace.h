@@ -119,9 +119,12 @@ int mc_sampling_takes(size_t size);
 uint64_t mc_trace_count_in(unsigned thread, const struct mc_caller *caller, size_t usable,
                            size_t requested, int large);
 
-/* The short way, for objects that are not large: compiled into its one caller, where most of them are made.
- * Requires that mc_trace_is_plain(), in that very call. */
-uint64_t mc_trace_count_slot_in(const struct mc_caller *caller, size_t usable, size_t requested);
+/* The short way, for objects that are not large, in two steps: compiled into its one caller, where most of them
+ * are made. The stack of a caller that walks have been made from of late; 0 if it has to be walked to. Requires
+ * that mc_trace_is_plain(), in that very call. */
+uint32_t mc_trace_recall(const struct mc_caller *caller);
+uint64_t mc_trace_count_recalled_in(uint32_t stack, size_t usable, size_t requested);
+uint64_t mc_trace_count_walked_in(const struct mc_caller *caller, size_t usable, size_t requested);
 
 /* 1 if all is to be accounted, neither sampled nor deepened, and the calling thread has a shard and knows
  * where it is: after mc_trace_thread(), which tells it its number. */
@@ -134,8 +137,8 @@ void mc_trace_thread(unsigned thread);
 void mc_trace_count_out(unsigned thread, uint64_t tag, size_t usable, size_t requested);
 
 /* The same of an object that is not large, by a thread that knows its shard; compiled into its one caller as
- * well. 0: nothing was done, it has to go the long way. */
-int mc_trace_count_slot_out(uint64_t tag, size_t usable);
+ * well. What is usable is read when it is asked for. 0: nothing was done, it has to go the long way. */
+int mc_trace_count_slot_out(uint64_t tag, const size_t *usable);
 
 /* Mappings; see mappings.h. The lock lies around the system call that maps or unmaps and what is
  * noted of it. mc_mappings_lock() gives 0 to a signal handler that interrupted its own thread there,
