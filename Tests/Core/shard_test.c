@@ -154,8 +154,7 @@ static void *make_and_free(void *argument)
         while (!(tag = mc_load_acquire(&tags[next][i]))) {
         }
         /* Where the other's stack has no row here yet, the long way makes it. */
-        if (!mc_trace_count_slot_out(tag, USABLE))
-            mc_trace_count_out((unsigned)number + 1, tag, USABLE, MC_REQUESTED_IN_TAG);
+        if (!give(tag)) mc_trace_count_out((unsigned)number + 1, tag, USABLE, MC_REQUESTED_IN_TAG);
     }
     return 0;
 }
