@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What `show trace` prints, and how the tool answers."""
 
+import concurrent.futures
 import errno
 import json
 import os
@@ -10,7 +11,7 @@ import subprocess
 import tty
 from pathlib import Path
 
-from harness import clean_environment, row
+from harness import Table, clean_environment, row
 
 FILL = [("a", 10, 5000), ("b", 300, 100), ("c", 40, 16), ("d", 1, 400)]
 
@@ -386,3 +387,29 @@ def sums(t):
                 f"no {kind} ones among the classes")
     t.check(memory["reserved"] >= memory["used"] + memory["cached"] + memory["free"],
             "more used, cached and free than reserved")
+
+
+@row("V7_read_while_it_grows")
+def read_while_it_grows(t):
+    """The table gets new stacks for as long as memctl reads it: what was there before is in the report, nothing
+    is there twice, and each row is whole."""
+    program = t.puppet()
+    t.on(program)
+    region, made = t.regions / str(program.pid), 0
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        for number in range(40 if t.long else 6):
+            before = made
+            target = t.target(region if number % 2 else program)
+            report = pool.submit(t.memctl, "show", "trace", *target, "--all", "--format", "json")
+            while made == before or not report.done() and made < before + 1000:
+                program.ask("many a 1 48")
+                made += 1
+            rows = Table(json.loads(report.result()[0])).all_at("turn_")
+            t.check(before <= len(rows) <= made, f"{len(rows)} of {before} to {made} stacks")
+            paths = {tuple(frame["pc"] for frame in each.frames) for each in rows}
+            t.equal(len(paths), len(rows), f"round {number}: different backtraces")
+            for each in rows:
+                t.equal((each.allocs, each.frees, each.bytes), (1, 0, 48), f"counts of {each}")
+                t.check("main" in each.functions and not each.data["cut"], f"all of {each}")
+    t.adds_up(t.trace(program))
+    t.remark(f"{made} stacks")
