@@ -5,7 +5,7 @@
     Benchmarks/startup.py                 default allocators
     Benchmarks/startup.py --count 5000 new=/path/libx.so
 
-`true` is posix_spawn and wait of /bin/true from a small C program, in rounds of 100 that
+`true` is posix_spawn and wait of /bin/true from a small C program, in rounds of 10 that
 alternate between the allocators; the median over all rounds' medians, of wall time and of CPU
 time, which others on the machine disturb less. `shell` is a bash loop that forks a subshell and
 runs two programs 100 times. `fork` is fork, one allocation in the child, exit and wait in a
@@ -24,7 +24,7 @@ import allocators  # noqa: E402
 import measure  # noqa: E402
 
 BENCH = f"{allocators.ROOT}/build/bench"
-ROUND = 100
+ROUND = 10
 SHELL = "for i in $(seq 100); do (:); /bin/true; x=$(/bin/echo $i); done"
 
 
