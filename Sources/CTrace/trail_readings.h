@@ -23,7 +23,7 @@
  *
  * Which readings to try follows from the caller's sp and return address: a set of four, of which the one that
  * was right last is tried first. Wrong guesses find nothing, and the walk takes their place. Both tables
- * forget what was used long ago; the one of stacks grows. */
+ * forget what was used long ago, and grow: a thread that allocates in few places has little. */
 #ifndef MC_TRAIL_READINGS_H
 #define MC_TRAIL_READINGS_H
 
@@ -44,6 +44,12 @@ struct mc_trail_reading {
 static inline size_t mc_trail_reading_bytes(uint32_t words)
 {
     return sizeof(struct mc_trail_reading) + words * sizeof(uint16_t);
+}
+
+/* Of all that the trail has room for. */
+static inline size_t mc_trail_readings_bytes(const struct mc_trail *trail)
+{
+    return (size_t)trail->sets * MC_TRAIL_WAYS << trail->reading_shift;
 }
 
 static inline uintptr_t mc_trail_word(uintptr_t address)
