@@ -64,6 +64,28 @@ def near_best(results, names, key):
             for name in names}
 
 
+def outdone(results, names):
+    """In how many cases another heap was faster by more than NEAR, with a peak RSS no larger."""
+    def beats(result, other, name):
+        cpu, rss = (value(result, name, key) for key in ("cpu", "rss"))
+        other_cpu, other_rss = (value(result, other, key) for key in ("cpu", "rss"))
+        if None in (cpu, rss, other_cpu, other_rss):
+            return False
+        return cpu > NEAR * other_cpu and rss >= other_rss
+    return {name: sum(any(beats(result, other, name) for other in names if other != name)
+                      for result in results)
+            for name in names}
+
+
+def outdone_lines(results, names):
+    width, counts = 15, outdone(results, names)
+    head = "".ljust(width) + "".join(name.rjust(max(10, len(name) + 2) - 1) + " " for name in names)
+    line = "outdone".ljust(width)
+    line += "".join(f"{counts[name]} ".rjust(max(10, len(name) + 2)) for name in names)
+    return (f"{head.rstrip()}\n{line.rstrip()}   of {len(results)} cases: another was faster by "
+            f"{NEAR - 1:.0%} and had no larger peak RSS")
+
+
 def metric_lines(results, names, ours, key, title, form):
     shown = [result for result in results
              if any(value(result, name, key) is not None for name in names)]
@@ -104,6 +126,8 @@ def render(results, names, ours, metrics=None):
         lines = metric_lines(results, names, ours, key, title, form)
         if lines:
             blocks.append("\n".join(lines))
+    if len(names) > 1 and (not metrics or {"cpu", "rss"} <= set(metrics)):
+        blocks.append(outdone_lines(results, names))
     failures = [f"{result['label']}: {name}: {figures['error']}" for result in results
                 for name, figures in result["heaps"].items() if "error" in figures]
     if failures:

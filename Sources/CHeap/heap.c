@@ -118,6 +118,7 @@ static void *alloc_large(struct mc_thread *self, size_t size, size_t room, size_
         object = mc_large_alloc(self, size, 0, align, &is_zero);
     }
     if (!object) return refuse(large_class_of(size));
+    if (is_zero && size <= MC_LARGE_MAX) mc_refill_grew(size);
     if (!zero || is_zero) return object;
     if (size < MC_ZERO_BY_PURGE || mc_os_purge(object, mc_round_up(size, MC_PAGE)))
         memset(object, 0, size);

@@ -190,14 +190,15 @@ static void retire(struct mc_thread *thread)
     }
 }
 
-/* Returns 1 if there was one. */
-static int reap(void)
+/* Returns 1 if there was one. The first `spared` that nobody has noticed yet stay as they are. */
+static int reap(int spared)
 {
     int found = 0;
     struct mc_thread *thread = mc_thread_first();
     for (; thread; thread = mc_thread_next(thread)) {
         int idle = mc_load(&thread->state) == MC_THREAD_FREE && !mc_load(&thread->notified);
-        if (idle || !mc_thread_seize(thread)) continue;
+        if (idle || (spared && mc_thread_has_ended(thread) && spared--)) continue;
+        if (!mc_thread_seize(thread)) continue;
         retire(thread);
         mc_thread_let_go(thread);
         found = 1;
@@ -208,7 +209,15 @@ static int reap(void)
 void mc_threads_reap(void)
 {
     /* What one had cached may belong to another that was looked after just before. */
-    if (reap()) reap();
+    if (reap(0)) reap(0);
+}
+
+static uint64_t fresh_bytes; /* [shared] that the heap grew by so far */
+
+void mc_refill_grew(uint64_t bytes)
+{
+    uint64_t before = mc_add(&fresh_bytes, bytes);
+    if (unlikely(before / MC_REAP_FRESH != (before + bytes) / MC_REAP_FRESH)) reap(1);
 }
 
 /* Takes a span of the class from a thread that ended. */
@@ -250,7 +259,10 @@ static struct mc_span *next_span(struct mc_thread *self, unsigned class_index)
         return span;
     }
     span = adopt(self, class_index);
-    return span ? span : mc_span_make(class_index, self);
+    if (span) return span;
+    span = mc_span_make(class_index, self);
+    if (span && span->flags & MC_SPAN_ZERO) mc_refill_grew(span->size);
+    return span;
 }
 
 /* What has_more() said of a span when it went on a list need not be so: a purged part may hold no

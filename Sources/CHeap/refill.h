@@ -47,6 +47,10 @@ void mc_refill_tick(struct mc_thread *self);
 /* The same, but looks at the clock only when so many bytes were served; see MC_LOOK_BYTES. */
 void mc_refill_look(struct mc_thread *self, uint64_t bytes);
 
+/* So many bytes of fresh memory were taken from the arenas. Now and then that seizes all threads that
+ * ended but one, so that what comes next finds theirs; see MC_REAP_FRESH. */
+void mc_refill_grew(uint64_t bytes);
+
 /* Seizes every thread that ended and gives its empty spans back. */
 void mc_threads_reap(void);
 

@@ -65,10 +65,15 @@ static int looks_dead(struct mc_thread *thread)
     return mc_load(&alive(thread)->__data.__lock) & OWNER_DIED;
 }
 
+int mc_thread_has_ended(struct mc_thread *thread)
+{
+    return mc_load(&thread->state) == MC_THREAD_LIVE && looks_dead(thread);
+}
+
 int mc_thread_seize(struct mc_thread *thread)
 {
-    uint32_t state = MC_THREAD_FREE;
-    if (mc_swap_if(&thread->state, &state, MC_THREAD_BUSY)) return 1;
+    uint32_t state = mc_load(&thread->state); /* live ones keep their cache line */
+    if (state == MC_THREAD_FREE && mc_swap_if(&thread->state, &state, MC_THREAD_BUSY)) return 1;
     if (state != MC_THREAD_LIVE || !looks_dead(thread) ||
         !mc_swap_if(&thread->state, &state, MC_THREAD_BUSY))
         return 0;

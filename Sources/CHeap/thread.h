@@ -23,6 +23,9 @@ extern struct mc_span mc_span_none; /* never has a free slot: what serves a clas
 /* The calling thread's struct, taken now if it has none; NULL when memory is short. */
 struct mc_thread *mc_thread_attach(void);
 
+/* 1 if its thread has ended, and nobody has come by since. */
+int mc_thread_has_ended(struct mc_thread *thread);
+
 /* Takes a FREE or dead thread's struct (for BUSY) so that its spans may be touched; 0 if it is in
  * use. Undone by mc_thread_let_go(), which leaves it FREE. */
 int mc_thread_seize(struct mc_thread *thread);

@@ -18,7 +18,8 @@ for source in "$here"/*.c "$here"/*.cc; do
     [[ -e $source ]] || continue
     object="$out/$(basename "$source").o"
     # Whatever a header change might touch is compiled again; a fresh object is kept.
-    if [[ -e $object && $object -nt $source && $object -nt "$here/conformance.h" ]]; then continue; fi
+    if [[ -e $object && $object -nt $source && $object -nt "$here/conformance.h" &&
+        $object -nt "$here/filters.h" ]]; then continue; fi
     case $source in
     *.c) jobs+=("$cc|-std=gnu17|$source|$object") ;;
     *.cc) jobs+=("$cxx|-std=gnu++17|$source|$object") ;;

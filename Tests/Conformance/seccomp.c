@@ -1,12 +1,9 @@
 /* seccomp.c: cases about processes that restrict their own system calls. Whatever the filter, the
  * heap makes no call for which it kills. */
 /* SPDX-License-Identifier: MIT */
-#include "conformance.h"
+#include "filters.h"
 
-#include <dirent.h>
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
@@ -22,34 +19,9 @@ static void *use_in_thread(void *unused)
     return unused;
 }
 
-/* A filter that lets `allowed` pass and answers everything else with `otherwise`. */
-static struct sock_fprog make_filter(struct sock_filter *program, const int *allowed, size_t count,
-                                     unsigned otherwise)
-{
-    size_t at = 0;
-    program[at++] =
-        (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
-    for (size_t i = 0; i < count; i++) {
-        program[at++] =
-            (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)allowed[i], 0, 1);
-        program[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-    }
-    program[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, otherwise);
-    return (struct sock_fprog){(unsigned short)at, program};
-}
-
-static void install_filter(const int *allowed, size_t count, unsigned otherwise)
-{
-    struct sock_filter program[64];
-    struct sock_fprog filter = make_filter(program, allowed, count, otherwise);
-    REQUIRE(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) != 0) SKIP("no seccomp filters here");
-}
-
 static const int needed_by_glibc[] = {SYS_read,     SYS_write,  SYS_exit,   SYS_exit_group,
                                       SYS_mmap,     SYS_munmap, SYS_mremap, SYS_madvise,
                                       SYS_mprotect, SYS_brk,    SYS_futex,  SYS_rt_sigreturn};
-#define COUNT_OF(ARRAY) (sizeof ARRAY / sizeof *ARRAY)
 
 static void use_under_a_filter(void *otherwise)
 {
@@ -321,7 +293,7 @@ CASE(seccomp_refused_filters,
      "asking for filters that lie nowhere or are none: EFAULT, EINVAL, and "
      "nothing changes; seccomp(2)")
 {
-    struct sock_filter program[64], endless = BPF_STMT(BPF_LD | BPF_IMM, 0);
+    struct sock_filter program[FILTER_SIZE], endless = BPF_STMT(BPF_LD | BPF_IMM, 0);
     struct sock_fprog filter = make_filter(program, least, COUNT_OF(least), 0);
     struct sock_fprog bad[] = {
         {1, NULL}, {4, (struct sock_filter *)16}, {1, &endless}, {0, program}, {60000, program}};
@@ -344,7 +316,7 @@ CASE(seccomp_refused_filters,
 
 static int guest(void *unused)
 {
-    struct sock_filter program[64];
+    struct sock_filter program[FILTER_SIZE];
     struct sock_fprog filter = make_filter(program, least, COUNT_OF(least), SECCOMP_RET_KILL);
     (void)unused;
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
@@ -391,7 +363,7 @@ static void restrict_all_threads(void *unused)
 {
     enum { COUNT = 4 };
     pthread_t thread[COUNT];
-    struct sock_filter program[64];
+    struct sock_filter program[FILTER_SIZE];
     /* Ended by exit_group: the end of a thread takes more. */
     struct sock_fprog filter =
         make_filter(program, least, COUNT_OF(least), SECCOMP_RET_KILL_PROCESS);
@@ -467,63 +439,4 @@ CASE_OURS(seccomp_fork_under_a_filter,
           "their own either")
 {
     require_child(fork_under_a_filter, NULL);
-}
-
-/* Answers `refused` with `otherwise`, lets all else pass. */
-static void refuse(const int *refused, size_t count, unsigned otherwise)
-{
-    struct sock_filter program[64];
-    struct sock_fprog filter = make_filter(program, refused, count, SECCOMP_RET_ALLOW);
-    for (size_t i = 0; i < count; i++)
-        program[2 + 2 * i].k = otherwise;
-    REQUIRE(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) != 0) SKIP("no seccomp filters here");
-}
-
-static const int odd_calls[] = {SYS_ptrace,  SYS_process_vm_readv, SYS_bpf,    SYS_userfaultfd,
-                                SYS_mincore, SYS_memfd_create,     SYS_socket, SYS_io_uring_setup};
-
-static void start_under_filters(void *unused)
-{
-    (void)unused;
-    refuse(odd_calls, COUNT_OF(odd_calls), SECCOMP_RET_KILL_PROCESS);
-    require_helper("helper_allocate", "20", NULL, 0);
-    static const int refused[] = {SYS_madvise,  SYS_mremap,    SYS_fallocate, SYS_mkdir,
-                                  SYS_unlinkat, SYS_renameat2, SYS_getdents64};
-    refuse(refused, COUNT_OF(refused), SECCOMP_RET_ERRNO | EPERM);
-    require_helper("helper_allocate", "20", NULL, 0);
-}
-
-/* What a program could not take along says whose it was, for others to do so. */
-static void clear(const char *directory)
-{
-    static const char nothing[4096];
-    char path[300], page[4096];
-    DIR *entries = opendir(directory);
-    REQUIRE(entries);
-    for (struct dirent *each; (each = readdir(entries));) {
-        if (each->d_name[0] == '.') continue;
-        snprintf(path, sizeof path, "%s/%s", directory, each->d_name);
-        int file = open(path, O_RDONLY);
-        REQUIRE(file >= 0 && read(file, page, sizeof page) == sizeof page);
-        REQUIRE(memcmp(page, nothing, sizeof page) != 0);
-        close(file);
-        unlink(path);
-    }
-    closedir(entries);
-    REQUIRE(rmdir(directory) == 0);
-}
-
-CASE(seccomp_inherited, "a program that starts under filters, those of containers and those that "
-                        "kill for odd calls; seccomp(2)")
-{
-    char directory[] = "/tmp/conformance-XXXXXX";
-    REQUIRE(mkdtemp(directory) && setenv("MEMCTL_DIR", directory, 1) == 0);
-    int status = in_child(start_under_filters, NULL);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == STATUS_SKIPPED) {
-        rmdir(directory);
-        _exit(STATUS_SKIPPED);
-    }
-    REQUIRE(status == 0);
-    clear(directory);
 }

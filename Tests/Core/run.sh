@@ -118,6 +118,7 @@ usual() {
     build region "${trace[@]}" && run region
     build counters "${trace[@]}" && run counters
     build region_life "${trace[@]}" && run region_life
+    build identity "${trace[@]}" && run identity
     build own "${trace[@]}" && run own
     build shard "${trace[@]}" && run shard
     build births "${trace[@]}" && run births

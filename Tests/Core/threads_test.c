@@ -244,6 +244,56 @@ static void only_frees(void)
     REQUIRE_EQUAL(totals.used + totals.cached, 0);
 }
 
+static int started; /* [shared] threads that have spans of all small classes */
+
+static void *leave_empty_spans(void *argument)
+{
+    (void)argument;
+    for (size_t size = 16; size <= MC_DIRECT_MAX; size += 16) {
+        void *objects[64]; /* enough to have slots of its own class */
+        for (unsigned i = 0; i < 64; i++)
+            objects[i] = mc_alloc(size);
+        for (unsigned i = 0; i < 64; i++)
+            mc_free(objects[i]);
+    }
+    __atomic_add_fetch(&started, 1, __ATOMIC_RELEASE);
+    while (__atomic_load_n(&started, __ATOMIC_ACQUIRE) < THREADS)
+        sched_yield();
+    return 0;
+}
+
+/* A heap that grows uses the empty spans of threads that ended, but for one, before it grows on. */
+static void found_by_growth(size_t size)
+{
+    enum { GROWTH = 16 << 20 };
+    pthread_t threads[THREADS];
+    unsigned unnoticed = 0;
+    struct mc_heap_totals before, after;
+    start(threads, THREADS, leave_empty_spans);
+    join(threads, THREADS);
+    REQUIRE_EQUAL(memctl_heap_root.thread_count, THREADS);
+    mc_heap_totals(&before);
+    for (uint64_t grown = 0; grown < GROWTH; grown += size)
+        REQUIRE(mc_alloc(size));
+    for (struct mc_thread *thread = mc_thread_first(); thread; thread = mc_thread_next(thread))
+        unnoticed += thread != mc_self && thread->state != MC_THREAD_FREE;
+    REQUIRE(unnoticed <= 1);
+    mc_heap_totals(&after);
+    uint64_t taken = (after.reserved - after.free_slices) - (before.reserved - before.free_slices);
+    REQUIRE(taken < GROWTH);
+    mc_heap_check();
+}
+
+static void found_by_small_growth(void)
+{
+    found_by_growth(2000);
+}
+
+static void found_by_large_growth(void)
+{
+    found_by_growth(300000);
+}
+
 static uint64_t resident_bytes(void)
 {
     unsigned long pages = 0;
@@ -300,6 +350,8 @@ static const struct test_case cases[] = {
     {"adoption", adoption, 0},
     {"only_frees", only_frees, 0},
     {"adopted_in_vain", adopted_in_vain, 0},
+    {"found_by_small_growth", found_by_small_growth, 0},
+    {"found_by_large_growth", found_by_large_growth, 0},
     {"idle_threads", idle_threads, 0},
 };
 TEST_MAIN(cases)
