@@ -96,9 +96,11 @@ static size_t units_of(const struct mc_trail *trail, size_t number)
 }
 
 /* The first of a set. */
-static size_t set_of(const struct mc_trail *trail, struct mc_trail_choice choice)
+static size_t set_of(const struct mc_trail *trail, struct mc_trail_choice choice, uintptr_t sp)
 {
-    return (choice.key >> (64 - MC_TRAIL_SET_BITS) & (trail->sets - 1)) * MC_TRAIL_WAYS;
+    enum { SP_SHIFT = 24 }; /* sp's low bits beside those of return addresses */
+    uint64_t key = (choice.pc ^ sp << SP_SHIFT) * MC_PATH_BASE;
+    return (key >> (64 - MC_TRAIL_SET_BITS) & (trail->sets - 1)) * MC_TRAIL_WAYS;
 }
 
 /* Twice as many sets. Readings that would be looked for elsewhere now stay where they are: they are found as
@@ -120,7 +122,7 @@ static void add_sets(struct mc_trail *trail)
 static size_t find_place(const struct mc_trail *trail, struct mc_trail_choice choice,
                          const struct mc_trail_reading *made)
 {
-    size_t set = set_of(trail, choice);
+    size_t set = set_of(trail, choice, made->sp);
     size_t recent = *choice.recent >> (trail->reading_shift - MC_TRAIL_UNIT_SHIFT);
     size_t free = units_of(trail, set + (recent + 1) % MC_TRAIL_WAYS);
     for (size_t way = MC_TRAIL_WAYS; way-- > 0;) {
@@ -162,7 +164,7 @@ void mc_trail_forget_readings(struct mc_trail *trail)
 uint32_t mc_trail_recall_otherwise(struct mc_trail *trail, struct mc_trail_choice choice,
                                    struct mc_caller caller)
 {
-    size_t set = set_of(trail, choice);
+    size_t set = set_of(trail, choice, caller.sp);
     for (size_t way = 0; way < MC_TRAIL_WAYS; way++) {
         size_t place = units_of(trail, set + way);
         if (place == *choice.recent) continue;
