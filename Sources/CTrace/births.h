@@ -12,7 +12,7 @@
  * That clock moves a few hundred times a second. Where its words are known (clock_words.h), they are compared
  * with those it had when the kernel's code was last asked, by whatever thread: while they are the same, so is
  * the tick. Nothing is computed from them, so it does not matter that the kernel may be in the middle of
- * changing them. What is compared is the nanoseconds and the seconds modulo 512. */
+ * changing them. Seconds are compared modulo 2^25, which are 388 days, four times what a tag can hold. */
 #ifndef MC_BIRTHS_H
 #define MC_BIRTHS_H
 
@@ -31,11 +31,13 @@ extern struct mc_births {
     uint64_t seen; /* a moment that the clock was at, and in its low bits the tick that is */
 } mc_births;
 
-/* What the clock says, shifted past a tick. */
+/* What the clock says, shifted past a tick. It never moves by less than a millisecond, so the low bits of
+ * the nanoseconds tell nothing, and leave room for the seconds of a year. */
 static inline uint64_t mc_births_moment(uint64_t seconds, uint64_t ns)
 {
-    enum { NS_BITS = 30 };
-    return (seconds << NS_BITS | ns) << MC_TAG_BIRTH_BITS;
+    enum { NS_SHIFT = 16, NS_BITS = 14 };
+    _Static_assert(1000000000 >> NS_SHIFT < 1 << NS_BITS, "the nanoseconds of a second fit");
+    return (seconds << NS_BITS | ns >> NS_SHIFT) << MC_TAG_BIRTH_BITS;
 }
 
 /* The tick of the clock: what it says over MC_TAG_BIRTH_NS. n * ceil(2^k / d) / 2^k is n / d for all n below

@@ -116,6 +116,10 @@ static void births_ask_when_the_words_move(void)
     REQUIRE(is_now(1) && is_now(0));
     move_to(101, 254000000); /* asleep for a second */
     REQUIRE(is_now(1) && is_now(0));
+    for (unsigned power = 0; power < 22; power++) { /* for very long, to the nanosecond */
+        move_to((uint64_t)told.tv_sec + (1u << power), 254000000);
+        REQUIRE(is_now(1) && is_now(0));
+    }
     /* In the middle of a change: seconds first, nanoseconds first, and seconds without their carry. */
     move_to(101, 999000000);
     REQUIRE(is_now(1));
