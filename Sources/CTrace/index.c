@@ -176,7 +176,8 @@ static void fill_some(const struct mc_index *index)
     uint64_t to = end - from < share ? end : from + share;
     fill(index, from, to);
     /* Pairs with the load in mc_index_find(): who does not look before it sees what was filled in. */
-    uint64_t filled = __atomic_add_fetch(&index->tables->filled[newest], to - from, __ATOMIC_ACQ_REL);
+    uint64_t filled =
+        __atomic_add_fetch(&index->tables->filled[newest], to - from, __ATOMIC_ACQ_REL);
     if (filled == end) retire_before(index, newest);
 }
 

@@ -26,10 +26,10 @@ struct mc_index_records {
 };
 
 struct mc_index_tables {
-    uint32_t *words[MC_INDEX_TABLES];  /* [shared] 2^(FIRST_BITS + k) of each; NULL until made */
-    uint64_t counts[MC_INDEX_TABLES];  /* [shared] words of each that are not 0 */
-    uint64_t newest;                   /* [shared] */
-    uint64_t oldest;                   /* [shared] of those that are looked in */
+    uint32_t *words[MC_INDEX_TABLES]; /* [shared] 2^(FIRST_BITS + k) of each; NULL until made */
+    uint64_t counts[MC_INDEX_TABLES]; /* [shared] words of each that are not 0 */
+    uint64_t newest;                  /* [shared] */
+    uint64_t oldest;                  /* [shared] of those that are looked in */
     uint64_t ends[MC_INDEX_TABLES]; /* [shared] ids to fill each with are below; 0: not said yet */
     uint64_t
         begun[MC_INDEX_TABLES]; /* [shared] ids below are those that somebody fills in, or has */

@@ -32,7 +32,8 @@ static uint64_t hash_of_id(uint32_t id)
 }
 
 static struct mc_index_tables tables;
-static const struct mc_index keys_index = {.records = {21, &next_id, 0, hash_of_id}, .tables = &tables};
+static const struct mc_index keys_index = {.records = {21, &next_id, 0, hash_of_id},
+                                           .tables = &tables};
 
 static uint32_t find_key(uint64_t key)
 {
@@ -71,8 +72,7 @@ static void index_grows(void)
     poor_bits = 0;
     for (uint64_t key = 1; key <= MANY_KEYS; key++) {
         REQUIRE_EQUAL(id_of_key(key), key);
-        REQUIRE(tables.oldest <= tables.newest &&
-                tables.newest - tables.oldest <= 1);
+        REQUIRE(tables.oldest <= tables.newest && tables.newest - tables.oldest <= 1);
         REQUIRE_EQUAL(id_of_key(1 + key / 2), 1 + key / 2);
     }
     for (uint64_t key = 1; key <= MANY_KEYS; key++)
