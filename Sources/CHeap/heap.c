@@ -333,6 +333,15 @@ static inline int free_found(struct mc_thread *self, struct mc_span *span, void 
     return mc_load(&span->owner) == (uint64_t)self && free_own(self, span, object);
 }
 
+/* Whose the span is; from now on the calling thread's, if this is the first thing it asks for and the span is an
+ * ended thread's. */
+static struct mc_thread *owner_of(const struct mc_span *span)
+{
+    struct mc_thread *owner = (struct mc_thread *)mc_load_acquire(&span->owner);
+    if (likely(owner == mc_self) || !mc_thread_inherit(owner)) return owner;
+    return (struct mc_thread *)mc_load(&span->owner); /* it may have been adopted before */
+}
+
 /* To the thread's cache or to the owner. Time passes for a thread that only frees as well. */
 static void free_remote(struct mc_span *span, void *object)
 {
@@ -357,7 +366,7 @@ static __attribute__((noinline)) void free_otherwise(void *object)
     if (mc_load(&span->flags) & MC_SPAN_TAGGED) take_tag(object);
     if (span->state != MC_SPAN_CLASS) {
         free_large(span, object);
-    } else if (mc_load(&span->owner) != (uint64_t)mc_self) {
+    } else if (owner_of(span) != mc_self) {
         free_remote(span, object);
     } else {
         if (span->flags & MC_SPAN_TAGGED) untag(span);

@@ -104,6 +104,18 @@ static struct mc_thread *make_thread(void)
     return thread;
 }
 
+/* It is the calling thread's from now on. */
+static void become(struct mc_thread *thread)
+{
+    int saved = errno;
+    hold(thread);
+    mc_self = thread;
+    serve(thread);
+    mc_store(&thread->generation, mc_os_fork_generation());
+    mc_store_release(&thread->state, MC_THREAD_LIVE);
+    errno = saved;
+}
+
 struct mc_thread *mc_thread_attach(void)
 {
     if (likely(mc_self != &mc_thread_none)) return mc_self;
@@ -112,14 +124,16 @@ struct mc_thread *mc_thread_attach(void)
     while (thread && !mc_thread_seize(thread))
         thread = mc_thread_next(thread);
     if (!thread) thread = make_thread();
-    if (!thread) return 0;
-    hold(thread);
-    mc_self = thread;
-    serve(thread);
-    mc_store(&thread->generation, mc_os_fork_generation());
-    mc_store_release(&thread->state, MC_THREAD_LIVE);
+    if (thread) become(thread);
     errno = saved;
     return thread;
+}
+
+int mc_thread_inherit(struct mc_thread *ended)
+{
+    if (likely(mc_self != &mc_thread_none) || !mc_thread_seize(ended)) return 0;
+    become(ended);
+    return 1;
 }
 
 /* Threads of the parent are not here. Which structs are theirs the generation tells: it is 0 for

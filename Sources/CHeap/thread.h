@@ -23,6 +23,11 @@ extern struct mc_span mc_span_none; /* never has a free slot: what serves a clas
 /* The calling thread's struct, taken now if it has none; NULL when memory is short. */
 struct mc_thread *mc_thread_attach(void);
 
+/* Gives the calling thread, if it has no struct, that of one that ended; 0 if that can't be. Whoever begins
+ * by freeing what an ended thread has left is likely to go on with the rest of it, and would free all of
+ * that as another's. */
+int mc_thread_inherit(struct mc_thread *ended);
+
 /* 1 if its thread has ended, and nobody has come by since. */
 int mc_thread_has_ended(struct mc_thread *thread);
 

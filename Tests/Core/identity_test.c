@@ -31,7 +31,8 @@ static const char *name_in(const char *path)
 /* As if it had been started by another path: nothing else tells whether a name was looked up. */
 static void pretend(void)
 {
-    strcpy(mc_own_region.executable, "/some/where/else/and/longer/than/any/path/of/this/program/itself");
+    strcpy(mc_own_region.executable,
+           "/some/where/else/and/longer/than/any/path/of/this/program/itself");
     strcpy(mc_own_region.name, "itself");
 }
 

@@ -244,6 +244,84 @@ static void only_frees(void)
     REQUIRE_EQUAL(totals.used + totals.cached, 0);
 }
 
+/* -- the first thing a thread does is to free ----------------------------------------------- */
+
+static struct mc_thread *left_by; /* whose struct what is in the table was made with */
+
+static void *leave_table(void *tagged)
+{
+    fill_table((void *)100);
+    left_by = mc_self;
+    if (tagged) REQUIRE(mc_tag_set(places[0], 1, 100));
+    return 0;
+}
+
+/* All of it is its own then: nothing is cached, or on its way to an owner. */
+static void *go_on_with_table(void *argument)
+{
+    (void)argument;
+    REQUIRE(mc_self == &mc_thread_none);
+    struct mc_span *span = mc_span_of(places[0]);
+    end_object(places[0]);
+    places[0] = 0;
+    REQUIRE(mc_self == left_by && left_by->state == MC_THREAD_LIVE);
+    REQUIRE(span->owner == (uint64_t)mc_self && !span->remote);
+    end_places();
+    REQUIRE(!mc_self->cache && !mc_self->notified);
+    REQUIRE(mc_alloc(100));
+    mc_heap_check();
+    return 0;
+}
+
+static void inherit(int tagged, int noticed)
+{
+    pthread_t thread;
+    REQUIRE(!pthread_create(&thread, 0, leave_table, tagged ? &left_by : 0));
+    join(&thread, 1);
+    mc_free(mc_alloc(5000)); /* with the same struct, unless somebody else has it */
+    REQUIRE(mc_self == left_by);
+    REQUIRE(!pthread_create(&thread, 0, leave_table, tagged ? &left_by : 0));
+    join(&thread, 1);
+    REQUIRE(mc_self != left_by);
+    if (noticed) mc_threads_reap();
+    REQUIRE(!pthread_create(&thread, 0, go_on_with_table, 0));
+    join(&thread, 1);
+    mc_heap_check();
+}
+
+static void inherits(void)
+{
+    inherit(0, 0);
+}
+
+static void inherits_tagged(void)
+{
+    inherit(1, 0);
+}
+
+static void inherits_noticed(void)
+{
+    inherit(0, 1);
+}
+
+static void *free_one(void *argument)
+{
+    mc_free(argument);
+    REQUIRE(mc_self == &mc_thread_none);
+    return 0;
+}
+
+/* The owner lives: its struct stays its own, and the slot is one that another freed. */
+static void inherits_no_living(void)
+{
+    pthread_t thread;
+    void *object = mc_alloc(100);
+    REQUIRE(!pthread_create(&thread, 0, free_one, object));
+    join(&thread, 1);
+    REQUIRE_EQUAL(mc_remote_count(mc_span_of(object)->remote), 1);
+    mc_heap_check();
+}
+
 static int started; /* [shared] threads that have spans of all small classes */
 
 static void *leave_empty_spans(void *argument)
@@ -350,6 +428,10 @@ static const struct test_case cases[] = {
     {"adoption", adoption, 0},
     {"only_frees", only_frees, 0},
     {"adopted_in_vain", adopted_in_vain, 0},
+    {"inherits", inherits, 0},
+    {"inherits_tagged", inherits_tagged, 0},
+    {"inherits_noticed", inherits_noticed, 0},
+    {"inherits_no_living", inherits_no_living, 0},
     {"found_by_small_growth", found_by_small_growth, 0},
     {"found_by_large_growth", found_by_large_growth, 0},
     {"idle_threads", idle_threads, 0},
