@@ -2,6 +2,8 @@
 /* See span.h. */
 #include "span.h"
 
+#include <errno.h>
+
 #include "arena.h"
 #include "cache.h"
 #include "check.h"
@@ -54,6 +56,7 @@ struct mc_span *mc_span_make(unsigned class_index, struct mc_thread *owner)
     span->remote = 0;
     span->notify_next = 0;
     span->owner = (uint64_t)owner;
+    if (owner->grown[class_index] < UINT8_MAX) owner->grown[class_index]++;
     span->tags = 0;
     span->next = span->previous = 0;
     mc_span_set_limit(span);
@@ -66,19 +69,42 @@ struct mc_span *mc_span_make(unsigned class_index, struct mc_thread *owner)
     return span;
 }
 
+static struct mc_thread *owner_of(const struct mc_span *span)
+{
+    return (struct mc_thread *)span->owner;
+}
+
 void mc_span_unmake(struct mc_span *span, int purge)
 {
     mc_assert(span->used == 0 && span->state == MC_SPAN_CLASS);
     mc_page_map_clear(span->base, span->size / MC_SLICE);
     mc_tags_give(span);
+    owner_of(span)->grown[span->class_index] = 0;
     uint64_t base = span->base, slices = span->size / MC_SLICE;
     mc_store(&span->limit, 0);
-    mc_own_map_forget((struct mc_thread *)span->owner, span);
+    mc_own_map_forget(owner_of(span), span);
     mc_span_struct_give(span);
     if (purge)
         mc_arena_give_pages(base, slices);
     else
         mc_arena_give(base, slices);
+}
+
+static int will_be_used(const struct mc_span *span)
+{
+    return span->flags & MC_SPAN_ZERO && owner_of(span)->grown[span->class_index] >= MC_GROWN_SPANS;
+}
+
+/* Before `count` slots are carved: if they are the first in a group of pages, those come. */
+static void populate_group(const struct mc_span *span, uint32_t count)
+{
+    enum { GROUP = MC_GROWN_PAGES * MC_PAGE };
+    static uint32_t impossible; /* [shared] the kernel is an old one */
+    _Static_assert(MC_SLICE % GROUP == 0, "spans are whole groups");
+    uint64_t start = span->fresh * span->slot_size, end = start + count * span->slot_size;
+    uint64_t group = (end - 1) & ~(uint64_t)(GROUP - 1);
+    if (start > group || mc_load(&impossible)) return;
+    if (mc_os_populate((void *)(span->base + group), GROUP) == EINVAL) mc_store(&impossible, 1);
 }
 
 int mc_span_carve(struct mc_span *span)
@@ -89,6 +115,7 @@ int mc_span_carve(struct mc_span *span)
     if (count < 1) count = 1;
     if (count > left) count = left;
     if (!count) return 0;
+    if (unlikely(will_be_used(span))) populate_group(span, count);
     uint64_t first = span->base + span->fresh * span->slot_size;
     struct mc_slot *slot = (struct mc_slot *)first;
     for (uint32_t i = 1; i < count; i++) {

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Where a thread's next slot comes from: which spans serve before pages are touched. */
+/* Where a thread's next slot comes from: which spans serve before pages are touched, and how many pages come
+ * at once. */
+#define _GNU_SOURCE
+#include <sys/mman.h>
+
 #include "heap.h"
 #include "span.h"
 #include "test.h"
@@ -78,9 +82,57 @@ static void full_ones_turn(void)
     mc_heap_check();
 }
 
+/* -- pages that come several at once ------------------------------------------------------- */
+
+enum { GROWN = 3 * MC_GROWN_SPANS };
+static void *grown[GROWN * SPAN];
+
+static unsigned resident_pages(const struct mc_span *span)
+{
+    unsigned char pages[MC_SLICE / 4096];
+    unsigned count = 0;
+    REQUIRE(!mincore((void *)span->base, MC_SLICE, pages));
+    for (unsigned i = 0; i < sizeof(pages); i++)
+        count += pages[i] & 1;
+    return count;
+}
+
+/* The pages of each span when its first page was carved; returns how many spans there were. */
+static unsigned grow(unsigned *pages)
+{
+    unsigned spans = 0;
+    const struct mc_span *last = 0;
+    for (unsigned i = 0; i < GROWN * SPAN; i++) {
+        grown[i] = mc_alloc(SIZE);
+        const struct mc_span *span = mc_span_of(grown[i]);
+        if (span == last || span->slot_size != SIZE || span->fresh != A_PAGE) continue;
+        REQUIRE(spans < GROWN + 1);
+        pages[spans++] = resident_pages(span);
+        last = span;
+    }
+    return spans;
+}
+
+static void grown_classes_populate(void)
+{
+    unsigned pages[GROWN + 1];
+    void *page = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (madvise(page, 4096, 23 /* MADV_POPULATE_WRITE */)) test_skip("this kernel is too old");
+    unsigned spans = grow(pages);
+    REQUIRE(spans >= GROWN - 1);
+    REQUIRE_EQUAL(mc_self->grown[SIZE / MC_QUANTUM - 1], spans);
+    for (unsigned i = 0; i < spans; i++)
+        REQUIRE_EQUAL(pages[i], i + 1 < MC_GROWN_SPANS ? 1 : MC_GROWN_PAGES);
+    for (unsigned i = 0; i < GROWN * SPAN; i++)
+        mc_free(grown[i]);
+    REQUIRE_EQUAL(mc_self->grown[SIZE / MC_QUANTUM - 1], 0);
+    mc_heap_check();
+}
+
 static const struct test_case cases[] = {
     {"full_ones_turn", full_ones_turn, 0},
     {"used_before_fresh", used_before_fresh, 0},
     {"few_wait", few_wait, 0},
+    {"grown_classes_populate", grown_classes_populate, 0},
 };
 TEST_MAIN(cases)

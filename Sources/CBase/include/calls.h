@@ -29,7 +29,7 @@ enum mc_call {
     MC_CALL_RESIZE = 1 << 6,       /* mremap: contents are copied */
     MC_CALL_WATCH_FORK = 1 << 7,   /* madvise: a raw fork goes unnoticed */
     MC_CALL_SHARE = 1 << 8,        /* mremap, of the region: no tracing where none was before */
-    MC_CALL_POPULATE = 1 << 9,     /* madvise: the trace's table does not grow */
+    MC_CALL_POPULATE = 1 << 9,     /* madvise: the trace's table does not grow; pages come singly */
     MC_CALL_GROW_FILE = 1 << 10,   /* fallocate and what opens the file, on old kernels: likewise */
     MC_CALL_MAKE_FILE = 1 << 11,   /* a forked child has no region of its own */
     MC_CALL_REMOVE_FILE = 1 << 12, /* the region is left for memctl to remove */

@@ -186,6 +186,8 @@ struct mc_thread {
     uint64_t stack_at;                /* [owner] an address on the thread's stack */
     struct mc_serving serving[MC_DIRECT_CLASSES];
     uint8_t lent[MC_CLASS_COUNT]; /* [owner] requests of the class that another one served */
+    uint8_t
+        grown[MC_CLASS_COUNT]; /* [owner] spans of the class made since one was unmade, or 255 */
 };
 
 struct mc_heap_pool {
