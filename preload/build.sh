@@ -40,7 +40,7 @@ for file in "$root"/Sources/CHeap/*.c "$root"/Sources/CBase/*.c "$root"/preload/
         ${whole:+"$whole"} "$@" -c "$file" -o "$object" &
     pids="${pids:-} $!"
     case $file in
-    */CTrace/region.c | */CTrace/folder.c | */CTrace/unwind_stack.c) objects="$objects $object" ;;
+    */CTrace/region.c | */CTrace/folder.c | */CTrace/identity.c | */CTrace/unwind_stack.c) objects="$objects $object" ;;
     */CTrace/* | */instrument.c | */mappings.c | */sandbox.c | */filter.c | */statistics.c)
         traces="$traces $object" ;;
     *) objects="$objects $object" ;;
@@ -50,7 +50,7 @@ for pid in $pids; do wait "$pid"; done
 # shellcheck disable=SC2086
 "$cc" $linker $whole -O2 "$@" -shared -o "$work/libmemctl.so" $objects $traces -Wl,-soname,libmemctl.so \
     -Wl,--version-script="$root/preload/exports.map" -Wl,-z,now,-z,relro,-z,nodelete \
-    -Wl,-z,max-page-size=65536 \
+    -Wl,-z,max-page-size=4096 \
     -Wl,-z,noexecstack -Wl,--gc-sections -Wl,--hash-style=gnu -Wl,--build-id=sha1 \
     -Wl,--as-needed -nostartfiles -nodefaultlibs -lc
 mv "$work/libmemctl.so" "$output"

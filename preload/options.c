@@ -57,6 +57,17 @@ static const char *value_of(const char *entry, const char *name)
     return !*name && *entry == '=' ? entry + 1 : 0;
 }
 
+/* Hardly any is, and every process asks this of its whole environment. */
+static int is_of_memctl(const char *entry)
+{
+    const char *at = "MEMCTL_";
+    while (*at && *entry == *at) {
+        entry++;
+        at++;
+    }
+    return !*at;
+}
+
 static int same(const char *text, const char *word)
 {
     while (*text && *text == *word) {
@@ -156,6 +167,7 @@ static void set_folder(const char *text)
 static void read_entries(char **entries, int verbose_only)
 {
     for (; *entries; entries++) {
+        if (!is_of_memctl(*entries)) continue;
         const char *text = value_of(*entries, "MEMCTL_DIR");
         if (text && *text) set_folder(text);
         for (unsigned i = 0; i < sizeof(table) / sizeof(table[0]); i++) {

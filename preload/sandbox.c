@@ -80,6 +80,7 @@ static void update_trace(void)
 static uint32_t forgo(uint32_t lost)
 {
     uint32_t taken = 0;
+    if (lost & MC_CALL_MAKE_FILE) mc_region_name();
     if (lost & MC_CALL_COMMIT && mc_call_allowed(MC_CALL_COMMIT)) {
         taken = mc_calls_forbid(MC_CALL_RESERVE);
         mc_heap_commit();

@@ -72,7 +72,7 @@ static int is_orphan(void)
     enum { PATIENCE = 16 };
     static uint32_t calls; /* [shared] */
     return mc_add(&calls, 1) % PATIENCE == PATIENCE - 1 && mc_call_allowed(MC_CALL_PARENT) &&
-           (uint32_t)getppid() != mc_own_region.pid;
+           (uint32_t)MC_SYSCALL_1(SYS_getppid, 0) != mc_own_region.pid;
 }
 
 /* A forked child shares its parent's region until it needs its own: to be traced, because the
@@ -96,7 +96,7 @@ void mc_heap_on_fork(void)
     int saved = errno;
     const char *failed = "";
     uint32_t only = mc_load(&mc_own_region.only_pid);
-    int mine = only == (uint32_t)getpid();
+    int mine = only == (uint32_t)MC_SYSCALL_1(SYS_getpid, 0);
     struct mc_region_options options =
         region_options(!only || mine ? mc_load(&mc_own_region.armed) : 0);
     if (mine) { /* nobody else was meant */

@@ -6,7 +6,8 @@
 
 Switching: busy threads make pairs of malloc and free. From the moment before `memctl trace on` is started to the
 first allocation of each thread that is accounted, which is looked up in the trace afterwards: medians and
-maxima over all threads of all runs. With more threads than processors, what they wait for each other is in it.
+maxima over all threads of all runs. With more threads than processors, what they wait for each other is in it:
+`the word` is the same until a thread saw the word that memctl stores, which asks for nothing but a processor.
 
 Showing: `memctl show trace` of a process that left that many stacks, under chain.c's functions: after what can be
 of memctl's and the program's files was dropped from the page cache (cold), and at once again (warm). The rows that
@@ -64,7 +65,8 @@ def switch_once(options, folder, threads):
         raise SystemExit("switched: it did not get ready")
     pressed = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     taken, _ = run(options, folder, "trace", "on", "-p", program.pid)
-    delays = [(int(program.stdout.readline()) - pressed) / 1e6 for _ in range(threads)]
+    times = [[(int(word) - pressed) / 1e6 for word in program.stdout.readline().split()]
+             for _ in range(threads)]
     _, text = run(options, folder, "show", "trace", "-p", program.pid, "--all", "--format", "json")
     kept = sum(row["count"] for row in json.loads(text)["rows"]
                if row["bytes"] == row["count"] * KEPT_BYTES)
@@ -72,16 +74,18 @@ def switch_once(options, folder, threads):
         raise SystemExit(f"{kept} of {threads} objects are in the trace")
     program.stdin.close()
     program.wait()
-    return delays, taken * 1000
+    return times, taken * 1000
 
 
 def switching(options, folder, threads):
-    delays, commands = [], []
+    times, commands = [], []
     for _ in range(options.runs):
         each, command = switch_once(options, folder, threads)
-        delays += each
+        times += each
         commands.append(command)
-    return {"threads": threads, "median_ms": statistics.median(delays), "most_ms": max(delays),
+    accounted, saw = zip(*times)
+    return {"threads": threads, "median_ms": statistics.median(accounted), "most_ms": max(accounted),
+            "word_ms": statistics.median(saw), "word_most_ms": max(saw),
             "command_ms": statistics.median(commands), "command_most_ms": max(commands)}
 
 
@@ -119,11 +123,13 @@ def main():
     subprocess.run(["make", "-s", "-C", ROOT / "Benchmarks"], check=True)
     figures = {"switching": [], "showing": []}
     with tempfile.TemporaryDirectory(prefix="memctl-bench-", dir="/dev/shm") as folder:
-        print(f"trace on, ms        median      most   the command      most   (goal {GOAL_MS:.0f})")
+        print(f"trace on, ms        median      most      the word      most   the command      most"
+              f"   (goal {GOAL_MS:.0f})")
         for threads in map(int, options.threads.split(",")):
             row = switching(options, folder, threads)
             figures["switching"].append(row)
             print(f"{threads:>4} busy threads{row['median_ms']:>10.1f}{row['most_ms']:>10.1f}"
+                  f"{row['word_ms']:>14.1f}{row['word_most_ms']:>10.1f}"
                   f"{row['command_ms']:>14.1f}{row['command_most_ms']:>10.1f}")
         pid = make_stacks(options, folder)
         print(f"show trace, {options.stacks} stacks, s: cold, warm   (goals {GOAL_COLD_S}, {GOAL_WARM_S})")

@@ -22,7 +22,7 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 CASES = ["one 10", "one 30", "random 30", "burst 30"]
-CLOCK = ("ask", "clock_gettime", "syscall")
+CLOCK = ("mc_births_ask", "ask", "clock_gettime", "syscall")
 COUNT = re.compile(r"^\s*([\d,]+) \(.*?%\)\s+(\S.*)$")
 
 

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* switched REGION THREADS: busy threads that say when tracing came to them. Each makes a pair of malloc and
  * free after another, until before one the word that malloc tests is 0 and some thread's allocation was accounted, so
- * that its own is as well (while the first to notice makes the table, the others' are not, and counted as such); keeps that object, and goes on with pairs as before. Prints `ready` when all are at it, then, when each has its
- * object, a line of CLOCK_MONOTONIC in nanoseconds for each, and ends with its input. The objects are of
- * KEPT bytes, so that the trace can be asked whether they are all there. */
+ * that its own is as well (while the first to notice makes the table, the others' are not, and counted as such);
+ * keeps that object, and goes on with pairs as before. Prints `ready` when all are at it, then, when each has its
+ * object, a line for each: CLOCK_MONOTONIC in nanoseconds when it had the object, and when it saw that word
+ * first. Ends with its input. The objects are of KEPT bytes, so that the trace can be asked whether they are all
+ * there. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
@@ -19,7 +21,7 @@
 enum { KEPT = 777, OTHER = 100, THREADS_MAX = 1000 };
 
 static const struct mc_region *region;
-static uint64_t when[THREADS_MAX];
+static uint64_t when[THREADS_MAX], seen[THREADS_MAX];
 static void *kept[THREADS_MAX];
 static unsigned begun, switched; /* [shared] */
 
@@ -30,10 +32,14 @@ static uint64_t now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+static int is_armed(void)
+{
+    return !mc_region_load(&region->direct);
+}
+
 static int is_on(void)
 {
-    return !mc_region_load(&region->direct) &&
-           mc_region_load(&region->commands_seen) == mc_region_load(&region->commands);
+    return mc_region_load(&region->commands_seen) == mc_region_load(&region->commands);
 }
 
 static void *be_busy(void *number)
@@ -41,6 +47,9 @@ static void *be_busy(void *number)
     uintptr_t mine = (uintptr_t)number;
     free(malloc(OTHER));
     __atomic_add_fetch(&begun, 1, __ATOMIC_RELEASE);
+    while (!is_armed())
+        free(malloc(OTHER));
+    seen[mine] = now_ns();
     while (!is_on())
         free(malloc(OTHER));
     kept[mine] = malloc(KEPT);
@@ -76,7 +85,7 @@ int main(int argc, char **argv)
     fflush(stdout);
     wait_for(&switched, threads);
     for (unsigned i = 0; i < threads; i++)
-        printf("%llu\n", (unsigned long long)when[i]);
+        printf("%llu %llu\n", (unsigned long long)when[i], (unsigned long long)seen[i]);
     fflush(stdout);
     getchar();
     return 0;

@@ -287,7 +287,9 @@ uint64_t mc_arena_give_pages(uint64_t base, uint64_t slices)
 {
     struct mc_arena *arena = arena_of(base);
     uint64_t purged = mc_os_purge((void *)base, slices * MC_SLICE) ? 0 : slices * MC_SLICE;
-    if (purged) mc_bits_clear(bitmap(arena, MC_ARENA_DIRTY), index_of(arena, base), slices);
+    /* Of a huge page others may be populated that nobody ever had: they go by what is dirty of it. */
+    if (purged && !mc_load(&arena->huge))
+        mc_bits_clear(bitmap(arena, MC_ARENA_DIRTY), index_of(arena, base), slices);
     mc_add(&mc_root()->purged_bytes, purged);
     mc_arena_give(base, slices);
     return purged;
@@ -332,10 +334,14 @@ static uint64_t touched(const struct mc_arena *arena, uint64_t word)
 _Static_assert(MC_HUGE_PAGE == 2 * 64 * MC_SLICE, "a huge page is two words of slices");
 
 /* From now on only small pages back what is touched anew, and the kernel does not put together what
- * was purged. */
+ * was purged. What a huge page populated and nobody ever had is dirty from now on, or it would stay. */
 static void split(struct mc_arena *arena)
 {
     uint64_t slices = mc_load(&arena->slice_count);
+    for (uint64_t word = 0; word < slices / 64; word++) {
+        uint64_t dirty = touched(arena, word);
+        if (dirty) __atomic_fetch_or(bitmap(arena, MC_ARENA_DIRTY) + word, dirty, __ATOMIC_RELAXED);
+    }
     mc_store(&arena->huge, 0);
     mc_os_huge_pages((void *)mc_load(&arena->base), slices * MC_SLICE, 0);
 }
@@ -347,10 +353,13 @@ uint64_t mc_arena_purge(int all)
     mc_store(&purgeable, 0);
     for (uint64_t i = 0; i < MC_ARENAS_MAX && arena_at(i); i++) {
         struct mc_arena *arena = arena_at(i);
-        uint64_t words = mc_load(&arena->slice_count) / 64, before = purged;
+        uint64_t words = mc_load(&arena->slice_count) / 64, before = purged, second = 0;
         for (uint64_t word = 0; word < words; word++) {
             uint64_t *aging = bitmap(arena, MC_ARENA_AGING) + word;
-            uint64_t dirty = touched(arena, word) & ~mc_load(bitmap(arena, MC_ARENA_USED) + word);
+            /* Both words of a huge page are looked at before the first is purged. */
+            uint64_t dirty = mc_load(&arena->huge) && word % 2 ? second : touched(arena, word);
+            second = dirty;
+            dirty &= ~mc_load(bitmap(arena, MC_ARENA_USED) + word);
             uint64_t old = all ? dirty : dirty & mc_load(aging);
             if (old) purged += purge_word(arena, word, old);
             mc_store(aging, dirty & ~old);

@@ -75,8 +75,9 @@
 
 /* Whenever spans and large objects have taken so much memory that was never used, or had gone back, ended
  * threads are looked for: each has left an empty span of many classes, and what it cached. Not each time,
- * as there may be thousands of threads; and one stays as it is for the next that starts. */
-#define MC_REAP_FRESH (1ull << 20)
+ * and more rarely the more threads there are to look at; and one stays as it is for the next that starts. */
+#define MC_REAP_FRESH        (1ull << 20)
+#define MC_REAP_FRESH_THREAD (16ull << 10)
 
 /* Whenever so much was purged, the structs and page-map leaves of what is gone are looked through for
  * pages to give back: with 128 bytes for a span of 16 KiB and more, this is where it is worth it. */

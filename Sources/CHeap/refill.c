@@ -217,7 +217,9 @@ static uint64_t fresh_bytes; /* [shared] that the heap grew by so far */
 void mc_refill_grew(uint64_t bytes)
 {
     uint64_t before = mc_add(&fresh_bytes, bytes);
-    if (unlikely(before / MC_REAP_FRESH != (before + bytes) / MC_REAP_FRESH)) reap(1);
+    uint64_t threads = mc_load(&mc_root()->thread_count);
+    uint64_t each = MC_REAP_FRESH + threads * MC_REAP_FRESH_THREAD;
+    if (unlikely(before / each != (before + bytes) / each)) reap(1);
 }
 
 /* Takes a span of the class from a thread that ended. */

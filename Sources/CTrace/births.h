@@ -4,23 +4,41 @@
  *
  *     mc_births_now        the tick it is
  *     mc_births_make       makes what that takes, so that mc_births_now_made() need not ask for it
+ *     mc_births_look       looks for where the clock's words are
  *
  * The clock is the kernel's coarse one, and ticks are those of that clock: births_from_ns is where
- * one begins. So a tick is the seconds times four and a quarter, less the one it all began with. */
+ * one begins. So a tick is the seconds times four and a quarter, less the one it all began with.
+ *
+ * That clock moves a few hundred times a second. Where its words are known (clock_words.h), they are compared
+ * with those it had when the kernel's code was last asked, by whatever thread: while they are the same, so is
+ * the tick. Nothing is computed from them, so it does not matter that the kernel may be in the middle of
+ * changing them. Seconds are compared modulo 2^25, which are 388 days, four times what a tag can hold. */
 #ifndef MC_BIRTHS_H
 #define MC_BIRTHS_H
 
 #include "bits.h"
+#include "clock_words.h"
 #include "counters.h"
 #include "vdso.h"
 
 #define MC_BIRTHS_LAST ((1ull << MC_TAG_BIRTH_BITS) - 1)
 
-/* [shared] the same whoever stores them, `clock` last. */
+/* [shared] the first three are the same whoever stores them, `clock` last. */
 extern struct mc_births {
     int (*clock)(clockid_t, struct timespec *); /* NULL: not made yet */
     uint64_t origin;                            /* the clock's tick at births_from_ns */
+    const uint64_t *words; /* its own, or two that it never has; never NULL once made */
+    uint64_t seen; /* a moment that the clock was at, and in its low bits the tick that is */
 } mc_births;
+
+/* What the clock says, shifted past a tick. It never moves by less than a millisecond, so the low bits of
+ * the nanoseconds tell nothing, and leave room for the seconds of a year. */
+static inline uint64_t mc_births_moment(uint64_t seconds, uint64_t ns)
+{
+    enum { NS_SHIFT = 16, NS_BITS = 14 };
+    _Static_assert(1000000000 >> NS_SHIFT < 1 << NS_BITS, "the nanoseconds of a second fit");
+    return (seconds << NS_BITS | ns >> NS_SHIFT) << MC_TAG_BIRTH_BITS;
+}
 
 /* The tick of the clock: what it says over MC_TAG_BIRTH_NS. n * ceil(2^k / d) / 2^k is n / d for all n below
  * 10^9, since the factor is too large by less than 2^k / (10^9 d). */
@@ -37,13 +55,20 @@ uint64_t mc_births_from(uint64_t boottime_ns);
 /* Requires that there is a region. */
 void mc_births_make(void);
 
-/* Requires that they are made. */
+/* Requires that they are made. By one thread at a time. */
+void mc_births_look(void);
+
+/* By the kernel's code. Requires the same. */
+uint64_t mc_births_ask(void);
+
+/* Requires the same. */
 static inline uint64_t mc_births_now_made(void)
 {
-    struct timespec now;
-    mc_births.clock(CLOCK_MONOTONIC_COARSE, &now);
-    uint64_t birth = mc_births_tick(&now) - mc_load(&mc_births.origin);
-    return likely(birth < MC_BIRTHS_LAST) ? birth : MC_BIRTHS_LAST;
+    const uint64_t *words = mc_load(&mc_births.words);
+    uint64_t moment =
+        mc_births_moment(mc_load(&words[MC_CLOCK_SECONDS]), mc_load(&words[MC_CLOCK_NS]));
+    uint64_t tick = moment ^ mc_load(&mc_births.seen);
+    return likely(tick <= MC_BIRTHS_LAST) ? tick : mc_births_ask();
 }
 
 static inline uint64_t mc_births_now(void)

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -15,9 +16,11 @@
 #include "memctl_region.h"
 #include "syscall.h"
 
-static const char *path;  /* of the folder; kept to remove the file at exit */
-static char own_path[48]; /* what it is unless the user named one */
-static pid_t maker;       /* the process that made the file */
+enum { OF_FILE = 48 };                               /* "/PID.NUMBER" and its end */
+static char own_path[64];                            /* "/dev/shm/memctl-UID/PID" */
+MC_TABLE static char named_path[PATH_MAX + OF_FILE]; /* below the folder that the user named */
+static char *path;  /* of the file that was made, one of these; kept to remove it at exit */
+static pid_t maker; /* the process that made it */
 
 /* "PID" or "PID.NUMBER" */
 static void name_of(uint64_t pid, uint64_t number, char *name)
@@ -35,13 +38,25 @@ static void name_of(uint64_t pid, uint64_t number, char *name)
     *name = 0;
 }
 
-/* "/dev/shm/memctl-UID" */
-static void default_path(void)
+static uint64_t own_number(void)
+{
+    return (uint64_t)MC_SYSCALL_1(SYS_getpid, 0);
+}
+
+/* Sets the path to that of the folder. */
+static int find_folder(const char *wanted)
 {
     static const char start[] = "/dev/shm/memctl-";
-    memcpy(own_path, start, sizeof(start));
-    name_of((uint64_t)geteuid(), 0, own_path + sizeof(start) - 1);
-    path = own_path;
+    path = wanted ? named_path : own_path;
+    if (!wanted) {
+        memcpy(path, start, sizeof(start));
+        name_of((uint64_t)MC_SYSCALL_1(SYS_geteuid, 0), 0, path + sizeof(start) - 1);
+        return 0;
+    }
+    uint64_t size = strlen(wanted);
+    if (size + OF_FILE > PATH_MAX) return -ENAMETOOLONG;
+    memcpy(path, wanted, size + 1);
+    return 0;
 }
 
 void mc_folder_close(int descriptor)
@@ -59,17 +74,16 @@ static int open_at(int folder, const char *name, int flags)
  * user named is the user's business. */
 static int open_folder(const char *wanted)
 {
-    if (wanted) {
-        path = wanted;
-        return open_at(AT_FDCWD, path, O_DIRECTORY);
-    }
-    default_path();
-    int folder = open_at(AT_FDCWD, path, O_DIRECTORY | O_NOFOLLOW);
+    int folder = find_folder(wanted);
+    if (folder) return folder;
+    if (wanted) return open_at(AT_FDCWD, path, O_DIRECTORY);
+    folder = open_at(AT_FDCWD, path, O_DIRECTORY | O_NOFOLLOW);
     if (folder == -ENOENT && !MC_SYSCALL_2(SYS_mkdir, path, 0700))
         folder = open_at(AT_FDCWD, path, O_DIRECTORY | O_NOFOLLOW);
     if (folder < 0) return folder;
     struct stat status;
-    if (fstat(folder, &status) || status.st_uid != geteuid() || status.st_mode & 022) {
+    if (MC_SYSCALL_4(SYS_newfstatat, folder, "", &status, AT_EMPTY_PATH) ||
+        status.st_uid != (uid_t)MC_SYSCALL_1(SYS_geteuid, 0) || status.st_mode & 022) {
         mc_folder_close(folder);
         return -EPERM;
     }
@@ -104,13 +118,17 @@ static uint64_t process_start_ns(void)
     if (file >= 0) mc_folder_close(file);
     if (size <= 0) return 0;
     text[size] = 0;
-    const char *at = strrchr(text, ')');
-    for (unsigned i = 0; at && i < FIELD; i++)
-        at = strchr(at + 1, ' ');
-    uint64_t ticks = 0;
-    for (at = at ? at + 1 : ""; *at >= '0' && *at <= '9'; at++)
+    const char *start = text, *at;
+    for (at = text; *at; at++) {
+        if (*at == ')') start = at;
+    }
+    unsigned fields = 0;
+    for (at = start; *at && fields < FIELD; at++)
+        fields += *at == ' ';
+    uint64_t ticks = 0, rate = getauxval(AT_CLKTCK);
+    for (; *at >= '0' && *at <= '9'; at++)
         ticks = ticks * 10 + (uint64_t)(*at - '0');
-    return ticks * (1000000000ull / (uint64_t)sysconf(_SC_CLK_TCK));
+    return rate ? ticks * (1000000000 / rate) : 0;
 }
 
 /* A region with our pid is of an earlier process, whose trace may still be wanted; or this process
@@ -123,7 +141,7 @@ static void put_aside(int folder, const char *name)
     int earlier = read_old(folder, name, &old) && old.start_boottime_ns < process_start_ns();
     for (uint64_t number = 1; earlier && number < 100 && holds_trace(folder, name, &pid_namespace);
          number++) {
-        name_of((uint64_t)getpid(), number, kept);
+        name_of(own_number(), number, kept);
         MC_SYSCALL_5(SYS_renameat2, folder, name, folder, kept, 1 /* RENAME_NOREPLACE */);
     }
     MC_SYSCALL_3(SYS_unlinkat, folder, name, 0);
@@ -143,7 +161,7 @@ static void sweep(int folder, uint64_t pid_namespace)
         char name[];
     };
     _Alignas(8) char buffer[2048];
-    if (getpid() % ONE_IN || !pid_namespace) return;
+    if (maker % ONE_IN || !pid_namespace) return;
     long size = MC_SYSCALL_3(SYS_getdents64, folder, buffer, sizeof(buffer));
     for (long at = 0; at + (long)sizeof(struct entry) < size;) {
         const struct entry *entry = (const struct entry *)(buffer + at);
@@ -163,39 +181,43 @@ static void sweep(int folder, uint64_t pid_namespace)
 static uint64_t bound_size(uint64_t size)
 {
     struct rlimit limit;
-    if (!getrlimit(RLIMIT_FSIZE, &limit) && limit.rlim_cur < size)
+    if (!MC_SYSCALL_4(SYS_prlimit64, 0, RLIMIT_FSIZE, 0, &limit) && limit.rlim_cur < size)
         size = limit.rlim_cur & ~(uint64_t)(MC_PAGE - 1);
     return size;
 }
 
-static int fill(int file, const void *first, uint64_t first_size, uint64_t size,
-                const char **failed)
+/* Its first page is written whole, so that it is there: mapped, it must not be found missing. */
+static int fill(int file, const void *first, uint64_t size, const char **failed)
 {
     *failed = "no room for the region's size (RLIMIT_FSIZE)";
     if (size < MC_PAGE) return EFBIG;
     long result = MC_SYSCALL_2(SYS_ftruncate, file, size);
-    if (!result) {
-        *failed = "no room for the region (is the file system full?)";
-        result = MC_SYSCALL_4(SYS_fallocate, file, 0, 0, MC_PAGE);
-    }
-    /* Where a filter refuses it, one that may refuse to remove the file, too: then it says whose it is. */
-    if (!result || result == -EOPNOTSUPP || result == -EPERM || result == -ENOSYS)
-        result = MC_SYSCALL_4(SYS_pwrite64, file, first, first_size, 0) == (long)first_size
-                     ? 0
-                     : -ENOSPC;
-    return (int)-result;
+    if (result) return (int)-result;
+    *failed = "no room for the region (is the file system full?)";
+    result = MC_SYSCALL_4(SYS_pwrite64, file, first, MC_PAGE, 0);
+    if (mc_syscall_failed(result)) return (int)-result;
+    return result == MC_PAGE ? 0 : ENOSPC;
 }
 
-int mc_folder_make(const char *wanted, const void *first, uint64_t first_size, uint64_t *size,
+/* The path is the folder's until here. */
+static void append_name(const char *name)
+{
+    char *end = path + strlen(path);
+    *end = '/';
+    memcpy(end + 1, name, strlen(name) + 1);
+}
+
+int mc_folder_make(const char *wanted, const void *first, uint64_t pid_namespace, uint64_t *size,
                    int *descriptor, const char **failed)
 {
     enum { FRESH = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW };
-    char name[48];
+    char name[OF_FILE];
     *failed = "the folder of regions can't be opened";
     int folder = open_folder(wanted);
     if (folder < 0) return -folder;
     *failed = "the region can't be made";
-    name_of((uint64_t)getpid(), 0, name);
+    uint64_t number = own_number();
+    name_of(number, 0, name);
     int file = open_at(folder, name, FRESH);
     if (file == -EEXIST) {
         put_aside(folder, name);
@@ -204,16 +226,17 @@ int mc_folder_make(const char *wanted, const void *first, uint64_t first_size, u
     int error = file < 0 ? -file : 0;
     if (!error) {
         *size = bound_size(*size);
-        error = fill(file, first, first_size, *size, failed);
+        error = fill(file, first, *size, failed);
         if (error) {
             MC_SYSCALL_3(SYS_unlinkat, folder, name, 0);
             mc_folder_close(file);
         }
     }
     if (!error) {
-        maker = getpid();
+        append_name(name);
+        maker = (pid_t)number;
         *descriptor = file;
-        sweep(folder, ((const struct mc_region *)first)->pid_namespace);
+        sweep(folder, pid_namespace);
     }
     mc_folder_close(folder);
     return error;
@@ -221,29 +244,18 @@ int mc_folder_make(const char *wanted, const void *first, uint64_t first_size, u
 
 int mc_folder_is_ours(void)
 {
-    return maker == MC_SYSCALL_1(SYS_getpid, 0);
+    return maker == (pid_t)own_number();
 }
 
 int mc_folder_open(void)
 {
-    char name[48];
-    int folder = mc_folder_is_ours() ? open_at(AT_FDCWD, path, O_DIRECTORY) : -1;
-    if (folder < 0) return -1;
-    name_of((uint64_t)maker, 0, name);
-    int file = open_at(folder, name, O_RDWR | O_NOFOLLOW);
-    mc_folder_close(folder);
-    return file;
+    return mc_folder_is_ours() ? open_at(AT_FDCWD, path, O_RDWR | O_NOFOLLOW) : -1;
 }
 
 int mc_folder_remove(void)
 {
-    char name[48];
     if (!mc_folder_is_ours()) return 0;
-    int folder = open_at(AT_FDCWD, path, O_DIRECTORY);
-    if (folder < 0) return -folder;
-    name_of((uint64_t)maker, 0, name);
-    long result = MC_SYSCALL_3(SYS_unlinkat, folder, name, 0);
-    mc_folder_close(folder);
+    long result = MC_SYSCALL_3(SYS_unlinkat, AT_FDCWD, path, 0);
     maker = 0;
     return (int)-result;
 }

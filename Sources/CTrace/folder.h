@@ -7,10 +7,11 @@
 #include <stdint.h>
 
 /* Makes the file of this process, `size` bytes (less if RLIMIT_FSIZE says so: *size is set), sparse
- * but for `first`, which is written at its start. Opens it: the caller closes *descriptor by
- * mc_folder_close(). An older file of the same pid that holds a trace is kept under another name.
- * `folder`, or NULL, is not copied. Returns 0 or an errno value, and names the step in *failed. */
-int mc_folder_make(const char *folder, const void *first, uint64_t first_size, uint64_t *size,
+ * but for the page at `first`, which is written at its start. Opens it: the caller closes *descriptor
+ * by mc_folder_close(). An older file of the same pid that holds a trace is kept under another name;
+ * of others, those that name the same `pid_namespace` may be removed. `folder` may be NULL. Returns 0
+ * or an errno value, and names the step in *failed. */
+int mc_folder_make(const char *folder, const void *first, uint64_t pid_namespace, uint64_t *size,
                    int *descriptor, const char **failed);
 
 /* Opens the file again; below 0 if it can't be found any more. */

@@ -96,8 +96,10 @@ static uint64_t hash_behind_link(uint32_t id)
     return frame_hash(key);
 }
 
-static struct mc_index frame_index = {
-    .records = {MC_INDEX_ID_BITS, &mc_own_region.areas[MC_AREA_FRAMES].count, 0, hash_behind_link}};
+MC_TABLE static struct mc_index_tables frame_tables;
+static const struct mc_index frame_index = {
+    .records = {MC_INDEX_ID_BITS, &mc_own_region.areas[MC_AREA_FRAMES].count, 0, hash_behind_link},
+    .tables = &frame_tables};
 
 /* The frame that follows `parent` if it is that one; 0 if not. It may be another thread's, who is about to
  * write it. */

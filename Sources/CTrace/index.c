@@ -43,14 +43,14 @@ static uint32_t id_of(const struct mc_index *index, uint32_t entry)
 }
 
 /* Makes the table if it is not there. NULL without memory. */
-static uint32_t *table_at(struct mc_index *index, unsigned number)
+static uint32_t *table_at(const struct mc_index *index, unsigned number)
 {
-    uint32_t *table = mc_load_acquire(&index->tables[number]);
+    uint32_t *table = mc_load_acquire(&index->tables->words[number]);
     if (likely(table)) return table;
     uint64_t bytes = bytes_of(number);
     void *fresh = mc_own_map(bytes);
     if (!fresh) return 0;
-    if (mc_swap_if(&index->tables[number], &table, fresh)) return fresh;
+    if (mc_swap_if(&index->tables->words[number], &table, fresh)) return fresh;
     mc_own_release(fresh, bytes);
     return table;
 }
@@ -62,7 +62,7 @@ static int is_stale(const struct mc_index *index, uint32_t id)
 }
 
 /* Returns 0 if there are `most` entries, or the place is in a run of too many. */
-static int add_to(struct mc_index *index, unsigned number, uint64_t hash, uint32_t id,
+static int add_to(const struct mc_index *index, unsigned number, uint64_t hash, uint32_t id,
                   uint64_t most)
 {
     uint32_t *table = table_at(index, number), entry = entry_for(index, hash, id);
@@ -73,10 +73,10 @@ static int add_to(struct mc_index *index, unsigned number, uint64_t hash, uint32
         for (;;) {
             if (seen == entry) return 1;
             if (seen && !is_stale(index, id_of(index, seen))) break;
-            if (!seen && mc_load(&index->counts[number]) >= most) return 0;
+            if (!seen && mc_load(&index->tables->counts[number]) >= most) return 0;
             uint32_t added = !seen;
             if (!mc_swap_if(&table[place], &seen, entry)) continue;
-            mc_add(&index->counts[number], added);
+            mc_add(&index->tables->counts[number], added);
             return 1;
         }
     }
@@ -93,51 +93,51 @@ static uint64_t brim(unsigned table)
     return size_of(table) / 16 * BRIM_SIXTEENTHS;
 }
 
-static int may_grow(struct mc_index *index, uint64_t newest)
+static int may_grow(const struct mc_index *index, uint64_t newest)
 {
     return newest + 1 < MC_INDEX_TABLES && table_at(index, (unsigned)newest + 1);
 }
 
-int mc_index_has_room(struct mc_index *index)
+int mc_index_has_room(const struct mc_index *index)
 {
-    unsigned newest = (unsigned)mc_load(&index->newest);
-    uint64_t count = mc_load(&index->counts[newest]);
+    unsigned newest = (unsigned)mc_load(&index->tables->newest);
+    uint64_t count = mc_load(&index->tables->counts[newest]);
     if (likely(count < full(newest))) return table_at(index, newest) != 0;
     return may_grow(index, newest) || count < brim(newest);
 }
 
 /* In the newest table with room around there. */
-static void insert(struct mc_index *index, uint64_t hash, uint32_t id)
+static void insert(const struct mc_index *index, uint64_t hash, uint32_t id)
 {
-    uint64_t newest = mc_load(&index->newest);
+    uint64_t newest = mc_load(&index->tables->newest);
     while (!add_to(index, (unsigned)newest, hash, id, full((unsigned)newest))) {
         if (!may_grow(index, newest)) {
             add_to(index, (unsigned)newest, hash, id, brim((unsigned)newest));
             return;
         }
-        if (mc_swap_if(&index->newest, &newest, newest + 1)) newest++;
+        if (mc_swap_if(&index->tables->newest, &newest, newest + 1)) newest++;
     }
 }
 
 /* The ids that a table has to be filled with are below this. Asked for when it is the newest already: an id
  * that somebody adds to the one before was below the count then. */
-static uint64_t end_of(struct mc_index *index, unsigned number)
+static uint64_t end_of(const struct mc_index *index, unsigned number)
 {
-    uint64_t end = mc_load_acquire(&index->ends[number]);
+    uint64_t end = mc_load_acquire(&index->tables->ends[number]);
     if (end) return end;
     uint64_t count = mc_load_acquire(index->records.count);
-    return mc_swap_if(&index->ends[number], &end, count) ? count : end;
+    return mc_swap_if(&index->tables->ends[number], &end, count) ? count : end;
 }
 
 /* What is found in this table is all there is. The pages of those before go back; who is late may find nothing
  * there, and looks again, or adds an entry in vain, so that it is made anew. */
-static void retire_before(struct mc_index *index, uint64_t number)
+static void retire_before(const struct mc_index *index, uint64_t number)
 {
-    uint64_t oldest = mc_load(&index->oldest);
-    while (oldest < number && !mc_swap_if(&index->oldest, &oldest, number)) {
+    uint64_t oldest = mc_load(&index->tables->oldest);
+    while (oldest < number && !mc_swap_if(&index->tables->oldest, &oldest, number)) {
     }
     for (; oldest < number; oldest++) {
-        uint32_t *table = mc_load_acquire(&index->tables[oldest]);
+        uint32_t *table = mc_load_acquire(&index->tables->words[oldest]);
         if (table) mc_own_purge(table, bytes_of((unsigned)oldest));
     }
 }
@@ -150,7 +150,7 @@ static uint64_t hash_if_any(const struct mc_index *index, uint64_t id)
 
 /* Records [from, to) to the newest table. Their places are far off: all are asked for before any is waited
  * for. */
-static void fill(struct mc_index *index, uint64_t from, uint64_t to)
+static void fill(const struct mc_index *index, uint64_t from, uint64_t to)
 {
     for (uint64_t id = from; id < to; id++) {
         uint64_t hash = hash_if_any(index, id);
@@ -164,23 +164,24 @@ static void fill(struct mc_index *index, uint64_t from, uint64_t to)
 
 /* Some records to the newest table, if it has not all. Whoever is done with the last ones retires those before; a
  * child that was forked in the middle of some keeps them until the next table is full. */
-static void fill_some(struct mc_index *index)
+static void fill_some(const struct mc_index *index)
 {
-    unsigned newest = (unsigned)mc_load_acquire(&index->newest);
-    if (likely(mc_load(&index->oldest) == newest)) return;
-    uint64_t end = end_of(index, newest), entries = mc_load(&index->counts[newest - 1]) + 1;
+    unsigned newest = (unsigned)mc_load_acquire(&index->tables->newest);
+    if (likely(mc_load(&index->tables->oldest) == newest)) return;
+    uint64_t end = end_of(index, newest), entries = mc_load(&index->tables->counts[newest - 1]) + 1;
     uint64_t share = FILLED_AT_ONCE * (end / entries + 1);
-    if (mc_load(&index->begun[newest]) >= end) return;
-    uint64_t from = mc_add(&index->begun[newest], share);
+    if (mc_load(&index->tables->begun[newest]) >= end) return;
+    uint64_t from = mc_add(&index->tables->begun[newest], share);
     if (from >= end) return;
     uint64_t to = end - from < share ? end : from + share;
     fill(index, from, to);
     /* Pairs with the load in mc_index_find(): who does not look before it sees what was filled in. */
-    uint64_t filled = __atomic_add_fetch(&index->filled[newest], to - from, __ATOMIC_ACQ_REL);
+    uint64_t filled =
+        __atomic_add_fetch(&index->tables->filled[newest], to - from, __ATOMIC_ACQ_REL);
     if (filled == end) retire_before(index, newest);
 }
 
-void mc_index_add(struct mc_index *index, uint64_t hash, uint32_t id)
+void mc_index_add(const struct mc_index *index, uint64_t hash, uint32_t id)
 {
     insert(index, hash, id);
     fill_some(index);
@@ -188,15 +189,15 @@ void mc_index_add(struct mc_index *index, uint64_t hash, uint32_t id)
 
 void mc_index_expect(const struct mc_index *index, uint64_t hash)
 {
-    unsigned newest = (unsigned)mc_load_acquire(&index->newest);
-    const uint32_t *table = mc_load_acquire(&index->tables[newest]);
+    unsigned newest = (unsigned)mc_load_acquire(&index->tables->newest);
+    const uint32_t *table = mc_load_acquire(&index->tables->words[newest]);
     if (table) __builtin_prefetch(&table[place_of(hash, newest)]);
 }
 
 static uint32_t find_in(const struct mc_index *index, unsigned number, uint64_t hash,
                         int (*matches)(uint32_t id, const void *key), const void *key)
 {
-    const uint32_t *table = mc_load_acquire(&index->tables[number]);
+    const uint32_t *table = mc_load_acquire(&index->tables->words[number]);
     uint64_t mask = size_of(number) - 1, place = place_of(hash, number);
     uint32_t wanted = entry_for(index, hash, 0);
     for (unsigned probe = 0; table && probe < PROBES; probe++) {
@@ -208,19 +209,19 @@ static uint32_t find_in(const struct mc_index *index, unsigned number, uint64_t 
     return 0;
 }
 
-uint32_t mc_index_find(struct mc_index *index, uint64_t hash,
+uint32_t mc_index_find(const struct mc_index *index, uint64_t hash,
                        int (*matches)(uint32_t id, const void *key), const void *key)
 {
-    uint64_t oldest = mc_load_acquire(&index->oldest), looked;
+    uint64_t oldest = mc_load_acquire(&index->tables->oldest), looked;
     do {
         looked = oldest;
-        unsigned newest = (unsigned)mc_load_acquire(&index->newest);
+        unsigned newest = (unsigned)mc_load_acquire(&index->tables->newest);
         for (unsigned number = newest + 1; number-- > looked;) {
             uint32_t id = find_in(index, number, hash, matches, key);
             if (id) return id;
         }
         /* A table that was retired meanwhile reads as empty. */
-        oldest = mc_load_acquire(&index->oldest);
+        oldest = mc_load_acquire(&index->tables->oldest);
     } while (unlikely(oldest != looked));
     return 0;
 }

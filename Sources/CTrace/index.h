@@ -25,20 +25,25 @@ struct mc_index_records {
     uint64_t (*hash_of)(uint32_t id); /* 0: there is none, or it is not whole yet */
 };
 
-struct mc_index {
-    struct mc_index_records records;   /* [const] */
-    uint32_t *tables[MC_INDEX_TABLES]; /* [shared] of 2^(FIRST_BITS + k) words; NULL until made */
-    uint64_t counts[MC_INDEX_TABLES];  /* [shared] words of each that are not 0 */
-    uint64_t newest;                   /* [shared] */
-    uint64_t oldest;                   /* [shared] of those that are looked in */
+struct mc_index_tables {
+    uint32_t *words[MC_INDEX_TABLES]; /* [shared] 2^(FIRST_BITS + k) of each; NULL until made */
+    uint64_t counts[MC_INDEX_TABLES]; /* [shared] words of each that are not 0 */
+    uint64_t newest;                  /* [shared] */
+    uint64_t oldest;                  /* [shared] of those that are looked in */
     uint64_t ends[MC_INDEX_TABLES]; /* [shared] ids to fill each with are below; 0: not said yet */
     uint64_t
         begun[MC_INDEX_TABLES]; /* [shared] ids below are those that somebody fills in, or has */
     uint64_t filled[MC_INDEX_TABLES]; /* [shared] how many were */
 };
 
+/* All zero at first, and apart from what is constant: so no page is written for it until it is used. */
+struct mc_index {
+    struct mc_index_records records;
+    struct mc_index_tables *tables;
+};
+
 /* The first id under this hash that `matches` says is meant; 0 if there is none. */
-uint32_t mc_index_find(struct mc_index *index, uint64_t hash,
+uint32_t mc_index_find(const struct mc_index *index, uint64_t hash,
                        int (*matches)(uint32_t id, const void *key), const void *key);
 
 /* What a search for it will look at first comes meanwhile. */
@@ -46,11 +51,11 @@ void mc_index_expect(const struct mc_index *index, uint64_t hash);
 
 /* 0 without memory for one entry more. A record that would be left out is better not made: whoever looks for
  * it would make it anew each time, until there is no room for any other. */
-int mc_index_has_room(struct mc_index *index);
+int mc_index_has_room(const struct mc_index *index);
 
 /* 0 < id, whose record is whole and has that hash, which is not 0. When there is no memory the entry may be
  * left out: the next one to look for it makes it anew. */
-void mc_index_add(struct mc_index *index, uint64_t hash, uint32_t id);
+void mc_index_add(const struct mc_index *index, uint64_t hash, uint32_t id);
 
 static inline uint64_t mc_hash_mix(uint64_t hash, uint64_t value)
 {

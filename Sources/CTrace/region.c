@@ -5,16 +5,15 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "births.h"
 #include "calls.h"
 #include "folder.h"
+#include "identity.h"
 #include "os.h"
 #include "own.h"
 #include "shard.h"
@@ -46,30 +45,21 @@ uint64_t mc_boottime_ns(void)
     return read_ns(CLOCK_BOOTTIME) + (mc_call_allowed(MC_CALL_CLOCK) ? 0 : asleep_ns);
 }
 
-static uint64_t pid_namespace(void)
-{
-    struct stat status;
-    return stat("/proc/self/ns/pid", &status) ? 0 : status.st_ino;
-}
-
-static void copy_name(struct mc_region *region)
-{
-    long size = readlink("/proc/self/exe", region->executable, sizeof(region->executable) - 1);
-    const char *given = size > 0 ? 0 : (const char *)getauxval(AT_EXECFN);
-    if (given) strncpy(region->executable, given, sizeof(region->executable) - 1);
-    const char *name = region->executable;
-    for (const char *at = name; *at; at++) {
-        if (*at == '/') name = at + 1;
-    }
-    strncpy(region->name, name, sizeof(region->name) - 1);
-}
-
 extern const char __ehdr_start[] __attribute__((visibility("hidden")));
 extern const char _end[] __attribute__((visibility("hidden")));
 
-static void describe(struct mc_region *region, const struct mc_region_options *options)
+/* The first page of a region. */
+union first_page {
+    struct mc_region region;
+    char bytes[MC_PAGE];
+};
+
+static int named_surely; /* [shared] 0 or 1; set by whoever comes first, to the same name */
+
+static void describe(union first_page *page, const struct mc_region_options *options)
 {
-    memset(region, 0, sizeof(*region));
+    struct mc_region *region = &page->region;
+    memset(page, 0, sizeof(*page));
     region->armed = options->armed;
     region->direct = options->armed ? 0 : MC_REGION_DIRECT;
     region->depth = options->depth;
@@ -77,8 +67,8 @@ static void describe(struct mc_region *region, const struct mc_region_options *o
     region->magic = MC_REGION_MAGIC;
     region->version = MC_REGION_VERSION;
     region->shards = MC_REGION_SHARDS;
-    region->pid = (uint32_t)getpid();
-    region->uid = (uint32_t)geteuid();
+    region->pid = (uint32_t)MC_SYSCALL_1(SYS_getpid, 0);
+    region->uid = (uint32_t)MC_SYSCALL_1(SYS_geteuid, 0);
     if (mc_call_allowed(MC_CALL_CLOCK)) asleep_ns = mc_boottime_ns() - read_ns(CLOCK_MONOTONIC);
     region->start_boottime_ns = mc_boottime_ns();
     region->births_from_ns = mc_births_from(region->start_boottime_ns);
@@ -87,8 +77,20 @@ static void describe(struct mc_region *region, const struct mc_region_options *o
     region->own_lists = (uint64_t)&mc_own_lists;
     region->library_start = (uint64_t)__ehdr_start;
     region->library_end = (uint64_t)_end;
-    region->pid_namespace = pid_namespace();
-    copy_name(region);
+    region->pid_namespace = mc_identity_pid_namespace(region->pid);
+    int surely = options->armed || options->keep;
+    mc_identity_name(region, surely);
+    mc_store(&named_surely, surely);
+}
+
+void mc_region_name(void)
+{
+    if (mc_load(&named_surely) || !file_size || !mc_call_begin(MC_CALL_MAKE_FILE)) return;
+    if (mc_folder_is_ours()) {
+        mc_identity_name(&mc_own_region, 1);
+        mc_store(&named_surely, 1);
+    }
+    mc_call_end();
 }
 
 /* Nothing is shared any more, or ever was: a private page that says so. */
@@ -101,13 +103,14 @@ static void go_private(void)
     file_size = 0;
 }
 
-static int map_over(const struct mc_region *made, const struct mc_region_options *options,
+static int map_over(const union first_page *made, const struct mc_region_options *options,
                     const char **failed)
 {
     int descriptor;
     uint64_t size = mc_round_up(options->max_size, MC_PAGE);
     if (size > SIZE_MAX_TRACKED) size = SIZE_MAX_TRACKED;
-    int error = mc_folder_make(options->folder, made, sizeof(*made), &size, &descriptor, failed);
+    int error = mc_folder_make(options->folder, made, made->region.pid_namespace, &size,
+                               &descriptor, failed);
     if (error) return error;
     int flags = MAP_SHARED | MAP_FIXED;
     long page =
@@ -126,7 +129,7 @@ static int map_over(const struct mc_region *made, const struct mc_region_options
 
 int mc_region_create(const struct mc_region_options *options, const char **failed)
 {
-    struct mc_region made;
+    union first_page made;
     int saved = errno;
     describe(&made, options);
     int error = map_over(&made, options, failed);
@@ -194,7 +197,8 @@ static uint64_t size_to_map(void)
 {
     enum { SHARE = 16 };
     struct rlimit limit;
-    if (getrlimit(RLIMIT_AS, &limit) || limit.rlim_cur / SHARE >= file_size) return file_size;
+    if (MC_SYSCALL_4(SYS_prlimit64, 0, RLIMIT_AS, 0, &limit) || limit.rlim_cur / SHARE >= file_size)
+        return file_size;
     return limit.rlim_cur / SHARE & ~(uint64_t)(MC_PAGE - 1);
 }
 
@@ -221,6 +225,7 @@ static long map_areas(uint64_t size)
 int mc_areas_make(void)
 {
     enum { LEAST = 256 << 10 };
+    mc_region_name();
     if (!mc_call_begin(MC_CALL_SHARE)) return EPERM;
     uint64_t size = size_to_map();
     long mapped = -ENOMEM;
@@ -380,19 +385,20 @@ void mc_region_abandon(void)
 
 int mc_region_create_forked(const struct mc_region_options *options, const char **failed)
 {
-    struct mc_region made;
+    MC_TABLE static union first_page made; /* not on whatever stack the child's first call has */
     int saved = errno;
     char *inherited = mc_areas;
     uint64_t inherited_size = areas_size;
     describe(&made, options);
-    made.parent_pid = mc_own_region.pid;
-    made.depth = mc_own_region.depth;
-    made.floor = mc_own_region.floor;
-    made.sample = mc_own_region.sample;
-    made.deepen = mc_own_region.deepen;
-    made.births_from_ns = mc_own_region.births_from_ns; /* the tags it inherits count from there */
-    made.epoch = mc_own_region.epoch;
-    made.own_bytes = mc_own_region.own_bytes; /* the child has a copy of that */
+    made.region.parent_pid = mc_own_region.pid;
+    made.region.depth = mc_own_region.depth;
+    made.region.floor = mc_own_region.floor;
+    made.region.sample = mc_own_region.sample;
+    made.region.deepen = mc_own_region.deepen;
+    made.region.births_from_ns =
+        mc_own_region.births_from_ns; /* the tags it inherits count from there */
+    made.region.epoch = mc_own_region.epoch;
+    made.region.own_bytes = mc_own_region.own_bytes; /* the child has a copy of that */
     mc_shards_end();
     mc_areas = 0;
     int error = map_over(&made, options, failed);

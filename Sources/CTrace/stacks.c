@@ -27,9 +27,11 @@ static int stack_matches(uint32_t id, const void *key)
            id >= mc_load(&mc_own_region.floor);
 }
 
-static struct mc_index stack_index = {.records = {MC_TAG_STACK_BITS,
-                                                  &mc_own_region.areas[MC_AREA_STACKS].count,
-                                                  &mc_own_region.floor, stack_hash}};
+MC_TABLE static struct mc_index_tables stack_tables;
+static const struct mc_index stack_index = {.records = {MC_TAG_STACK_BITS,
+                                                        &mc_own_region.areas[MC_AREA_STACKS].count,
+                                                        &mc_own_region.floor, stack_hash},
+                                            .tables = &stack_tables};
 
 /* The frame that a stack's `count` outermost ones end in, which is at `pc`; 0 if it is none of this
  * epoch. */

@@ -55,6 +55,7 @@ static uint32_t made(void)
     mc_births_make(); /* what is in a shard is counted with the time */
     if (state == READY) mc_shards_begin();
     mc_store_release(&mc_trace_state, state); /* pairs with the loads above */
+    mc_births_look();                         /* nobody waits for that */
     return state;
 }
 

@@ -36,9 +36,10 @@ static size_t array_bytes(uint32_t room)
     return mc_round_up((2 * room + 1) * sizeof(struct mc_trail_frame), MC_PAGE);
 }
 
+/* Those it begins with. */
 static size_t readings_bytes(uint32_t room)
 {
-    size_t count = MC_TRAIL_SETS * MC_TRAIL_WAYS + 1;
+    size_t count = MC_TRAIL_SETS_FIRST * MC_TRAIL_WAYS;
     return mc_round_up(count << reading_shift_for(room), MC_PAGE);
 }
 
@@ -47,7 +48,9 @@ _Static_assert(KNOWN_BYTES % MC_PAGE == 0, "arrays begin at a page");
 
 static size_t bytes_of(uint32_t room)
 {
-    return mc_round_up(sizeof(struct mc_trail) + room * sizeof(struct mc_trail_check), MC_PAGE) +
+    return mc_round_up(sizeof(struct mc_trail) + room * sizeof(struct mc_trail_check) +
+                           (1u << reading_shift_for(room)),
+                       MC_PAGE) +
            KNOWN_BYTES + readings_bytes(room) + 2 * array_bytes(room);
 }
 
@@ -67,7 +70,9 @@ static struct mc_trail *make(uint32_t room)
     trail->fresh = take_array(&end, array_bytes(room));
     trail->known = trail->known_first = take_array(&end, KNOWN_BYTES);
     trail->known_mask = KNOWN_BYTES - MC_TRAIL_KNOWN_BYTES;
-    trail->readings = take_array(&end, readings_bytes(room));
+    trail->readings = trail->readings_first = take_array(&end, readings_bytes(room));
+    trail->made = (struct mc_trail_reading *)(trail->checks + room);
+    trail->sets = MC_TRAIL_SETS_FIRST;
     trail->reading_words = reading_words_for(room);
     trail->reading_shift = reading_shift_for(room);
     trail->room = room;
@@ -80,6 +85,8 @@ static void release(struct mc_trail *trail)
     size_t bytes = bytes_of(trail->room);
     if (trail->known != trail->known_first)
         mc_own_release(trail->known, mc_trail_known_bytes(trail));
+    if (trail->readings != trail->readings_first)
+        mc_own_release(trail->readings, mc_trail_readings_bytes(trail));
     mc_own_release(trail, bytes);
 }
 

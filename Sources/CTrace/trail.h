@@ -60,7 +60,8 @@ struct mc_trail_check {
 struct mc_trail_reading;
 enum {
     MC_TRAIL_SET_BITS = 7,
-    MC_TRAIL_SETS = 1 << MC_TRAIL_SET_BITS,
+    MC_TRAIL_SETS = 1 << MC_TRAIL_SET_BITS, /* at most */
+    MC_TRAIL_SETS_FIRST = 8,
     MC_TRAIL_RECENT_BITS = 10,
     MC_TRAIL_WAYS = 4, /* readings of a set */
     MC_TRAIL_KNOWN_BITS = 9,
@@ -85,13 +86,16 @@ struct mc_trail {
     uint32_t stack, stack_flags; /* what the frames are: for mc_capture() */
 
     /* Readings, and the stacks that walks led to, two to a place. */
-    uint64_t seed;                     /* another one whenever all is forgotten */
-    struct mc_trail_reading *readings; /* [const] SETS * WAYS of them, and one that is being made */
-    uint32_t reading_shift;            /* [const] each takes 2^reading_shift bytes */
-    uint32_t reading_words;            /* [const] that there is room for */
-    uint32_t has_readings;             /* 1: some are not forgotten */
-    uint64_t *known, *known_first;     /* places of two words; those it began with */
-    uint64_t known_mask;               /* of a place's offset in bytes */
+    uint64_t seed;                                      /* another one whenever all is forgotten */
+    struct mc_trail_reading *readings, *readings_first; /* sets * WAYS; those it began with */
+    struct mc_trail_reading *made;                      /* [const] one that is being made */
+    uint32_t sets;                                      /* a power of two, at most SETS */
+    uint32_t crowded; /* readings that others took the place of since there were as many sets */
+    uint32_t reading_shift;        /* [const] each takes 2^reading_shift bytes */
+    uint32_t reading_words;        /* [const] that there is room for */
+    uint32_t has_readings;         /* 1: some are not forgotten */
+    uint64_t *known, *known_first; /* places of two words; those it began with */
+    uint64_t known_mask;           /* of a place's offset in bytes */
     uint64_t displaced; /* known ones that others took the place of since the table grew */
     uint16_t recent[1 << MC_TRAIL_RECENT_BITS]; /* which reading to try first: see there */
 };

@@ -96,48 +96,67 @@ static size_t units_of(const struct mc_trail *trail, size_t number)
 }
 
 /* The first of a set. */
-static size_t set_of(struct mc_trail_choice choice)
+static size_t set_of(const struct mc_trail *trail, struct mc_trail_choice choice, uintptr_t sp)
 {
-    return (choice.key >> (64 - MC_TRAIL_SET_BITS)) * MC_TRAIL_WAYS;
+    enum { SP_SHIFT = 24 }; /* sp's low bits beside those of return addresses */
+    uint64_t key = (choice.pc ^ sp << SP_SHIFT) * MC_PATH_BASE;
+    return (key >> (64 - MC_TRAIL_SET_BITS) & (trail->sets - 1)) * MC_TRAIL_WAYS;
 }
 
-/* Where this reading is in its set; where it is to be put, if it is not there: behind the one that was right
- * last. */
+/* Twice as many sets. Readings that would be looked for elsewhere now stay where they are: they are found as
+ * what was right last, until others take their place. */
+static void add_sets(struct mc_trail *trail)
+{
+    size_t bytes = mc_trail_readings_bytes(trail);
+    struct mc_trail_reading *fresh = mc_own_map(2 * bytes);
+    trail->crowded = 0;
+    if (!fresh) return;
+    memcpy(fresh, trail->readings, bytes);
+    if (trail->readings != trail->readings_first) mc_own_release(trail->readings, bytes);
+    trail->readings = fresh;
+    trail->sets *= 2;
+}
+
+/* Where this reading is in its set; where it is to be put, if it is not there: where there is none, or behind
+ * the one that was right last. */
 static size_t find_place(const struct mc_trail *trail, struct mc_trail_choice choice,
                          const struct mc_trail_reading *made)
 {
-    size_t set = set_of(choice);
-    for (size_t way = 0; way < MC_TRAIL_WAYS; way++) {
+    size_t set = set_of(trail, choice, made->sp);
+    size_t recent = *choice.recent >> (trail->reading_shift - MC_TRAIL_UNIT_SHIFT);
+    size_t free = units_of(trail, set + (recent + 1) % MC_TRAIL_WAYS);
+    for (size_t way = MC_TRAIL_WAYS; way-- > 0;) {
         size_t place = units_of(trail, set + way);
         if (is_same(mc_trail_reading_at(trail, place), made)) return place;
+        if (!mc_trail_reading_at(trail, place)->sp) free = place;
     }
-    size_t recent = *choice.recent >> (trail->reading_shift - MC_TRAIL_UNIT_SHIFT);
-    return units_of(trail, set + (recent + 1) % MC_TRAIL_WAYS);
+    return free;
 }
 
 int mc_trail_note_reading(struct mc_trail *trail, const struct mc_caller *caller, uint64_t *key)
 {
-    struct mc_trail_reading *made =
-        mc_trail_reading_at(trail, units_of(trail, MC_TRAIL_SETS * MC_TRAIL_WAYS));
+    struct mc_trail_reading *made = trail->made;
     mc_trail_settle(trail);
     if (unlikely(!make(made, trail))) return 0;
     struct mc_trail_choice choice = mc_trail_choose(trail, caller->sp);
     size_t place = find_place(trail, choice, made);
     struct mc_trail_reading *reading = mc_trail_reading_at(trail, place);
-    if (!is_same(reading, made)) memcpy(reading, made, mc_trail_reading_bytes(made->count));
+    if (!is_same(reading, made)) {
+        trail->crowded += reading->sp != 0;
+        memcpy(reading, made, mc_trail_reading_bytes(made->count));
+    }
     trail->has_readings = 1;
     *choice.recent = (uint16_t)place;
     *key = mc_trail_read(reading, caller, trail->seed);
     __builtin_prefetch(mc_trail_known_at(trail, *key), 1);
+    if (trail->crowded >= trail->sets && trail->sets < MC_TRAIL_SETS) add_sets(trail);
     return 1;
 }
 
 void mc_trail_forget_readings(struct mc_trail *trail)
 {
-    for (size_t i = 0; trail->has_readings && i < MC_TRAIL_SETS * MC_TRAIL_WAYS; i++) {
-        struct mc_trail_reading *reading = mc_trail_reading_at(trail, units_of(trail, i));
-        if (reading->sp) reading->sp = 0; /* what was never written stays without memory */
-    }
+    for (size_t i = 0; trail->has_readings && i < trail->sets * MC_TRAIL_WAYS; i++)
+        mc_trail_reading_at(trail, units_of(trail, i))->sp = 0;
     trail->has_readings = 0;
     trail->seed += MC_PATH_BASE;
 }
@@ -145,7 +164,7 @@ void mc_trail_forget_readings(struct mc_trail *trail)
 uint32_t mc_trail_recall_otherwise(struct mc_trail *trail, struct mc_trail_choice choice,
                                    struct mc_caller caller)
 {
-    size_t set = set_of(choice);
+    size_t set = set_of(trail, choice, caller.sp);
     for (size_t way = 0; way < MC_TRAIL_WAYS; way++) {
         size_t place = units_of(trail, set + way);
         if (place == *choice.recent) continue;

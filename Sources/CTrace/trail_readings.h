@@ -23,7 +23,7 @@
  *
  * Which readings to try follows from the caller's sp and return address: a set of four, of which the one that
  * was right last is tried first. Wrong guesses find nothing, and the walk takes their place. Both tables
- * forget what was used long ago; the one of stacks grows. */
+ * forget what was used long ago, and grow: a thread that allocates in few places has little. */
 #ifndef MC_TRAIL_READINGS_H
 #define MC_TRAIL_READINGS_H
 
@@ -46,6 +46,12 @@ static inline size_t mc_trail_reading_bytes(uint32_t words)
     return sizeof(struct mc_trail_reading) + words * sizeof(uint16_t);
 }
 
+/* Of all that the trail has room for. */
+static inline size_t mc_trail_readings_bytes(const struct mc_trail *trail)
+{
+    return (size_t)trail->sets * MC_TRAIL_WAYS << trail->reading_shift;
+}
+
 static inline uintptr_t mc_trail_word(uintptr_t address)
 {
     uintptr_t word;
@@ -55,18 +61,19 @@ static inline uintptr_t mc_trail_word(uintptr_t address)
 
 /* Where readings for this caller are: their set, and which of all is to be tried first: the one that was
  * right last for such a caller. There are more of these than sets, since callers that share a set have readings
- * of their own in it. It is told by its place, in units of the smallest reading. */
-enum { MC_TRAIL_UNIT_SHIFT = 8 };
+ * of their own in it. It is told by its place, in units that the processor scales. */
+enum { MC_TRAIL_UNIT_SHIFT = 3 };
 struct mc_trail_choice {
-    uint64_t key;
+    uintptr_t pc;
     uint16_t *recent;
 };
 
+/* Low bits do: all there is to read waits for this. */
 static inline struct mc_trail_choice mc_trail_choose(struct mc_trail *trail, uintptr_t sp)
 {
-    enum { SP_SHIFT = 24 }; /* sp's low bits beside those of return addresses */
-    uint64_t key = (mc_trail_word(sp - 8) ^ sp << SP_SHIFT) * MC_PATH_BASE;
-    return (struct mc_trail_choice){key, &trail->recent[key >> (64 - MC_TRAIL_RECENT_BITS)]};
+    enum { SP_SHIFT = 4, MASK = (1 << MC_TRAIL_RECENT_BITS) - 1 };
+    uintptr_t pc = mc_trail_word(sp - sizeof(uintptr_t));
+    return (struct mc_trail_choice){pc, &trail->recent[(pc ^ sp >> SP_SHIFT) & MASK]};
 }
 
 static inline struct mc_trail_reading *mc_trail_reading_at(const struct mc_trail *trail,
@@ -95,7 +102,7 @@ static inline uint64_t mc_trail_read(const struct mc_trail_reading *reading,
     } while (place != end);
     first += second * base;
     third = third * (base * base) + fourth * (base * base * base);
-    return mc_hash_mix(first + third, 0);
+    return first + third;
 }
 
 /* Stacks that walks led to are noted in places of two words, a power of two of them; so many bytes in all. */

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+import CRegion
 import Glibc
 
 /// Which process a region belongs to, if it still lives.
@@ -14,14 +15,35 @@ struct Census {
     /// Slack for the kernel's clock ticks, in which starts are counted.
     private static let tick: UInt64 = 20_000_000
 
-    /// Of memctl's own pid namespace, as the region names it; 0: not known.
+    /// The inode of memctl's own pid namespace; 0: not known.
     static let ownNamespace = namespace(of: "self")
+
+    /// The same as a region may name it: by the /proc that counts as memctl does; 0: there is none.
+    static let ownProc: UInt64 = {
+        var status = stat()
+        guard Descriptor.link(at: "/proc/self") == "\(getpid())", stat("/proc", &status) == 0
+        else { return 0 }
+        return MC_NAMESPACE_OF_PROC | UInt64(status.st_dev)
+    }()
 
     /// Tells whether its process would be seen from here if it lived.
     static func canSee(_ header: RegionHeader) -> Bool {
         let initial: UInt64 = 0xefff_fffc  // the kernel's fixed number: everything lies below it
-        return [0, ownNamespace].contains(header.pidNamespace) || ownNamespace == initial
+        let namespace = inode(of: header.pidNamespace)
+        if [0, ownNamespace].contains(namespace) { return true }
+        // Who has a /proc of its own is known by what it maps, and only root may look at all.
+        return ownNamespace == initial && (!isOfProc(namespace) || geteuid() == 0)
     }
+
+    /// A namespace that is named by the /proc that memctl sees is memctl's.
+    static func inode(
+        of namespace: UInt64, ownProc: UInt64 = ownProc, own: UInt64 = ownNamespace
+    ) -> UInt64 {
+        namespace != 0 && namespace == ownProc ? own : namespace
+    }
+
+    /// Named by some other /proc: it may be any namespace.
+    static func isOfProc(_ namespace: UInt64) -> Bool { namespace & MC_NAMESPACE_OF_PROC != 0 }
 
     private enum Answer { case yes, perhaps, no }
 
@@ -42,13 +64,20 @@ struct Census {
         guard pid > 0, let status = ProcessStatus(pid: pid), !status.isEnding,
             status.innerPid == entry.header.pid,
             status.startNanoseconds <= entry.header.startNanoseconds.plus(Self.tick),
-            Self.mayBeIn(entry.header.pidNamespace, theirs: Self.namespace(of: "\(pid)"))
+            Self.mayCount(entry.header, pid: pid)
         else { return .no }
         // A process is not asked twice: one that kept a region of its own pid maps the new one.
         guard let mappings = FileMapping.shared(of: pid) else {
-            return entry.generation == 0 ? .perhaps : .no
+            let namespace = Self.inode(of: entry.header.pidNamespace)
+            return entry.generation == 0 && !Self.isOfProc(namespace) ? .perhaps : .no
         }
         return mappings.contains { $0.isOf(entry.file) } ? .yes : .no
+    }
+
+    /// Tells whether a process may be in the namespace in which the region's pid counts.
+    static func mayCount(_ header: RegionHeader, pid: Int32) -> Bool {
+        let namespace = inode(of: header.pidNamespace)
+        return isOfProc(namespace) || mayBeIn(namespace, theirs: Self.namespace(of: "\(pid)"))
     }
 
     /// A process whose namespace can't be seen is one of memctl's own, if of any.

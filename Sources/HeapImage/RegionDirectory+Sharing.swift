@@ -11,13 +11,10 @@ extension RegionDirectory {
         _ file: RegionFile, of status: ProcessStatus
     ) throws(HeapImageError) -> RegionEntry {
         let header = try file.header()
-        let isOwn =
-            header.pid == status.innerPid
-            && Census.mayBeIn(
-                header.pidNamespace, theirs: Census.namespace(of: "\(status.pid)"))
+        let isOwn = header.pid == status.innerPid && Census.mayCount(header, pid: status.pid)
         var entry = RegionEntry(
-            file: file, header: header, state: .alive(pid: status.pid),
-            root: root(of: status.pid), generation: 0)
+            file: file, header: header, state: .dead, root: "", generation: 0)
+        entry.live(as: status.pid, root: root(of: status.pid))
         if !isOwn {
             var census = Census()
             entry.share(with: census.owner(of: entry) ?? header.pid)

@@ -31,6 +31,19 @@ package struct RegionEntry: Sendable {
         return nil
     }
 
+    /// Makes it that of a living process.
+    ///
+    /// Until it is traced, a region names the program as it was started, by a link or a script perhaps; of a
+    /// living one the kernel knows more.
+    mutating func live(as pid: Int32, root: String) {
+        state = .alive(pid: pid)
+        self.root = root
+        if header.tracedSinceNanoseconds == 0, let program = Descriptor.link(at: "/proc/\(pid)/exe")
+        {
+            header.name(program: program.withoutDeleted)
+        }
+    }
+
     /// Left by a process that ended as usual but could not remove it: nobody wants it any more.
     package var isLeftover: Bool { livePid == nil && header.ending == .removable }
 
@@ -176,10 +189,7 @@ package struct RegionDirectory {
         var entry = RegionEntry(
             file: file, header: header, state: header.ending == .none ? .dead : .exited, root: root,
             generation: Self.generation(of: name) ?? 0)
-        if let pid = census.owner(of: entry) {
-            entry.state = .alive(pid: pid)
-            entry.root = Self.root(of: pid)
-        }
+        if let pid = census.owner(of: entry) { entry.live(as: pid, root: Self.root(of: pid)) }
         return entry
     }
 

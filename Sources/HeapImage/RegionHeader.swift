@@ -61,7 +61,7 @@ package struct RegionHeader: Equatable, Sendable {
     package var stoppedStacks: UInt64
     package var ownBytes: UInt64
     package var tracedSinceNanoseconds: UInt64
-    /// Inode of the pid namespace `pid` counts in; 0: not known.
+    /// Where `pid` counts, an inode or a /proc (see Census); 0: not known.
     package var pidNamespace: UInt64
     /// Frees that had no room for their row's counters, and are counted out of the overflow row.
     package var misplacedFrees: UInt64
@@ -144,6 +144,11 @@ package struct RegionHeader: Equatable, Sendable {
         stacks = areas[Int(MC_AREA_STACKS)]
         counters = areas[Int(MC_AREA_COUNTERS)]
         samples = areas[Int(MC_AREA_SAMPLES)]
+    }
+
+    mutating func name(program path: String) {
+        executable = path
+        name = path.split(separator: "/").last.map(String.init) ?? path
     }
 
     /// The page, if it is one of a region of this version.

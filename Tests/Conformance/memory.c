@@ -33,7 +33,7 @@ static void require_return_to(size_t most)
         free(malloc(100000));
         sleep_milliseconds(10);
     }
-    if (now > most) dprintf(2, "RSS %zu MiB, now %zu, not %zu;", peak / MIB, now / MIB, most / MIB);
+    if (now > most) dprintf(2, "RSS %zu KiB, now %zu, not %zu;", peak >> 10, now >> 10, most >> 10);
     REQUIRE(now <= most);
 }
 

@@ -122,6 +122,68 @@ static void arena_sizes(void)
     mc_arena_check();
 }
 
+/* A few slices of huge pages, of an arena that nothing else is in. */
+static void take_few(struct mc_run *few, unsigned count)
+{
+    struct mc_run all;
+    REQUIRE(!mc_arena_take(MC_HUGE_ARENA / MC_SLICE, MC_SLICE, &all));
+    for (unsigned i = 0; i < count; i++)
+        REQUIRE(!mc_arena_take(3, MC_HUGE_PAGE, &few[i]));
+}
+
+/* As the kernel does with all of a huge page when a part of it is touched. */
+static void populate_around(const struct mc_run *few)
+{
+    for (uint64_t at = MC_SLICE; at <= MC_HUGE_PAGE; at += MC_SLICE)
+        *(unsigned char *)(few->base + at - 1) = 1;
+}
+
+static void require_unpopulated(const struct mc_run *few)
+{
+    for (uint64_t at = MC_SLICE; at <= MC_HUGE_PAGE; at += MC_SLICE)
+        REQUIRE(!*(unsigned char *)(few->base + at - 1));
+    mc_arena_check();
+}
+
+/* What was populated beside what was asked for goes back with it. */
+static void arena_huge_pages_freed(void)
+{
+    struct mc_run few;
+    take_few(&few, 1);
+    populate_around(&few);
+    mc_arena_give(few.base, few.slices);
+    mc_arena_purge(0);
+    mc_arena_purge(0);
+    require_unpopulated(&few);
+}
+
+static void arena_huge_pages_given_at_once(void)
+{
+    struct mc_run few;
+    take_few(&few, 1);
+    populate_around(&few);
+    REQUIRE_EQUAL(mc_arena_give_pages(few.base, few.slices), few.slices * MC_SLICE);
+    mc_arena_purge(0);
+    mc_arena_purge(0);
+    require_unpopulated(&few);
+}
+
+/* Also if there are to be no huge pages any more by then. */
+static void arena_huge_pages_waiting(void)
+{
+    struct mc_run few[2];
+    take_few(few, 2);
+    populate_around(&few[0]);
+    populate_around(&few[1]);
+    mc_arena_give(few[0].base, few[0].slices);
+    mc_arena_purge(0);
+    mc_arena_give(few[1].base, few[1].slices);
+    mc_arena_purge(0);
+    require_unpopulated(&few[0]);
+    mc_arena_purge(0);
+    require_unpopulated(&few[1]);
+}
+
 /* Address space goes back when a whole arena is free, and what comes after works. */
 static void arena_release(void)
 {
@@ -199,6 +261,9 @@ static void arena_threads(void)
 static const struct test_case cases[] = {
     {"arenas", arenas, 0},
     {"arena_sizes", arena_sizes, 0},
+    {"arena_huge_pages_freed", arena_huge_pages_freed, 0},
+    {"arena_huge_pages_given_at_once", arena_huge_pages_given_at_once, 0},
+    {"arena_huge_pages_waiting", arena_huge_pages_waiting, 0},
     {"arena_release", arena_release, 0},
     {"arena_cycles", arena_cycles, 0},
     {"arena_threads", arena_threads, 0},

@@ -31,7 +31,9 @@ static uint64_t hash_of_id(uint32_t id)
     return key ? hash_of_key(key) : 0;
 }
 
-static struct mc_index keys_index = {.records = {21, &next_id, 0, hash_of_id}};
+static struct mc_index_tables tables;
+static const struct mc_index keys_index = {.records = {21, &next_id, 0, hash_of_id},
+                                           .tables = &tables};
 
 static uint32_t find_key(uint64_t key)
 {
@@ -70,15 +72,14 @@ static void index_grows(void)
     poor_bits = 0;
     for (uint64_t key = 1; key <= MANY_KEYS; key++) {
         REQUIRE_EQUAL(id_of_key(key), key);
-        REQUIRE(keys_index.oldest <= keys_index.newest &&
-                keys_index.newest - keys_index.oldest <= 1);
+        REQUIRE(tables.oldest <= tables.newest && tables.newest - tables.oldest <= 1);
         REQUIRE_EQUAL(id_of_key(1 + key / 2), 1 + key / 2);
     }
     for (uint64_t key = 1; key <= MANY_KEYS; key++)
         REQUIRE_EQUAL(id_of_key(key), key);
     /* A table no more than 3/4 full, of which the one before is gone. */
-    REQUIRE_EQUAL(keys_index.newest, 11); /* of 2^21 words */
-    REQUIRE_EQUAL(keys_index.oldest, 11);
+    REQUIRE_EQUAL(tables.newest, 11); /* of 2^21 words */
+    REQUIRE_EQUAL(tables.oldest, 11);
     REQUIRE(mc_own_region.own_bytes - least <= (8ull << 20) + (1 << 20));
 }
 
@@ -147,23 +148,23 @@ static void without_larger(void)
     poor_bits = 0;
     while (key < ENOUGH)
         id_of_key(++key);
-    uint64_t newest = keys_index.newest;
-    REQUIRE(newest == keys_index.oldest && mc_index_has_room(&keys_index));
+    uint64_t newest = tables.newest;
+    REQUIRE(newest == tables.oldest && mc_index_has_room(&keys_index));
     fail_to_map(0, UINT64_MAX);
     while (key < SIZE)
         id_of_key(++key);
-    REQUIRE(keys_index.newest == newest && !mc_index_has_room(&keys_index));
-    REQUIRE(keys_index.counts[newest] > SIZE / 4 * 3 && keys_index.counts[newest] < SIZE);
+    REQUIRE(tables.newest == newest && !mc_index_has_room(&keys_index));
+    REQUIRE(tables.counts[newest] > SIZE / 4 * 3 && tables.counts[newest] < SIZE);
     for (uint64_t each = 1; each <= SIZE; each++)
         count += known[each] = find_key(each) == each;
-    REQUIRE_EQUAL(count, keys_index.counts[newest]);
+    REQUIRE_EQUAL(count, tables.counts[newest]);
     uint64_t before = next_id;
     for (unsigned i = 0; i < ANEW; i++)
         REQUIRE(!find_key(SIZE + 1) && add_key(SIZE + 1) == before + i);
     have_memory();
     REQUIRE(mc_index_has_room(&keys_index));
     require_all_stay(SIZE + 1);
-    REQUIRE(keys_index.newest > newest);
+    REQUIRE(tables.newest > newest);
     for (uint64_t each = 1; each <= SIZE; each++) /* what was known was not made anew */
         REQUIRE(!known[each] || find_key(each) == each);
 }

@@ -118,8 +118,10 @@ usual() {
     build region "${trace[@]}" && run region
     build counters "${trace[@]}" && run counters
     build region_life "${trace[@]}" && run region_life
+    build identity "${trace[@]}" && run identity
     build own "${trace[@]}" && run own
     build shard "${trace[@]}" && run shard
+    build births "${trace[@]}" && run births
     build sampling "${trace[@]}" && run sampling
     build mappings "${trace[@]}" && run mappings
 }
@@ -139,6 +141,7 @@ concurrent() {
     build counters "${trace[@]}" && run counters counters_turns_threads
     build own "${trace[@]}" && run own own_threads
     build shard "${trace[@]}" && run shard
+    build births "${trace[@]}" && run births births_threads
     build mappings "${trace[@]}" && run mappings mappings_threads
 }
 

@@ -124,6 +124,44 @@ import Testing
         #expect(Census.mayBeIn(region, theirs: theirs, own: own) == may)
     }
 
+    /// A namespace that is named by a /proc is memctl's if it is memctl's /proc.
+    @Test func namespacesAreNamedByProc() throws {
+        let (proc, other) = (MC_NAMESPACE_OF_PROC | 21, MC_NAMESPACE_OF_PROC | 22)
+        #expect(Census.inode(of: proc, ownProc: proc, own: 5) == 5)
+        #expect(Census.inode(of: other, ownProc: proc, own: 5) == other)
+        #expect(Census.inode(of: 7, ownProc: proc, own: 5) == 7)
+        #expect(Census.inode(of: 0, ownProc: 0, own: 5) == 0)
+        #expect(Census.isOfProc(other) && !Census.isOfProc(7) && !Census.isOfProc(0))
+    }
+
+    /// A process of another /proc is known by what it maps, and by nothing else.
+    @Test func processesOfAnotherProcAreThoseThatMapIt() throws {
+        var sample = try sample(pid: UInt32(getpid()))
+        sample.header.pid_namespace = MC_NAMESPACE_OF_PROC | 0xffff
+        sample.putHeader()
+        let mapped = MappedRegion(sample, "\(getpid())")
+        let mine = try mapped.directory.entry(path: mapped.path)
+        #expect(mine.state == .alive(pid: getpid()))
+        #expect(try mapped.directory.entry(livePid: getpid()).owner == nil)
+        let folder = Folder()
+        let path = folder.write(sample.bytes, "\(getpid())")
+        #expect(try RegionDirectory(chosen: folder.path).entry(path: path).state == .dead)
+    }
+
+    /// The kernel names a living program, until the region does for certain.
+    @Test(arguments: [0, 1]) func aLivingProgramHasTheKernelsName(tracedSince: UInt64) throws {
+        var sample = SampleRegion()
+        sample.header.pid = UInt32(getpid())
+        sample.header.start_boottime_ns = bootTimeNanoseconds()
+        sample.header.traced_since_ns = tracedSince
+        sample.putHeader()
+        let mapped = MappedRegion(sample, "\(getpid())")
+        let entry = try mapped.directory.entry(path: mapped.path)
+        let program = try #require(Descriptor.link(at: "/proc/self/exe"))
+        #expect(entry.header.executable == (tracedSince == 0 ? program : "/usr/bin/app"))
+        #expect(program.hasSuffix("/" + entry.header.name) == (tracedSince == 0))
+    }
+
     /// A process 1 of a namespace that is gone is not the machine's.
     @Test func processOneOfAContainerHasEnded() throws {
         let folder = Folder()

@@ -1,17 +1,22 @@
 /* SPDX-License-Identifier: MIT */
-/* Own memory for the trails of tests, where there is no region to count it in. */
+/* See own_memory.h. */
 #define _GNU_SOURCE
-#include "own.h"
+#include "own_memory.h"
 
 #include <sys/mman.h>
+
+size_t own_memory_bytes;
 
 void *mc_own_map(size_t size)
 {
     void *fresh = mmap(0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    return fresh == MAP_FAILED ? 0 : fresh;
+    if (fresh == MAP_FAILED) return 0;
+    __atomic_fetch_add(&own_memory_bytes, size, __ATOMIC_RELAXED);
+    return fresh;
 }
 
 void mc_own_release(void *start, size_t size)
 {
     munmap(start, size);
+    __atomic_fetch_sub(&own_memory_bytes, size, __ATOMIC_RELAXED);
 }

@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 
 #include "check.h"
+#include "own_memory.h"
 #include "trail_readings.h"
 
 #define NOT_INLINED    static __attribute__((noinline, noclone))
@@ -183,6 +184,39 @@ static void a_stack_that_is_gone(void)
     munmap(stack, (size_t)(gone - stack));
 }
 
+/* Of frames that lie so much lower: each has readings of its own. */
+NOT_INLINED uint32_t walk_below(size_t bytes)
+{
+    USED(alloca(bytes));
+    uint32_t recalled = walk_here();
+    NO_TAIL_CALL();
+    return recalled;
+}
+
+/* A set has room for the few, whichever it is. */
+static void more_and_more(void)
+{
+    enum { FEW = MC_TRAIL_WAYS, MANY = 2000, APART = 16, DEPTH = 64 };
+    size_t before = own_memory_bytes;
+    take(6, DEPTH);
+    for (volatile int round = 0; round < 3; round++)
+        for (volatile size_t i = 0; i < FEW; i++)
+            CHECK(walk_below(i * APART) == (round ? STACK : 0));
+    CHECK(trail->sets == MC_TRAIL_SETS_FIRST && trail->readings == trail->readings_first);
+    for (volatile size_t i = FEW; i < MANY; i++)
+        for (volatile int round = 0; round < 2; round++)
+            CHECK(walk_below(i * APART) == (round ? STACK : 0));
+    CHECK(trail->sets == MC_TRAIL_SETS && trail->readings != trail->readings_first);
+    mc_trail_forget(trail);
+    for (volatile size_t i = MANY - FEW; i < MANY; i++)
+        CHECK(!walk_below(i * APART));
+    /* Where the depth has no room, all of it goes back, and one like any other comes. */
+    take(6, MC_TRAIL_DEPTH_MAX);
+    size_t another = own_memory_bytes;
+    take(7, MC_TRAIL_DEPTH_MAX);
+    CHECK(another - before == own_memory_bytes - another);
+}
+
 int main(void)
 {
     TEST(another_bp);
@@ -190,5 +224,6 @@ int main(void)
     TEST(another_epoch);
     TEST(another_end);
     TEST(a_stack_that_is_gone);
+    TEST(more_and_more);
     return check_failed_tests != 0;
 }

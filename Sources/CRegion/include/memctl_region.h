@@ -49,6 +49,9 @@ enum {
 /* Values of mc_region.exited: whether a region left by a normal exit is still wanted. */
 enum { MC_EXITED_KEPT = 1, MC_EXITED = 2 };
 
+/* Added to a device number in mc_region.pid_namespace: no inode of a namespace has this bit. */
+#define MC_NAMESPACE_OF_PROC 0x100000000ull
+
 enum {
     MC_AREA_MODULES, /* struct mc_region_module */
     MC_AREA_STRINGS, /* bytes: module paths, not terminated */
@@ -216,12 +219,14 @@ struct mc_region {
     uint64_t stopped_stacks; /* stacks with MC_STACK_STOPPED */
     uint64_t own_bytes;      /* memory of the tracing itself outside this file: index, trails */
     uint64_t traced_since_ns; /* boot time of the first armed allocation; 0: never */
-    uint64_t pid_namespace;   /* inode of /proc/PID/ns/pid: whose pid this is; 0: unknown */
+    uint64_t pid_namespace;   /* where `pid` counts: MC_NAMESPACE_OF_PROC and the device of the
+                                 process' /proc, or the inode of /proc/PID/ns/pid; 0: unknown */
     uint64_t births_from_ns;  /* boot time that the births of tags count from */
 
     struct mc_region_area areas[MC_AREA_COUNT];
     char name[64];                       /* last part of executable, terminated */
-    char executable[MC_REGION_PATH_MAX]; /* terminated; /proc/self/exe, or as given to execve */
+    char executable[MC_REGION_PATH_MAX]; /* terminated; as given to execve, an absolute path; once
+                                            traced, as the kernel has it. So is name. */
 
     /* More answers. [process writes] atomically. */
     uint64_t misplaced_frees; /* frees that found no room for their row's counters: counted out of

@@ -55,6 +55,9 @@ int mc_region_create(const struct mc_region_options *options, const char **faile
 /* At exit. Does nothing in a forked child that has no region of its own. */
 void mc_region_remove(void);
 
+/* Looks up which program this really is, as tracing does: for those who will not be able to any more. */
+void mc_region_name(void);
+
 /* 1 once the areas are there; the first call after a new region makes them, and those of other
  * threads wait for it. To be called for each allocation that is to be traced. */
 static inline int mc_trace_ready(void);
