@@ -87,6 +87,11 @@ def names(t):
     return [(each["name"], each["executable"], each["state"]) for each in t.list()]
 
 
+def left_by(t, program):
+    """What the region says; without a trace, list removes it."""
+    return t.region(program).executable.rstrip(b"\0").decode()
+
+
 @row("X1_named_by_a_link")
 def named_by_a_link(t):
     """A program started by a link has the kernel's name while it lives, and afterwards if it was
@@ -94,7 +99,7 @@ def named_by_a_link(t):
     program, link, real = by_link(t)
     t.equal(names(t), [("puppet", real, "alive")], "alive, never traced")
     program.kill()
-    t.equal(names(t), [("other-name", link, "dead")], "dead, never traced")
+    t.equal(left_by(t, program), link, "dead, never traced")
     Path(link).unlink()
     program, link, real = by_link(t)
     t.on(program)
@@ -112,7 +117,7 @@ def named_before_a_sandbox(t):
     t.need(found != "result 22", "this kernel has no seccomp filters")
     t.equal(found, "result 0", "seccomp")
     program.kill()
-    t.equal(names(t), [("puppet", real, "dead")], "dead, never traced")
+    t.equal(left_by(t, program), real, "dead, never traced")
 
 
 @row("X1_aborted")
