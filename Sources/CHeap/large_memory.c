@@ -37,11 +37,14 @@ int mc_large_memory_take(struct mc_span *span, size_t room, size_t align, int *z
         *zero = run.zero;
         return MC_SPAN_LARGE;
     }
-    /* Also when the arenas are full and no new one can be had. */
-    int mapped = map_aligned(span->slot_size, align, &span->base);
+    /* Also when the arenas are full and no new one can be had. The page map knows one span a slice, so no
+     * other mapping may begin in the slice where this one does. */
+    uint64_t size = span->slot_size;
+    if (unlikely(size < MC_SLICE)) size = MC_SLICE, align = align < MC_SLICE ? MC_SLICE : align;
+    int mapped = map_aligned(size, align, &span->base);
     mc_add(mapped ? &mc_root()->mappings_taken : &mc_root()->mappings_refused, 1);
     if (!mapped) return 0;
-    mc_store(&span->size, span->slot_size);
+    mc_store(&span->size, size);
     mc_large_memory_count(1, (int64_t)span->size);
     *zero = 1;
     return MC_SPAN_HUGE;

@@ -167,7 +167,8 @@ static void fill(const struct mc_index *index, uint64_t from, uint64_t to)
 static void fill_some(const struct mc_index *index)
 {
     unsigned newest = (unsigned)mc_load_acquire(&index->tables->newest);
-    if (likely(mc_load(&index->tables->oldest) == newest)) return;
+    /* It is beyond `newest` if others made and filled another table since that was read. */
+    if (likely(mc_load(&index->tables->oldest) >= newest)) return;
     uint64_t end = end_of(index, newest), entries = mc_load(&index->tables->counts[newest - 1]) + 1;
     uint64_t share = FILLED_AT_ONCE * (end / entries + 1);
     if (mc_load(&index->tables->begun[newest]) >= end) return;

@@ -240,6 +240,27 @@ static void limited(void)
     mc_free(place);
 }
 
+/* Small objects with a mapping of their own, since no arena can be had: each has all of a slice, as the page map
+ * tells spans by slices. */
+static void small_mappings(void)
+{
+    enum { MAPPINGS = 64 };
+    void *places[MAPPINGS];
+    fail(OS_RESERVE, 0, UINT64_MAX);
+    for (unsigned i = 0; i < MAPPINGS; i++) {
+        places[i] = mc_alloc_aligned(5000, i % 2 ? 1 << 19 : 1 << 15);
+        REQUIRE(places[i]);
+        const struct mc_span *span = mc_span_of(places[i]);
+        REQUIRE(span->state == MC_SPAN_HUGE && span->base == (uint64_t)places[i]);
+        REQUIRE(span->base % MC_SLICE == 0 && span->size == MC_SLICE);
+    }
+    mc_heap_check();
+    for (unsigned i = 0; i < MAPPINGS; i++)
+        mc_free(places[i]);
+    REQUIRE_EQUAL(memctl_heap_root.huge_bytes, 0);
+    mc_heap_check();
+}
+
 /* Refused requests without end cost nothing that adds up. */
 static void refused(void)
 {
@@ -308,9 +329,13 @@ static void cannot_move(void)
 }
 
 static const struct test_case cases[] = {
-    {"fault_first_call", first_call, 0},   {"fault_nth_call", nth_call, 480},
-    {"fault_droughts", droughts, 480},     {"fault_limited", limited, 480},
-    {"fault_refused", refused, 0},         {"fault_moved_away", moved_away, 0},
+    {"fault_first_call", first_call, 0},
+    {"fault_nth_call", nth_call, 480},
+    {"fault_small_mappings", small_mappings, 0},
+    {"fault_droughts", droughts, 480},
+    {"fault_limited", limited, 480},
+    {"fault_refused", refused, 0},
+    {"fault_moved_away", moved_away, 0},
     {"fault_cannot_move", cannot_move, 0},
 };
 TEST_MAIN(cases)
