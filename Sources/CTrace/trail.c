@@ -20,9 +20,14 @@ static uint32_t room_for(uint32_t depth)
 }
 
 /* Of a reading: room for all frames, and for more saved bps than hardly a path of so many has. */
+enum { READING_SHIFT = 8, READING_SHIFT_DEEP = 10 };
+_Static_assert(MC_TRAIL_SETS *MC_TRAIL_WAYS << READING_SHIFT_DEEP >> MC_TRAIL_UNIT_SHIFT <=
+                   UINT16_MAX + 1,
+               "16 bits tell the place of any reading");
+
 static uint32_t reading_shift_for(uint32_t room)
 {
-    return room <= USUAL ? 8 : 10;
+    return room <= USUAL ? READING_SHIFT : READING_SHIFT_DEEP;
 }
 
 static uint32_t reading_words_for(uint32_t room)
