@@ -122,9 +122,10 @@ static __attribute__((noinline)) void *alloc_by_walk(size_t size, int zero, stru
 }
 
 /* The stack comes first: while the words are read there is nothing else to keep at hand. What a signal
- * handler takes away meanwhile is not there when it is asked for. */
-__attribute__((used)) void *mc_instrumented_alloc_for(size_t size, size_t align, int zero,
-                                                      struct mc_caller caller)
+ * handler takes away meanwhile is not there when it is asked for. Aligned, as free_tagged() is: where in
+ * its line a function begins is worth 2 ns a pair, and is chance otherwise. */
+__attribute__((used, aligned(64))) void *
+mc_instrumented_alloc_for(size_t size, size_t align, int zero, struct mc_caller caller)
 {
     struct mc_tagged tagged;
     if (unlikely(align > MC_QUANTUM) || unlikely(!is_plain()))

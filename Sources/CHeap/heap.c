@@ -274,7 +274,8 @@ static void free_otherwise(void *object);
 /* The short path of spans with tags, for their owner: the checks of mc_free_here(), and the tag's slot
  * is the one that they computed. The slot may lie in another span. Little is kept over what is called back,
  * and what is rare asks anew. */
-static __attribute__((noinline)) void free_tagged(struct mc_slot *slot, struct mc_span *span)
+static __attribute__((noinline, aligned(64))) void free_tagged(struct mc_slot *slot,
+                                                               struct mc_span *span)
 {
     if (unlikely(span->purged)) return free_otherwise(slot);
     unsigned __int128 product = (unsigned __int128)((uint64_t)slot - span->base) * span->reciprocal;

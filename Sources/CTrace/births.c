@@ -84,7 +84,7 @@ static void confirm(const struct timespec *now, uint64_t tick)
     if (moment_of(&then) != moment_of(now)) return; /* it moves just now: another time */
     mc_store(&candidate.words, 0);
     if (said != moment_of(now)) return;
-    mc_store(&mc_births.seen, moment_of(now) | tick);
+    mc_store(&mc_births.seen, moment_of(now) ^ tick);
     mc_store_release(&mc_births.words, words); /* who finds them finds something seen, or asks */
 }
 
@@ -96,6 +96,6 @@ uint64_t mc_births_ask(void)
     if (mc_load(&mc_births.words) == nowhere)
         confirm(&now, tick);
     else
-        mc_store(&mc_births.seen, moment_of(&now) | tick);
+        mc_store(&mc_births.seen, moment_of(&now) ^ tick);
     return tick;
 }

@@ -28,16 +28,17 @@ extern struct mc_births {
     int (*clock)(clockid_t, struct timespec *); /* NULL: not made yet */
     uint64_t origin;                            /* the clock's tick at births_from_ns */
     const uint64_t *words; /* its own, or two that it never has; never NULL once made */
-    uint64_t seen; /* a moment that the clock was at, and in its low bits the tick that is */
+    uint64_t seen; /* a moment that the clock was at, and the tick that is: one ^ the other */
 } mc_births;
 
-/* What the clock says, shifted past a tick. It never moves by less than a millisecond, so the low bits of
- * the nanoseconds tell nothing, and leave room for the seconds of a year. */
+/* What the clock says, so that two such words are equal but for bits of a tick only if it says the same: it
+ * never moves by less than a millisecond, which shows in bits above those. */
 static inline uint64_t mc_births_moment(uint64_t seconds, uint64_t ns)
 {
-    enum { NS_SHIFT = 16, NS_BITS = 14 };
-    _Static_assert(1000000000 >> NS_SHIFT < 1 << NS_BITS, "the nanoseconds of a second fit");
-    return (seconds << NS_BITS | ns >> NS_SHIFT) << MC_TAG_BIRTH_BITS;
+    enum { NS_BITS = 30, NS_SHIFT = 9 };
+    _Static_assert(1000000 >> (MC_TAG_BIRTH_BITS - NS_SHIFT) > 1, "a millisecond shows");
+    _Static_assert(1000000000 < 1 << NS_BITS, "the nanoseconds of a second fit");
+    return seconds << (NS_BITS + NS_SHIFT) ^ ns << NS_SHIFT;
 }
 
 /* The tick of the clock: what it says over MC_TAG_BIRTH_NS. n * ceil(2^k / d) / 2^k is n / d for all n below
