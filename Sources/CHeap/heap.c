@@ -334,13 +334,15 @@ static inline int free_found(struct mc_thread *self, struct mc_span *span, void 
     return mc_load(&span->owner) == (uint64_t)self && free_own(self, span, object);
 }
 
-/* Whose the span is; from now on the calling thread's, if this is the first thing it asks for and the span is an
- * ended thread's. */
-static struct mc_thread *owner_of(const struct mc_span *span)
+/* 1 if the span is the calling thread's, or becomes so: a thread that asks for nothing before takes what an
+ * ended one has left. */
+static int is_own_or_inherited(const struct mc_span *span)
 {
-    struct mc_thread *owner = (struct mc_thread *)mc_load_acquire(&span->owner);
-    if (likely(owner == mc_self) || !mc_thread_inherit(owner)) return owner;
-    return (struct mc_thread *)mc_load(&span->owner); /* it may have been adopted before */
+    uint64_t owner = mc_load_acquire(&span->owner);
+    if (owner == (uint64_t)mc_self) return 1;
+    /* The span may have been adopted by another before. */
+    return mc_thread_inherit((struct mc_thread *)owner) &&
+           mc_load(&span->owner) == (uint64_t)mc_self;
 }
 
 /* To the thread's cache or to the owner. Time passes for a thread that only frees as well. */
@@ -367,7 +369,7 @@ static __attribute__((noinline)) void free_otherwise(void *object)
     if (mc_load(&span->flags) & MC_SPAN_TAGGED) take_tag(object);
     if (span->state != MC_SPAN_CLASS) {
         free_large(span, object);
-    } else if (owner_of(span) != mc_self) {
+    } else if (!is_own_or_inherited(span)) {
         free_remote(span, object);
     } else {
         if (span->flags & MC_SPAN_TAGGED) untag(span);
