@@ -23,7 +23,7 @@ static void *cannot_open(const char *path, int mode)
     return 0;
 }
 
-__attribute__((noinline)) static void find(void)
+__attribute__((noinline)) static void find_real(void)
 {
     void *(*open)(const char *, int) = (void *(*)(const char *, int))dlsym(RTLD_NEXT, "dlopen");
     mc_store(&real_close, (int (*)(void *))dlsym(RTLD_NEXT, "dlclose"));
@@ -32,13 +32,13 @@ __attribute__((noinline)) static void find(void)
 
 EXPORT void *dlopen(const char *path, int mode)
 {
-    if (unlikely(!mc_load(&real_open))) find();
+    if (unlikely(!mc_load(&real_open))) find_real();
     return mc_load(&real_open)(path, mode & ~RTLD_DEEPBIND);
 }
 
 EXPORT int dlclose(void *handle)
 {
-    if (unlikely(!mc_load(&real_close))) find();
+    if (unlikely(!mc_load(&real_close))) find_real();
     int (*close)(void *) = mc_load(&real_close);
     if (!close) return -1;
     mc_trace_unload_begin();

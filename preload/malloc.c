@@ -83,7 +83,7 @@ EXPORT void *calloc(size_t count, size_t size)
     return object ? memset(object, 0, total) : 0;
 }
 
-static void *move(void *object, size_t size)
+static void *relocate(void *object, size_t size)
 {
     size_t had =
         mc_span_of(object)->slot_size; /* a live object: mc_realloc_in_place() has looked */
@@ -114,7 +114,7 @@ EXPORT void *realloc(void *object, size_t size)
     }
     if (unlikely(mc_has_tag(object))) return mc_instrumented_realloc(object, size);
     void *same = mc_realloc_in_place(object, size);
-    return same ? same : move(object, size);
+    return same ? same : relocate(object, size);
 }
 
 EXPORT void *reallocarray(void *object, size_t count, size_t size)

@@ -95,13 +95,13 @@ start_is_compact() {
 }
 
 # The same as seen, so that a function which order.txt does not name is noticed: callgrind names what of
-# ours ls ran. (Without debug information, which valgrind can't read all of.)
-start_runs_compact() {
+# ours the command ran. (Without debug information, which valgrind can't read all of.)
+runs_compact() { # COMMAND
     local ran LC_ALL=C
     export LC_ALL
     strip --strip-debug -o "$work/libmemctl.so" "$library"
     MEMCTL_DIR=$work/regions LD_PRELOAD=$work/libmemctl.so valgrind --tool=callgrind \
-        --callgrind-out-file="$work/ran" ls / >/dev/null 2>"$work/err" || { tail -3 "$work/err"; return 1; }
+        --callgrind-out-file="$work/ran" "$@" >/dev/null 2>"$work/err" || { tail -3 "$work/err"; return 1; }
     ran=$(awk -v library="$work/libmemctl.so" '
         /^c?(ob|fn)=\(/ { # a name is written where its number is first used
             split($1, part, "=")
@@ -112,6 +112,18 @@ start_runs_compact() {
     grep -qx malloc <<<"$ran" || { echo "no malloc among what ran"; return 1; }
     expect_empty "$(join <(echo "$ran") <(addresses) | beyond_first)" \
         "run by every process and not in order.txt"
+}
+start_runs_compact() { runs_compact ls /; }
+# What a process comes to run that lives on: ticks, large objects, memory that goes back.
+life_runs_compact() {
+    runs_compact perl -e '
+        for (1 .. 3) {
+            push @many, "x" x ($_ % 3000) for 1 .. 5000;
+            my $large = "x" x 3_000_000;
+            @many = ();
+            select undef, undef, undef, 0.3;
+        }' || return 1
+    grep -q mc_arena_purge "$work/ran" || { echo "no tick gave anything back"; return 1; }
 }
 
 # Thread state is found by one load. Every byte is taken from each thread's stack, which may be 16 KiB:
@@ -253,6 +265,7 @@ check build-id has_build_id
 check unwind-tables keeps_unwind_tables
 check start-compact start_is_compact
 check start-runs-compact start_runs_compact
+check life-runs-compact life_runs_compact
 check tls-initial-exec tls_is_initial_exec
 check tls-small tls_is_small
 check exports-documented exports_are_documented
