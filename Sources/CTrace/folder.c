@@ -16,10 +16,12 @@
 #include "memctl_region.h"
 #include "syscall.h"
 
-enum { OF_FILE = 48 };                               /* "/PID.NUMBER" and its end */
-static char own_path[64];                            /* "/dev/shm/memctl-UID/PID" */
-MC_TABLE static char named_path[PATH_MAX + OF_FILE]; /* below the folder that the user named */
-static char *path;  /* of the file that was made, one of these; kept to remove it at exit */
+/* Of the file that was made, kept to remove it at exit: "/dev/shm/memctl-UID/PID", or below the folder that
+ * the user named. Most are short, and lie beside what every process touches. */
+enum { OF_FILE = 48 }; /* "/PID.NUMBER" and its end */
+static char short_path[128];
+MC_TABLE static char long_path[PATH_MAX + OF_FILE];
+static char *path;  /* one of these */
 static pid_t maker; /* the process that made it */
 
 /* "PID" or "PID.NUMBER" */
@@ -47,7 +49,7 @@ static uint64_t own_number(void)
 static int find_folder(const char *wanted)
 {
     static const char start[] = "/dev/shm/memctl-";
-    path = wanted ? named_path : own_path;
+    path = short_path;
     if (!wanted) {
         memcpy(path, start, sizeof(start));
         name_of((uint64_t)MC_SYSCALL_1(SYS_geteuid, 0), 0, path + sizeof(start) - 1);
@@ -55,6 +57,7 @@ static int find_folder(const char *wanted)
     }
     uint64_t size = strlen(wanted);
     if (size + OF_FILE > PATH_MAX) return -ENAMETOOLONG;
+    if (size + OF_FILE > sizeof(short_path)) path = long_path;
     memcpy(path, wanted, size + 1);
     return 0;
 }
