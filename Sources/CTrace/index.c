@@ -4,21 +4,17 @@
 
 #include "own.h"
 
-/* Fuller than that, runs of entries get long: a search that finds nothing looks at 8 there. Without memory
- * for a larger table it is filled further, but so that a search ends. */
-enum { FULL_QUARTERS = 3, BRIM_SIXTEENTHS = 15 };
+/* Fuller than that, runs of entries get long: a search that finds nothing looks at 15 there, a cache line.
+ * Without memory for a larger table it is filled further, but so that a search ends. */
+enum { FULL_SIXTEENTHS = 13, BRIM_SIXTEENTHS = 15 };
 
 /* More are never looked at; as many records are taken along at once as have FILLED_AT_ONCE entries. */
 enum { PROBES = 1024, FILLED_AT_ONCE = 16 };
 
-static unsigned bits_of(unsigned table)
-{
-    return MC_INDEX_FIRST_BITS + table;
-}
-
 static uint64_t size_of(unsigned table)
 {
-    return 1ull << bits_of(table);
+    uint64_t doubled = 1ull << (MC_INDEX_FIRST_BITS + table / 2);
+    return table % 2 ? doubled + doubled / 2 : doubled;
 }
 
 static uint64_t bytes_of(unsigned table)
@@ -27,9 +23,14 @@ static uint64_t bytes_of(unsigned table)
 }
 
 /* The upper bits of a hash say where its entry is looked for first, the lower ones are kept in it. */
-static uint64_t place_of(uint64_t hash, unsigned table)
+static uint64_t place_of(uint64_t hash, uint64_t size)
 {
-    return hash >> (64 - bits_of(table));
+    return (hash >> 32) * size >> 32;
+}
+
+static uint64_t place_after(uint64_t place, uint64_t size)
+{
+    return place + 1 == size ? 0 : place + 1;
 }
 
 static uint32_t entry_for(const struct mc_index *index, uint64_t hash, uint32_t id)
@@ -66,9 +67,9 @@ static int add_to(const struct mc_index *index, unsigned number, uint64_t hash, 
                   uint64_t most)
 {
     uint32_t *table = table_at(index, number), entry = entry_for(index, hash, id);
-    uint64_t mask = size_of(number) - 1, place = place_of(hash, number);
+    uint64_t size = size_of(number), place = place_of(hash, size);
     if (!table) return 1;
-    for (unsigned probe = 0; probe < PROBES; probe++, place = (place + 1) & mask) {
+    for (unsigned probe = 0; probe < PROBES; probe++, place = place_after(place, size)) {
         uint32_t seen = mc_load(&table[place]);
         for (;;) {
             if (seen == entry) return 1;
@@ -85,7 +86,7 @@ static int add_to(const struct mc_index *index, unsigned number, uint64_t hash, 
 
 static uint64_t full(unsigned table)
 {
-    return size_of(table) / 4 * FULL_QUARTERS;
+    return size_of(table) / 16 * FULL_SIXTEENTHS;
 }
 
 static uint64_t brim(unsigned table)
@@ -192,17 +193,17 @@ void mc_index_expect(const struct mc_index *index, uint64_t hash)
 {
     unsigned newest = (unsigned)mc_load_acquire(&index->tables->newest);
     const uint32_t *table = mc_load_acquire(&index->tables->words[newest]);
-    if (table) __builtin_prefetch(&table[place_of(hash, newest)]);
+    if (table) __builtin_prefetch(&table[place_of(hash, size_of(newest))]);
 }
 
 static uint32_t find_in(const struct mc_index *index, unsigned number, uint64_t hash,
                         int (*matches)(uint32_t id, const void *key), const void *key)
 {
     const uint32_t *table = mc_load_acquire(&index->tables->words[number]);
-    uint64_t mask = size_of(number) - 1, place = place_of(hash, number);
+    uint64_t size = size_of(number), place = place_of(hash, size);
     uint32_t wanted = entry_for(index, hash, 0);
-    for (unsigned probe = 0; table && probe < PROBES; probe++) {
-        uint32_t entry = mc_load_acquire(&table[(place + probe) & mask]);
+    for (unsigned probe = 0; table && probe < PROBES; probe++, place = place_after(place, size)) {
+        uint32_t entry = mc_load_acquire(&table[place]);
         if (!entry) break;
         uint32_t id = id_of(index, entry);
         if (entry - id == wanted && matches(id, key)) return id;

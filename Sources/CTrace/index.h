@@ -2,7 +2,8 @@
 /* An index: hash -> id of a record in the region, that grows, for any number of threads without locks. In
  * private memory; all that an entry says follows from its record.
  *
- * Tables of doubling size, newest last, at most 3/4 full. An entry is one word of 32 bits, the id below
+ * Tables that grow by half and by a third in turn, newest last, at most 13/16 full; so at least 13/24 are,
+ * when one is begun. An entry is one word of 32 bits, the id below
  * and as much of the hash as has room above, so it is never seen half written. What has the same bits but
  * is another record is told from it by `matches`, which looks at the record.
  *
@@ -15,7 +16,7 @@
 
 #include "bits.h"
 
-enum { MC_INDEX_TABLES = 20, MC_INDEX_FIRST_BITS = 10, MC_INDEX_ID_BITS = 26 };
+enum { MC_INDEX_TABLES = 39, MC_INDEX_FIRST_BITS = 10, MC_INDEX_ID_BITS = 26 };
 
 /* What is in it. */
 struct mc_index_records {
@@ -26,7 +27,8 @@ struct mc_index_records {
 };
 
 struct mc_index_tables {
-    uint32_t *words[MC_INDEX_TABLES]; /* [shared] 2^(FIRST_BITS + k) of each; NULL until made */
+    /* [shared] 2^FIRST_BITS, 3/2 of that, twice that, and so on; NULL until made */
+    uint32_t *words[MC_INDEX_TABLES];
     uint64_t counts[MC_INDEX_TABLES]; /* [shared] words of each that are not 0 */
     uint64_t newest;                  /* [shared] */
     uint64_t oldest;                  /* [shared] of those that are looked in */

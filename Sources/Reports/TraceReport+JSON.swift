@@ -98,6 +98,7 @@ extension TraceReport {
             json.field("tracing", overhead.tracing)
             json.field("heap", overhead.heap)
             json.field("bytes_per_stack", overhead.bytesPerStack)
+            json.field("frame_bytes_per_stack", overhead.frameBytesPerStack)
             json.field("bytes_per_ten_objects", overhead.bytesPerTenObjects)
         }
     }

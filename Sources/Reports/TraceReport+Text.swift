@@ -164,7 +164,10 @@ extension TraceReport {
 
     private var divisionLines: [String] {
         var parts: [String] = []
-        if let bytes = overhead.bytesPerStack { parts.append("\(bytes) bytes a stack") }
+        if let bytes = overhead.bytesPerStack {
+            let frames = overhead.frameBytesPerStack.map { " (\($0) of them frames)" } ?? ""
+            parts.append("\(bytes) bytes a stack\(frames)")
+        }
         if let tenths = overhead.bytesPerTenObjects {
             parts.append("\(tenths / 10).\(tenths % 10) bytes a live traced object")
         }

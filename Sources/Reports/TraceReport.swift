@@ -99,6 +99,8 @@ package struct TraceReport: Equatable, Sendable {
         package var heap: UInt64?
         /// What the region and the index take, a stack; nil: there are too few to tell.
         package var bytesPerStack: UInt64?
+        /// Of these, what the frames themselves are, of which stacks share their outer ones; nil likewise.
+        package var frameBytesPerStack: UInt64?
         /// Bytes of tags for ten live traced objects; nil likewise.
         package var bytesPerTenObjects: UInt64?
 
@@ -230,7 +232,11 @@ extension TraceReport.Overhead {
 
     fileprivate mutating func divide(_ snapshot: Snapshot) {
         let stacks = snapshot.header.stackCount
-        if stacks >= Self.enough { bytesPerStack = region.plus(tracing) / stacks }
+        if stacks >= Self.enough {
+            let frames = snapshot.header.frames
+            bytesPerStack = region.plus(tracing) / stacks
+            frameBytesPerStack = frames.count.times(frames.recordSize) / stacks
+        }
         let live = snapshot.stacks.total.live
         if live >= Self.enough, snapshot.stacks.sampled == nil,
             case .success(let walk) = snapshot.heap

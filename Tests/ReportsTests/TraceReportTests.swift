@@ -165,6 +165,7 @@ import Testing
                 "used_unknown":null,"moved":0,"mapped_bytes":0,"mapped_count":0,"sampled_bytes":null,\
                 "sampled_usable":null,"sampled_count":null,"estimate":null,"filter":null},\
                 "overhead":{"region":0,"tracing":0,"heap":null,"bytes_per_stack":null,\
+                "frame_bytes_per_stack":null,\
                 "bytes_per_ten_objects":null}}
 
                 """)
