@@ -287,10 +287,12 @@ uint64_t mc_arena_give_pages(uint64_t base, uint64_t slices)
 {
     struct mc_arena *arena = arena_of(base);
     uint64_t purged = mc_os_purge((void *)base, slices * MC_SLICE) ? 0 : slices * MC_SLICE;
-    /* Of a huge page others may be populated that nobody ever had: they go by what is dirty of it. */
-    if (purged && !mc_load(&arena->huge))
+    /* Of a huge page others may be populated that nobody ever had: they go by what is dirty of it, and all
+     * of it counts then. */
+    if (purged && !mc_load(&arena->huge)) {
         mc_bits_clear(bitmap(arena, MC_ARENA_DIRTY), index_of(arena, base), slices);
-    mc_add(&mc_root()->purged_bytes, purged);
+        mc_add(&mc_root()->purged_bytes, purged);
+    }
     mc_arena_give(base, slices);
     return purged;
 }

@@ -162,10 +162,12 @@ static void arena_huge_pages_given_at_once(void)
     struct mc_run few;
     take_few(&few, 1);
     populate_around(&few);
+    uint64_t purged = mc_root()->purged_bytes;
     REQUIRE_EQUAL(mc_arena_give_pages(few.base, few.slices), few.slices * MC_SLICE);
     mc_arena_purge(0);
     mc_arena_purge(0);
     require_unpopulated(&few);
+    REQUIRE_EQUAL(mc_root()->purged_bytes - purged, MC_HUGE_PAGE); /* nothing twice */
 }
 
 /* Also if there are to be no huge pages any more by then. */
