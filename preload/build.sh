@@ -3,8 +3,7 @@
 # Builds libmemctl.so: build.sh OUTPUT [more compiler flags]. CC chooses the compiler (clang).
 #
 # What the flags are for:
-#   -O2, -Os                short paths for speed; what each process runs now and then for size, so that it
-#                           has room in the first 64 KiB
+#   -O2, -Os                short paths for speed, what is run now and then for size: it has room in the first 64 KiB
 #   -flto                   clang only: a traced allocation goes through five files
 #   -gdwarf-4               what valgrind's reader of debug information understands
 #   -fno-builtin            calloc's malloc + memset must not become a call of calloc
@@ -33,12 +32,13 @@ traces=
 for file in "$root"/Sources/CHeap/*.c "$root"/Sources/CBase/*.c "$root"/preload/*.c \
     "$root"/Sources/CTrace/*.c; do
     object=$work/$(basename -- "${file%/*}")-$(basename -- "$file" .c).o
-    case $file in
-    */malloc.c | */instrument.c) optimize=-O2 ;;
-    */CBase/* | */preload/*.c | */CTrace/region.c | */CTrace/folder.c | */CTrace/identity.c | \
-        */CTrace/modules.c | */CTrace/unwind_stack.c | */CHeap/arena.c | */CHeap/large_memory.c | \
-        */CHeap/meta.c | */CHeap/pagemap.c | */CHeap/root.c | */CHeap/stats.c | */CHeap/structs.c | \
-        */CHeap/thread.c | */CHeap/trim.c) optimize=-Os ;;
+    case ${file#"$root"/} in
+    preload/malloc.c | preload/instrument.c) optimize=-O2 ;;
+    preload/* | Sources/CBase/* | Sources/CTrace/region.c | Sources/CTrace/folder.c | \
+        Sources/CTrace/identity.c | Sources/CTrace/modules.c | Sources/CTrace/unwind_stack.c | \
+        Sources/CHeap/arena.c | Sources/CHeap/large_memory.c | Sources/CHeap/meta.c | \
+        Sources/CHeap/pagemap.c | Sources/CHeap/root.c | Sources/CHeap/stats.c | \
+        Sources/CHeap/structs.c | Sources/CHeap/thread.c | Sources/CHeap/trim.c) optimize=-Os ;;
     *) optimize=-O2 ;;
     esac
     "$cc" -std=gnu17 "$optimize" -gdwarf-4 -fPIC -Wall -Wextra -Wno-unknown-warning-option \
