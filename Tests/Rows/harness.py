@@ -272,13 +272,14 @@ class Region:
 
 
     def shard_allocs(self, shard):
-        """Allocations of a shard, over its first thousand stacks."""
+        """Allocations of a shard, over its first thousand stacks, but for turns."""
         with open(self.path, "rb") as file:
             offset, size, capacity, _ = struct.unpack(
                 "<4Q", os.pread(file.fileno(), 32, self.AREAS + 32 * self.COUNTERS))
-            rows = os.pread(file.fileno(), 1000 * size, offset + shard * capacity * size) \
+            row, allocs = (size // 2, "<I") if shard else (size, "<Q")
+            rows = os.pread(file.fileno(), 1000 * row, offset + shard * capacity * size) \
                 if offset else b""
-        return sum(struct.unpack_from("<Q", rows, at)[0] for at in range(0, len(rows), size or 1))
+        return sum(struct.unpack_from(allocs, rows, at)[0] for at in range(0, len(rows), row or 1))
 
 
 class Test:
