@@ -116,6 +116,7 @@ runs_compact() { # COMMAND
 start_runs_compact() { runs_compact ls /; }
 # What a process comes to run that lives on: ticks, large objects, memory that goes back.
 life_runs_compact() {
+    # shellcheck disable=SC2016 # perl's own
     runs_compact perl -e '
         for (1 .. 3) {
             push @many, "x" x ($_ % 3000) for 1 .. 5000;
