@@ -340,6 +340,23 @@ static int create_in(const char *path)
     return error;
 }
 
+/* Short paths and long ones are kept in places of their own. */
+static void long_folders(void)
+{
+    enum { LONGEST = 200 };
+    char path[LONGEST + 1];
+    make_folder();
+    for (size_t length = strlen(folder); length <= LONGEST; length++) {
+        memset(path, '/', length); /* which names the same folder */
+        memcpy(path, folder, strlen(folder));
+        path[length] = 0;
+        REQUIRE_EQUAL(create_in(path), 0);
+        REQUIRE(exists(getpid()));
+        mc_region_remove();
+        REQUIRE(!exists(getpid()));
+    }
+}
+
 static void broken_folders(void)
 {
     static char longest[5000];
@@ -453,6 +470,7 @@ static const struct test_case cases[] = {
     {"region_earlier_process", earlier_process, 0},
     {"region_file_size_limit", file_size_limit, 0},
     {"region_file_size_none", file_size_none, 0},
+    {"region_long_folders", long_folders, 0},
     {"region_broken_folders", broken_folders, 0},
     {"region_read_only", read_only, 0},
     {"region_full_folder", full_folder, 0},

@@ -35,6 +35,21 @@ import Testing
                 """)
     }
 
+    @Test func whatTracingTakes() {
+        var report = Sample.trace
+        #expect(!report.text().contains("trace memory"))
+        report.overhead.bytesPerStack = 108
+        report.overhead.frameBytesPerStack = 38
+        #expect(report.text().contains("\ntrace memory: 108 bytes a stack (38 of them frames)\n"))
+        report.overhead.bytesPerTenObjects = 89
+        let line =
+            "\ntrace memory: 108 bytes a stack (38 of them frames), 8.9 bytes a live traced object\n"
+        #expect(report.text().contains(line))
+        report.overhead.bytesPerStack = nil
+        #expect(report.text().contains("\ntrace memory: 8.9 bytes a live traced object\n"))
+        #expect(report.json.contains(#""frame_bytes_per_stack":38,"bytes_per_ten_objects":89"#))
+    }
+
     @Test func theCumulativeTable() {
         let text = Sample.trace.text(.init(columns: .cumulative, frameLimit: 1))
         #expect(

@@ -475,3 +475,5 @@ def a_million_stacks(t):
     t.remark(f"{own} bytes a stack and {frames} of frames, of 21 that share their outer ones; "
              f"{memory['bytes_per_ten_objects'] / 10:.1f} bytes a live object")
     t.check(own <= 64, f"{own} bytes a stack beside its frames")
+    # Two of 21 frames are a stack's own, of 4 bytes, and a link.
+    t.check(8 <= frames <= 16, f"{frames} bytes of frames")
