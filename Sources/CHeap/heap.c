@@ -254,9 +254,9 @@ static void untag(struct mc_span *span)
     uint8_t frees = (uint8_t)(span->untagged_frees + 1);
     mc_store(&span->untagged_frees, frees);
     if (likely(frees % 8) || (frees && frees != 8 && frees != 64)) return;
-    const uint64_t *tags = (const uint64_t *)span->tags;
     for (uint32_t i = 0; i < span->fresh; i++) {
-        if (mc_load(&tags[i])) return;
+        const uint64_t *place = mc_tag_place(span, i);
+        if (place && mc_load(place)) return;
     }
     mc_span_clear_flag(span, MC_SPAN_TAGGED);
     mc_span_set_limit(span);
@@ -283,7 +283,7 @@ static __attribute__((noinline, aligned(64))) void free_tagged(struct mc_slot *s
     if (unlikely((uint64_t)product >= span->reciprocal) || unlikely(index >= span->fresh) ||
         unlikely(mc_looks_free(slot, span->mark)) || unlikely(mc_os_forked()))
         return free_otherwise(slot);
-    uint64_t *place = (uint64_t *)span->tags + index, tag = mc_load(place);
+    uint64_t *place = mc_tag_place(span, index), tag = likely(place != 0) ? mc_load(place) : 0;
     if (likely(tag != 0)) {
         mc_store(place, 0);
         mc_heap_on_tagged_slot_free(span, tag);
@@ -392,7 +392,7 @@ size_t mc_usable_size(const void *object, const char *caller)
 {
     const struct mc_span *span = mc_span_of_live(object, caller);
     if (mc_load(&span->flags) & MC_SPAN_TAGGED && mc_load(&span->state) == MC_SPAN_CLASS)
-        __builtin_prefetch((const uint64_t *)mc_load(&span->tags) + mc_slot_index(span, object), 1);
+        __builtin_prefetch(mc_tag_place(span, mc_slot_index(span, object)), 1);
     return span->slot_size;
 }
 

@@ -28,7 +28,7 @@ static void set_up(struct mc_span *span)
     span->reciprocal = 0;
     span->free = span->remote = 0;
     mc_store(&span->mark, 0);
-    span->slot_count = 1;
+    mc_store(&span->slot_count, 1); /* seen by mc_spans_dense() */
     mc_store(&span->fresh, 1);
     span->flags = 0;
     span->untagged_frees = 0;

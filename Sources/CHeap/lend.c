@@ -4,6 +4,7 @@
 
 #include "cache.h"
 #include "check.h"
+#include "tag.h"
 
 static const struct mc_span *at(uint64_t address)
 {
@@ -95,7 +96,7 @@ void mc_lend_from(struct mc_thread *self, unsigned index, unsigned lender)
     if (likely(index == lender) || index >= MC_DIRECT_CLASSES || !fits(index, lender)) return;
     if (self->current[index] == (uint64_t)&mc_span_none) return; /* the first are counted */
     const struct mc_span *span = at(self->serving[lender].span);
-    if (span && !span->tags && !self->serving[index].free) lead(self, index, lender);
+    if (span && !mc_span_has_tags(span) && !self->serving[index].free) lead(self, index, lender);
 }
 
 void mc_lend_end(struct mc_thread *self, unsigned index)

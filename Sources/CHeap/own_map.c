@@ -8,7 +8,7 @@ void mc_own_map_forget(struct mc_thread *thread, const struct mc_span *span)
 {
     struct mc_owner *owner = (struct mc_owner *)thread;
     uint64_t entry = (uint64_t)span - (uint64_t)thread;
-    for (uint64_t offset = 0; offset < span->size; offset += MC_SLICE) {
+    for (uint64_t offset = 0; offset < mc_class_span_size(span); offset += MC_SLICE) {
         uint64_t *place = mc_own_map_place(owner, span->base + offset);
         if (*place == entry) *place = 0;
     }

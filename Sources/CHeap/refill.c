@@ -263,7 +263,7 @@ static struct mc_span *next_span(struct mc_thread *self, unsigned class_index)
     span = adopt(self, class_index);
     if (span) return span;
     span = mc_span_make(class_index, self);
-    if (span && span->flags & MC_SPAN_ZERO) mc_refill_grew(span->size);
+    if (span && span->flags & MC_SPAN_ZERO) mc_refill_grew(mc_class_span_size(span));
     return span;
 }
 

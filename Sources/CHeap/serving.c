@@ -5,6 +5,7 @@
 #include "cache.h"
 #include "check.h"
 #include "pagemap.h"
+#include "tag.h"
 
 static struct mc_slot *slot_at(uint64_t address)
 {
@@ -114,7 +115,7 @@ void mc_serving_check(struct mc_thread *thread)
             uint64_t index = mc_slot_index(span, (void *)at);
             mc_assert(span->base + index * span->slot_size == at && index < span->fresh);
             mc_assert(slot_at(at)->mark == span->mark && span->used > 0);
-            mc_assert(!span->tags || !((const uint64_t *)span->tags)[index]);
+            mc_assert(!mc_tag_of_slot(span, (void *)at));
             mc_assert(!serving->span || (uint64_t)span == serving->span);
             mc_assert(++count <= UINT16_MAX);
         }

@@ -48,8 +48,7 @@ struct mc_span *mc_span_make(unsigned class_index, struct mc_thread *owner)
     mc_store(&span->slot_size, slot_size);
     mc_span_count_for(span, class_index);
     mc_store(&span->fresh, 0);
-    mc_store(&span->size, run.slices * MC_SLICE);
-    span->slot_count = (uint16_t)(span->size / slot_size);
+    mc_store(&span->slot_count, (uint16_t)(run.slices * MC_SLICE / slot_size));
     span->flags = run.zero ? MC_SPAN_ZERO : 0;
     span->untagged_frees = 0;
     span->purged = 0;
@@ -58,6 +57,7 @@ struct mc_span *mc_span_make(unsigned class_index, struct mc_thread *owner)
     span->owner = (uint64_t)owner;
     if (owner->grown[class_index] < UINT8_MAX) owner->grown[class_index]++;
     span->tags = 0;
+    mc_store(&span->more_tags, 0); /* was a large span's `size`, see take_fitting() */
     span->next = span->previous = 0;
     mc_span_set_limit(span);
     if (mc_page_map_set(run.base, run.slices, span)) {
@@ -77,10 +77,10 @@ static struct mc_thread *owner_of(const struct mc_span *span)
 void mc_span_unmake(struct mc_span *span, int purge)
 {
     mc_assert(span->used == 0 && span->state == MC_SPAN_CLASS);
-    mc_page_map_clear(span->base, span->size / MC_SLICE);
-    mc_tags_give(span);
+    uint64_t base = span->base, slices = mc_class_span_size(span) / MC_SLICE;
+    mc_page_map_clear(base, slices);
+    if (unlikely(mc_span_has_tags(span))) mc_tags_give(span);
     owner_of(span)->grown[span->class_index] = 0;
-    uint64_t base = span->base, slices = span->size / MC_SLICE;
     mc_store(&span->limit, 0);
     mc_own_map_forget(owner_of(span), span);
     mc_span_struct_give(span);
@@ -175,8 +175,9 @@ void mc_span_collect(struct mc_span *span, uint64_t tail)
 
 static int list_has(const struct mc_span *span, uint64_t list, const void *slot)
 {
+    uint64_t size = mc_class_span_size(span);
     for (uint32_t steps = 0; list && steps < span->slot_count; steps++) {
-        if (list - span->base >= span->size || list % MC_QUANTUM) return 0;
+        if (list - span->base >= size || list % MC_QUANTUM) return 0;
         if (list == (uint64_t)slot) return 1;
         list = (uint64_t)mc_load(&((struct mc_slot *)list)->next);
     }
@@ -220,14 +221,14 @@ void mc_span_check(const struct mc_span *span)
 {
     mc_assert(span->state == MC_SPAN_CLASS && span->class_index < MC_CLASS_COUNT);
     mc_assert(span->slot_size == mc_class_slot_size(span->class_index));
-    mc_assert(span->fresh <= span->slot_count && span->slot_count * span->slot_size <= span->size);
+    mc_assert(span->fresh <= span->slot_count);
     mc_assert(mc_remote_count(span->remote) <= (uint64_t)span->used);
     uint32_t free_count = 0;
     for (struct mc_slot *slot = (struct mc_slot *)span->free; slot; slot = slot->next) {
         uint64_t offset = (uint64_t)slot - span->base;
         mc_assert(offset % span->slot_size == 0 && offset / span->slot_size < span->fresh);
         mc_assert(slot->mark == span->mark && !mc_trim_is_purged(span, slot));
-        mc_assert(!span->tags || ((uint64_t *)span->tags)[offset / span->slot_size] == 0);
+        mc_assert(!mc_tag_of_slot(span, slot));
         free_count++;
         mc_assert(free_count <= span->fresh);
     }
@@ -242,6 +243,6 @@ void mc_span_check(const struct mc_span *span)
     mc_assert(span->limit == (plain ? span->fresh * span->slot_size : 0));
     mc_assert(!(span->flags & MC_SPAN_FULL) ||
               (!span->free && !span->purged && span->fresh == span->slot_count));
-    for (uint64_t at = 0; at < span->size; at += MC_SLICE)
+    for (uint64_t at = 0; at < mc_class_span_size(span); at += MC_SLICE)
         mc_assert(mc_page_map_find((void *)(span->base + at)) == span);
 }

@@ -32,8 +32,11 @@ int mc_spans_dense(void)
         const struct mc_span *span = pool_start(i / MC_SPAN_POOL_COUNT) + i % MC_SPAN_POOL_COUNT;
         uint8_t state = mc_load_acquire(&span->state);
         /* Of large ones nobody knows how much is touched. */
-        if (state != MC_SPAN_UNUSED && state != MC_SPAN_HUGE) size += mc_load(&span->size);
-        if (state == MC_SPAN_CLASS) carved += mc_load(&span->fresh) * mc_load(&span->slot_size);
+        if (state == MC_SPAN_LARGE || state == MC_SPAN_WAITING) size += mc_load(&span->size);
+        if (state != MC_SPAN_CLASS) continue;
+        uint64_t slot_size = mc_load(&span->slot_size);
+        size += mc_load(&span->slot_count) * slot_size;
+        carved += mc_load(&span->fresh) * slot_size;
     }
     return size && (size - carved) * MC_HUGE_SPARSE < size && carved <= size;
 }
@@ -101,9 +104,10 @@ static void visit_tags(struct mc_span *span, void *context)
         if (span->tag) walk->visit(span->tag, span->slot_size, span->requested, walk->context);
         return;
     }
-    const uint64_t *tags = (const uint64_t *)span->tags;
-    for (uint32_t i = 0; tags && i < span->fresh; i++) {
-        if (tags[i]) walk->visit(tags[i], span->slot_size, MC_REQUESTED_UNKNOWN, walk->context);
+    for (uint32_t i = 0; i < span->fresh; i++) {
+        const uint64_t *place = mc_tag_place(span, i);
+        if (place && *place)
+            walk->visit(*place, span->slot_size, MC_REQUESTED_UNKNOWN, walk->context);
     }
 }
 

@@ -2,32 +2,56 @@
 /* See tag.h; the calls for others are in heap.h. */
 #include "tag.h"
 
+#include "check.h"
 #include "meta.h"
 #include "root.h"
 #include "span.h"
 
-/* Arrays of one class are of one size, and all zero when given back. */
-static struct mc_pool arrays[MC_CLASS_COUNT];
+/* An array of a class span, in whole cache lines. */
+struct part {
+    uint32_t first; /* the slot whose tag lies at its start */
+    uint32_t lines;
+    uint64_t *address; /* where the span keeps the array's, less what `first` takes */
+};
 
-static uint64_t array_bytes(const struct mc_span *span)
+enum { LINE = MC_CACHE_LINE / sizeof(uint64_t), LINES_MAX = MC_SLICE / MC_QUANTUM / LINE };
+
+/* By lines; no span has more slots than the smallest ones make of a slice. All zero when given back. */
+static struct mc_pool arrays[LINES_MAX + 1];
+
+static struct part part_of(struct mc_span *span, uint64_t index)
 {
-    return span->slot_count * sizeof(uint64_t);
+    uint32_t first = mc_tags_first(span->slot_count), rest = span->slot_count - first;
+    if (mc_tag_is_early(index, span->slot_count))
+        return (struct part){0, (first + LINE - 1) / LINE, &span->tags};
+    return (struct part){first, (rest + LINE - 1) / LINE, &span->more_tags};
 }
 
-void mc_tags_give(struct mc_span *span)
+static uint64_t offset_of(const struct part *part)
 {
-    if (!span->tags) return;
-    mc_sub(&mc_root()->tag_bytes, array_bytes(span));
-    mc_pool_give(&arrays[span->class_index], (void *)span->tags);
-    mc_store(&span->tags, 0);
+    return part->first * sizeof(uint64_t);
+}
+
+static void give(const struct part *part)
+{
+    if (!*part->address) return;
+    mc_sub(&mc_root()->tag_bytes, part->lines * MC_CACHE_LINE);
+    mc_pool_give(&arrays[part->lines], (char *)*part->address + offset_of(part));
+    mc_store(part->address, 0);
+}
+
+__attribute__((noinline)) void mc_tags_give(struct mc_span *span)
+{
+    struct part first = part_of(span, 0), more = part_of(span, span->slot_count);
+    give(&first);
+    give(&more);
 }
 
 /* Where the tag of a slot is; NULL if it can have none yet. */
 static uint64_t *tag_of(struct mc_span *span, const void *slot)
 {
     if (span->state != MC_SPAN_CLASS) return &span->tag;
-    uint64_t *tags = (uint64_t *)mc_load_acquire(&span->tags);
-    return tags ? &tags[mc_slot_index(span, slot)] : 0;
+    return mc_tag_place(span, mc_slot_index(span, slot));
 }
 
 int mc_tag_settable(const void *slot)
@@ -36,16 +60,18 @@ int mc_tag_settable(const void *slot)
     return span->state != MC_SPAN_CLASS || mc_load(&span->owner) == (uint64_t)mc_self;
 }
 
-/* Only the owner hands out slots, so only the owner makes the array; others see it through the
+/* Only the owner hands out slots, so only the owner makes arrays; others see them through the
  * slot they were handed. */
-static int make_array(struct mc_span *span)
+static uint64_t *make_place(struct mc_span *span, uint64_t index)
 {
-    void *array = mc_pool_take(&arrays[span->class_index]);
-    if (!array) array = mc_meta_alloc(array_bytes(span));
+    struct part part = part_of(span, index);
+    mc_assert(part.lines <= LINES_MAX);
+    char *array = mc_pool_take(&arrays[part.lines]);
+    if (!array) array = mc_meta_alloc(part.lines * MC_CACHE_LINE);
     if (!array) return 0;
-    mc_add(&mc_root()->tag_bytes, array_bytes(span));
-    mc_store_release(&span->tags, (uint64_t)array);
-    return 1;
+    mc_add(&mc_root()->tag_bytes, part.lines * MC_CACHE_LINE);
+    mc_store_release(part.address, (uint64_t)(array - offset_of(&part)));
+    return mc_tag_place(span, index);
 }
 
 int mc_tag_prepare(void *slot, struct mc_tagged *tagged)
@@ -54,12 +80,13 @@ int mc_tag_prepare(void *slot, struct mc_tagged *tagged)
     tagged->span = span;
     tagged->usable = span->slot_size;
     tagged->large = span->state != MC_SPAN_CLASS;
-    if (likely(!tagged->large)) {
-        if (unlikely(mc_load(&span->owner) != (uint64_t)mc_self)) return 0;
-        if (unlikely(!span->tags) && !make_array(span)) return 0;
-    }
-    tagged->place = tag_of(span, slot);
-    return 1;
+    tagged->place = &span->tag;
+    if (unlikely(tagged->large)) return 1;
+    if (unlikely(mc_load(&span->owner) != (uint64_t)mc_self)) return 0;
+    uint64_t index = mc_slot_index(span, slot);
+    tagged->place = mc_tag_place(span, index);
+    if (unlikely(!tagged->place)) tagged->place = make_place(span, index);
+    return tagged->place != 0;
 }
 
 /* The flag is set here, not before: a signal handler that frees may have found no tags and cleared

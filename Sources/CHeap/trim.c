@@ -14,7 +14,7 @@ _Static_assert(MC_SPAN_SLICES_MAX *MC_SLICE <= PARTS * MC_PAGE, "a part of 64 is
 
 static uint64_t part_size(const struct mc_span *span)
 {
-    uint64_t size = mc_round_up(span->size / PARTS, MC_PAGE);
+    uint64_t size = mc_round_up(mc_class_span_size(span) / PARTS, MC_PAGE);
     return size ? size : MC_PAGE;
 }
 

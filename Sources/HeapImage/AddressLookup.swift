@@ -31,13 +31,12 @@ package struct AddressLookup {
         let spans = heap.spans
         order = spans.indices.filter {
             Int32(spans[$0].state) != Int32(MC_SPAN_UNUSED) && spans[$0].base < 1 << 47
-                && spans[$0].size < 1 << 47
+                && spans[$0].byteCount < 1 << 47
         }.sorted { spans[$0].base < spans[$1].base }
-        tagArrays = order.filter {
-            Int32(spans[$0].state) == Int32(MC_SPAN_CLASS) && spans[$0].tags != 0
-        }.map { (spans[$0].tags, UInt64(spans[$0].slot_count) * 8, $0) }.sorted {
-            $0.start < $1.start
-        }
+        tagArrays = order.filter { Int32(spans[$0].state) == Int32(MC_SPAN_CLASS) }.flatMap {
+            number in
+            spans[number].tagArrays.map { ($0.start, UInt64($0.range.size), number) }
+        }.sorted { $0.start < $1.start }
     }
 
     package func fact(about address: UInt64) throws(HeapImageError) -> AddressFact {
@@ -60,7 +59,7 @@ package struct AddressLookup {
         let index = order.prefixCount { heap.spans[$0].base <= address }
         guard index > 0 else { return nil }
         let span = heap.spans[order[index - 1]]
-        return address - span.base < span.size ? order[index - 1] : nil
+        return address - span.base < span.byteCount ? order[index - 1] : nil
     }
 
     private func fact(about address: UInt64, in number: Int) throws(HeapImageError) -> AddressFact {
@@ -85,10 +84,10 @@ package struct AddressLookup {
         var slot = SlotFact(
             start: start, offset: address - start, size: span.slot_size,
             state: try state(of: index, in: number), span: about)
-        if slot.state == .live, span.tags != 0 {
+        if slot.state == .live, let place = TagArray.place(of: index, in: span.tagArrays) {
             var tag: [UInt64] = [0]
             _ = try memory.attempt { () throws(HeapImageError) in
-                try memory.load(into: &tag, from: span.tags &+ UInt64(index) * 8)
+                try memory.load(into: &tag, from: place)
             }
             if tag[0] != 0 {
                 slot.tag = TagFact(tag[0], requested: span.slot_size.minus(mc_tag_slack(tag[0])))
@@ -137,7 +136,7 @@ package struct AddressLookup {
         let served = try memory.serving(of: span, at: heap.address(ofSpan: number)).count
         let isWaiting = Int32(span.state) == Int32(MC_SPAN_WAITING)
         return SpanFact(
-            kind: kind, base: span.base, size: span.size, slotSize: span.slot_size,
+            kind: kind, base: span.base, size: span.byteCount, slotSize: span.slot_size,
             slotCount: UInt64(span.slot_count),
             live: kind == .slots
                 ? span.usedCount.minus(mc_remote_count(span.remote) + current + served)

@@ -181,6 +181,6 @@ extension HeapLook {
         let after = inUse.prefixCount { heap.spans[$0].base <= address }
         guard after > 0 else { return nil }
         let span = heap.spans[inUse[after - 1]]
-        return address - span.base < span.size ? span : nil
+        return address - span.base < span.byteCount ? span : nil
     }
 }

@@ -10,7 +10,8 @@ extension HeapLook {
         var before: mc_span
         var serving: mc_serving
         var slots: Range<Int> = 0..<0
-        var tags: Range<Int> = 0..<0
+        /// By array: its first slot, and where its tags are.
+        var tags: [(firstSlot: UInt32, bytes: Range<Int>)] = []
     }
 
     mutating func checkLists(
@@ -90,10 +91,7 @@ extension HeapLook {
             if span.free != 0 || span.remote != 0 || span.purged != 0 || serving[index].free != 0 {
                 reading.slots = want(SlotHeads.ranges(of: span))
             }
-            if span.tags != 0 {
-                reading.tags = want(
-                    [MemoryRange(start: span.tags, size: Int(span.slot_count) * 8)])
-            }
+            reading.tags = span.tagArrays.map { ($0.firstSlot, want([$0.range])) }
             readings.append(reading)
         }
         var words = [UInt64](repeating: 0, count: (size + 7) / 8)
@@ -134,7 +132,15 @@ extension HeapLook {
     ) {
         let span = reading.before
         // Slots are multiples of 16 bytes, tags of 8: all begin at a word.
-        let tags = words[(reading.tags.lowerBound / 8)..<(reading.tags.upperBound / 8)]
+        var tags: [UInt64] = []
+        if !reading.tags.isEmpty {
+            tags = Array(repeating: 0, count: Int(span.slot_count))
+            for (first, bytes) in reading.tags {
+                tags.replaceSubrange(
+                    Int(first)..<(Int(first) + bytes.count / 8),
+                    with: words[(bytes.lowerBound / 8)..<(bytes.upperBound / 8)])
+            }
+        }
         words.withUnsafeBytes { bytes in
             let heads = SlotHeads(UnsafeRawBufferPointer(rebasing: bytes[reading.slots]), of: span)
             let lists = SlotLists(span, serving: reading.serving, heads, tags: tags)
@@ -159,7 +165,7 @@ extension HeapLook {
 
     /// The same slots for the same owner, as far as a list's shape goes.
     private static func isSame(_ span: mc_span, _ other: mc_span) -> Bool {
-        span.state == other.state && span.base == other.base && span.size == other.size
+        span.state == other.state && span.base == other.base
             && span.slot_size == other.slot_size && span.slot_count == other.slot_count
             && span.fresh <= span.slot_count
     }

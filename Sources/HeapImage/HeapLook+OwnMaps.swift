@@ -45,6 +45,6 @@ extension HeapLook {
         let span = heap.spans[number]
         let slice = UInt64(MC_SLICE)
         return Int32(span.state) == Int32(MC_SPAN_CLASS) && span.owner == thread.address
-            && (UInt64(index) &- span.base / slice) % UInt64(count) < span.size / slice
+            && (UInt64(index) &- span.base / slice) % UInt64(count) < span.byteCount / slice
     }
 }

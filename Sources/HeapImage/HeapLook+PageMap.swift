@@ -36,7 +36,7 @@ extension HeapLook {
     }
 
     private func end(of number: Int) -> UInt64 {
-        heap.spans[number].base + heap.spans[number].size
+        heap.spans[number].base + heap.spans[number].byteCount
     }
 
     /// Takes away the entries that are right.
@@ -54,7 +54,7 @@ extension HeapLook {
             let span = heap.spans[inUse[position]]
             let wanted = heap.address(ofSpan: inUse[position])
             let isSlots = Int32(span.state) == Int32(MC_SPAN_CLASS)
-            let end = isSlots ? min(span.base + span.size, limit) : span.base + 1
+            let end = isSlots ? min(span.base + span.byteCount, limit) : span.base + 1
             var address = max(span.base, start)
             position += 1
             guard address < end else { continue }

@@ -53,10 +53,11 @@ extension HeapLook {
             note(.spanBounds, place, 1, "slots of \(span.slot_size) bytes, its class has \(size)")
             return false
         }
-        guard span.base % slice == 0, span.size % slice == 0, span.size > 0,
-            span.size <= 1 << 24, UInt64(span.slot_count) == span.size / size
+        // As many as fit in its slices, of which it has as many as they take.
+        guard span.base % slice == 0, span.slot_count > 0, span.byteCount <= 1 << 24,
+            UInt64(span.slot_count) == span.byteCount / size
         else {
-            note(.spanBounds, place, 2, "\(span.slot_count) slots of \(size) in \(span.size) bytes")
+            note(.spanBounds, place, 2, "\(span.slot_count) slots of \(size) bytes")
             return false
         }
         let current: UInt64 = Int32(span.flags) & Int32(MC_SPAN_CURRENT) != 0 ? 1 : 0
@@ -73,7 +74,7 @@ extension HeapLook {
         }
         counts.liveSlots += span.usedCount.minus(mc_remote_count(span.remote) + current)
         checkState(of: span)
-        return hasSlices(span, size: span.size)
+        return hasSlices(span, size: span.byteCount)
     }
 
     private mutating func checkState(of span: mc_span) {
@@ -160,7 +161,9 @@ extension HeapLook {
             if span.base < end {
                 note(.spanOverlap, .span(span.base), last, "overlaps the span at \(hex(last))")
             }
-            if span.base + span.size > end { (end, last) = (span.base + span.size, span.base) }
+            if span.base + span.byteCount > end {
+                (end, last) = (span.base + span.byteCount, span.base)
+            }
         }
     }
 }

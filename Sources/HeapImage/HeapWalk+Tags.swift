@@ -46,7 +46,9 @@ extension HeapWalk {
                 owner: 0, pinned: 0)
             if !body(slot) { return }
         }
-        let tagged = spans.indices.filter { spans[$0].tags != 0 && spans[$0].live > 0 }
+        let tagged = spans.indices.filter { spans[$0].live > 0 }.flatMap { number in
+            spans[number].tagArrays.map { (span: number, array: $0) }
+        }
         var next = 0
         while next < tagged.count {
             // Some megabytes a call: one system call reads the tags of hundreds of spans.
@@ -54,11 +56,8 @@ extension HeapWalk {
             var size = 0
             let first = next
             while next < tagged.count, ranges.count < 512, size < 4 << 20 || ranges.isEmpty {
-                let span = spans[tagged[next]]
-                // A slot is 16 bytes at least; more tags than that can't be.
-                let count = min(UInt64(span.slotCount), span.size / 16, 1 << 20)
-                ranges.append(MemoryRange(start: span.tags, size: Int(count) * 8))
-                size += Int(count) * 8
+                ranges.append(tagged[next].array.range)
+                size += tagged[next].array.range.size
                 next += 1
             }
             var tags = [UInt64](repeating: 0, count: size / 8)
@@ -67,23 +66,31 @@ extension HeapWalk {
                 whole = try memory.read(ranges, into: buffer)
             }
             var position = 0
-            for (offset, range) in ranges.enumerated() {
-                let count = range.size / 8
-                defer { position += count }
-                guard whole[offset] else { continue }
-                let span = spans[tagged[first + offset]]
-                let pinned = span.pinnedBytes / UInt64(span.live)
-                for index in 0..<count where tags[position + index] != 0 {
-                    let tag = tags[position + index]
-                    let slot = TaggedSlot(
-                        address: span.base &+ UInt64(index) &* span.slotSize,
-                        stack: mc_tag_stack(tag), usable: span.slotSize,
-                        requested: span.slotSize.minus(mc_tag_slack(tag)),
-                        birth: mc_tag_birth(tag), owner: span.owner, pinned: pinned)
-                    if !body(slot) { return }
-                }
+            for (offset, isWhole) in whole.enumerated() {
+                let (number, array) = tagged[first + offset]
+                let read = tags[position..<position + Int(array.count)]
+                position += Int(array.count)
+                if isWhole, !visit(read, of: spans[number], from: array.firstSlot, body) { return }
             }
         }
+    }
+
+    /// Visits those of a span from a slot on; returns false when `body` does.
+    private func visit(
+        _ tags: ArraySlice<UInt64>, of span: Span, from firstSlot: UInt32,
+        _ body: (TaggedSlot) -> Bool
+    ) -> Bool {
+        let pinned = span.pinnedBytes / UInt64(span.live)
+        for (offset, tag) in tags.enumerated() where tag != 0 {
+            let index = UInt64(firstSlot) + UInt64(offset)
+            let slot = TaggedSlot(
+                address: span.base &+ index &* span.slotSize,
+                stack: mc_tag_stack(tag), usable: span.slotSize,
+                requested: span.slotSize.minus(mc_tag_slack(tag)),
+                birth: mc_tag_birth(tag), owner: span.owner, pinned: pinned)
+            if !body(slot) { return false }
+        }
+        return true
     }
 
     /// By row of the table: the bytes of free slots that can't be given back because of its slots.

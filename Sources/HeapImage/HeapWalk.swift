@@ -29,8 +29,9 @@ package struct HeapWalk: Sendable {
         package var purged: UInt64
         package var classIndex: UInt8
         package var isKept: Bool
-        /// Address of its tags, or 0.
+        /// As in `mc_span`: addresses of its tags, or 0.
         package var tags: UInt64
+        package var moreTags: UInt64
         /// Of a large or huge slot.
         package var tag: UInt64
         package var requested: UInt64
@@ -42,7 +43,7 @@ package struct HeapWalk: Sendable {
             (self.kind, self.base, self.size, self.owner) = (kind, base, size, owner)
             (self.slotSize, self.slotCount, self.live) = (slotSize, slotCount, live)
             (remote, fresh, mark, purged, classIndex) = (0, slotCount, 0, 0, 0)
-            (isKept, tags, tag, requested) = (false, 0, 0, 0)
+            (isKept, tags, moreTags, tag, requested) = (false, 0, 0, 0, 0)
         }
     }
 
@@ -289,7 +290,8 @@ extension HeapWalk.Span {
     /// nil for a span that is not in use, or that says what no span can.
     init?(_ raw: mc_span) {
         let limit: UInt64 = 1 << 56
-        guard raw.base < limit, raw.size < limit, raw.slot_size < limit else { return nil }
+        let byteCount = raw.byteCount
+        guard raw.base < limit, byteCount < limit, raw.slot_size < limit else { return nil }
         switch Int32(raw.state) {
         case Int32(MC_SPAN_CLASS): kind = .slots
         case Int32(MC_SPAN_LARGE), Int32(MC_SPAN_WAITING): kind = .large
@@ -299,12 +301,12 @@ extension HeapWalk.Span {
         // A span that serves its owner's requests counts one more in `used`.
         let isCurrent = Int32(raw.flags) & Int32(MC_SPAN_CURRENT) != 0
         let extra: UInt64 = isCurrent ? 1 : 0
-        guard UInt64(raw.slot_count).times(raw.slot_size) <= raw.size || kind != .slots,
+        guard UInt64(raw.slot_count).times(raw.slot_size) <= byteCount || kind != .slots,
             raw.usedCount <= UInt64(raw.slot_count) + extra, raw.slot_count > 0
         else { return nil }
         owner = kind == .slots ? raw.owner : 0
         base = raw.base
-        size = raw.size
+        size = byteCount
         slotSize = raw.slot_size
         slotCount = UInt32(raw.slot_count)
         remote = UInt32(mc_remote_count(raw.remote))
@@ -319,10 +321,14 @@ extension HeapWalk.Span {
         isKept = Int32(raw.flags) & Int32(MC_SPAN_KEPT) != 0
         let isTagged = Int32(raw.flags) & Int32(MC_SPAN_TAGGED) != 0
         tags = isTagged && kind == .slots ? raw.tags : 0
+        moreTags = isTagged && kind == .slots ? raw.more_tags : 0
         tag = isTagged && kind != .slots ? raw.tag : 0
         requested = isTagged && kind != .slots ? raw.requested : 0
     }
 
+    var tagArrays: [TagArray] {
+        TagArray.all(tags: tags, more: moreTags, slotCount: slotCount)
+    }
     package var liveBytes: UInt64 { UInt64(live).times(slotSize) }
     package var range: Range<UInt64> { base..<base + size }
 }

@@ -12,7 +12,7 @@ struct SlotLists {
     /// The first two words of the slots below `fresh`.
     private let slots: SlotHeads
     /// By slot; empty when the span has none.
-    private let tags: ArraySlice<UInt64>
+    private let tags: [UInt64]
     private var seen: [UInt64]
     private var onFreeList: [UInt64] = []
     private(set) var findings: [HeapFinding] = []
@@ -21,7 +21,7 @@ struct SlotLists {
     private(set) var remoteCount: UInt64 = 0
 
     init(
-        _ span: mc_span, serving: mc_serving, _ slots: SlotHeads, tags: ArraySlice<UInt64>
+        _ span: mc_span, serving: mc_serving, _ slots: SlotHeads, tags: [UInt64]
     ) {
         self.span = span
         self.serving = serving
@@ -63,7 +63,7 @@ struct SlotLists {
             }
             count += 1
             if head.mark != span.mark { noteWritten(slot, name, head.mark) }
-            if Int(index) < tags.count, tags[tags.startIndex + Int(index)] != 0 {
+            if Int(index) < tags.count, tags[Int(index)] != 0 {
                 note(.listTag, slot, "\(name): slot \(hex(slot)) is free and has a tag")
             }
             last = slot
@@ -124,8 +124,8 @@ extension mc_span {
     ///
     /// Holds for every span of slots; asked before computing with one that may be damaged.
     var isPlausible: Bool {
-        slot_size >= 16 && fresh <= slot_count && size <= 1 << 30 && base <= 1 << 47
-            && UInt64(slot_count).times(slot_size) <= size
+        slot_size >= 16 && slot_size <= 1 << 30 && fresh <= slot_count && byteCount <= 1 << 30
+            && base <= 1 << 47
     }
 }
 
@@ -183,7 +183,7 @@ struct PurgedParts {
         guard span.purged != 0, span.isPlausible else { return }
         // A part is a 64th of the span, in whole pages; see trim.c.
         let page: UInt64 = 4096
-        let part = max(page, (span.size / 64 + page - 1) / page * page)
+        let part = max(page, (span.byteCount / 64 + page - 1) / page * page)
         var place: Int32 = 0
         for index in 0..<UInt64(span.fresh) {
             let number = index * span.slot_size / part

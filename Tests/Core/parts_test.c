@@ -63,6 +63,9 @@ static void class_spans(void)
         REQUIRE(slots < 1u << 15); /* `remote` counts in 16 bits */
         REQUIRE(bytes <= MC_SPAN_SLICES_MAX * MC_SLICE);
         REQUIRE((bytes - slots * slot) * 16 <= bytes); /* slots of 7680 bytes are the worst */
+        struct mc_span span = {
+            .state = MC_SPAN_CLASS, .slot_size = slot, .slot_count = (uint16_t)slots};
+        REQUIRE_EQUAL(mc_span_size(&span), bytes);
     }
 }
 

@@ -100,6 +100,7 @@ usual() {
     build parts "${heap[@]}" && run parts
     build arenas "${heap[@]}" && run arenas
     build model "${faulty[@]}" && run model
+    build tags "${faulty[@]}" && run tags
     build misuse "${heap[@]}" && run misuse
     build large "${faulty[@]}" && run large
     build growing "${faulty[@]}" && run growing

@@ -53,6 +53,21 @@ import Testing
         #expect(try kinds(WholeHeap(), stacks: 2) == [.tag])
     }
 
+    @Test func tagsOfTheSecondArrayAreLookedAt() throws {
+        var heap = WholeHeap()
+        heap.use(336)
+        #expect(try kinds(heap, stacks: 3) == [])
+        heap.tags[399] = mc_tag_make(3, 0, 1)
+        #expect(try kinds(heap, stacks: 3) == [.tag])
+        heap.tags[399] = 0
+        heap.slots.free = WholeHeap.address(399)
+        heap.heads[399] = (WholeHeap.address(60), WholeHeap.mark)
+        heap.slots.used -= 1
+        #expect(try kinds(heap, stacks: 3) == [])
+        heap.tags[399] = mc_tag_make(2, 0, 1)
+        #expect(try kinds(heap, stacks: 3) == [.listTag])
+    }
+
     @Test func partsThatWereGivenBackAreFree() throws {
         var heap = WholeHeap()
         // All of the span's first page, which is its first 64th.

@@ -42,12 +42,12 @@ struct SampleHeap {
 
     init() {
         var small = mc_span()
-        (small.base, small.size, small.slot_size) = (0x10000, 16384, 64)
+        (small.base, small.slot_size) = (0x10000, 64)
         (small.slot_count, small.used, small.fresh) = (256, 11, 20)
         small.state = UInt8(MC_SPAN_CLASS)
         small.flags = UInt8(MC_SPAN_TAGGED | MC_SPAN_CURRENT)
         small.remote = 3 << 48 | 0x10040
-        small.tags = 0x9000
+        (small.tags, small.more_tags) = (0x9000, 0xc000 - 64 * 8)
         var large = mc_span()
         (large.base, large.size, large.slot_size) = (0x20000, 131072, 102400)
         (large.slot_count, large.used, large.state) = (1, 1, UInt8(MC_SPAN_LARGE))
@@ -84,7 +84,10 @@ struct SampleHeap {
         var tags = [UInt64](repeating: 0, count: 256)
         tags[4] = mc_tag_make(2, 14, 7)
         tags[9] = mc_tag_make(2, 0, 8)
-        memory.put(tags, at: 0x9000)
+        tags[64] = mc_tag_make(1, 1, 8)
+        tags[255] = mc_tag_make(1, 3, 9)
+        memory.put(Array(tags[..<64]), at: 0x9000)
+        memory.put(Array(tags[64...]), at: 0xc000)
         var thread = mc_thread()
         thread.state = UInt32(MC_THREAD_LIVE)
         thread.cache = cache.isEmpty ? 0 : 0xa000
@@ -225,6 +228,12 @@ struct SampleHeap {
                 TaggedSlot(
                     address: 0x10240, stack: 2, usable: 64, requested: 64, birth: 8, owner: 0,
                     pinned: 0),
+                TaggedSlot(
+                    address: 0x11000, stack: 1, usable: 64, requested: 63, birth: 8, owner: 0,
+                    pinned: 0),
+                TaggedSlot(
+                    address: 0x13fc0, stack: 1, usable: 64, requested: 61, birth: 9, owner: 0,
+                    pinned: 0),
             ])
     }
 
@@ -241,7 +250,7 @@ struct SampleHeap {
         var sample = SampleHeap()
         var memory = sample.build()
         let walk = try HeapWalk(memory, root: 0x1000)
-        memory.pieces[0x9000] = nil
+        (memory.pieces[0x9000], memory.pieces[0xc000]) = (nil, nil)
         var count = 0
         try walk.forEachTagged(memory) { _ in
             count += 1

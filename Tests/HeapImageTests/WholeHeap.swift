@@ -13,6 +13,9 @@ struct WholeHeap {
     static let arena: UInt64 = 0x4000_0000
     static let pool: UInt64 = 0x10_0000
     static let tags: UInt64 = 0x9000
+    /// Of the slots from `firstOfMore` on.
+    static let moreTags: UInt64 = 0x1_9000
+    static let firstOfMore = 256
     static let mark: UInt64 = 0xabc1
     static let slotSize: UInt64 = 64
     static let classIndex = 3
@@ -61,7 +64,7 @@ struct WholeHeap {
 
     private mutating func makeSlots() {
         slots.base = Self.slots
-        (slots.size, slots.slot_size, slots.slot_count) = (65536, Self.slotSize, 1024)
+        (slots.slot_size, slots.slot_count) = (Self.slotSize, 1024)
         slots.reciprocal = UInt64.max / Self.slotSize + 1
         // 61 in use: one for being current, two freed by others.
         (slots.counts, slots.fresh) = (100 << UInt64(MC_COUNTS_SHIFT) + 61, 64)
@@ -75,6 +78,15 @@ struct WholeHeap {
         heads[58] = (Self.address(59), Self.mark)
         heads[59] = (0, Self.mark)
         tags[7] = mc_tag_make(2, 14, 9)
+    }
+
+    /// So many more slots are in use, all with tags of stack 2 but those of the first array that had none.
+    mutating func use(_ more: Int) {
+        slots.more_tags = Self.moreTags - UInt64(Self.firstOfMore) * 8
+        slots.counts = (100 + UInt64(more)) << UInt64(MC_COUNTS_SHIFT) + 61 + UInt64(more)
+        slots.fresh += UInt16(more)
+        heads += [(UInt64, UInt64)](repeating: (0x11, 0x22), count: more)
+        for slot in Self.firstOfMore..<heads.count { tags[slot] = mc_tag_make(2, 4, 9) }
     }
 
     /// The free slots are about to be served.
@@ -112,12 +124,13 @@ struct WholeHeap {
         memory.put([slots, large, mc_span()], at: Self.pool)
         memory.put(thread, at: Self.thread)
         memory.put(ownMap, at: Self.ownMap)
-        memory.put(tags, at: Self.tags)
+        memory.put(Array(tags[..<Self.firstOfMore]), at: Self.tags)
+        memory.put(Array(tags[Self.firstOfMore...]), at: Self.moreTags)
         var leaves = [UInt64](repeating: 0, count: Int(MC_PAGE_MAP_ROOTS))
         leaves[1] = 0x200_0000
         memory.put(leaves, at: 0x100_0000)
         memory.put(entries, at: 0x200_0000)
-        var words = [UInt64](repeating: 0, count: 64 * 8)
+        var words = [UInt64](repeating: 0, count: heads.count * 8)
         for (slot, head) in heads.enumerated() {
             (words[slot * 8], words[slot * 8 + 1]) = head
         }

@@ -127,6 +127,15 @@ static inline uint64_t mc_slot_index(const struct mc_span *span, const void *slo
     return (uint64_t)((unsigned __int128)((uint64_t)slot - span->base) * span->reciprocal >> 64);
 }
 
+/* Of a class span: where the tag of its slot is; NULL if it can have none yet. What the owner made is seen
+ * through the slot that it handed out. */
+static inline uint64_t *mc_tag_place(const struct mc_span *span, uint64_t index)
+{
+    uint64_t first = mc_load_acquire(&span->tags), more = mc_load_acquire(&span->more_tags);
+    uint64_t array = mc_tag_is_early(index, span->slot_count) ? first : more;
+    return likely(array != 0) ? (uint64_t *)array + index : 0;
+}
+
 static inline struct mc_serving *mc_direct_serving(size_t size)
 {
     return (struct mc_serving *)mc_direct[(size + MC_QUANTUM - 1) / MC_QUANTUM];
@@ -171,13 +180,13 @@ static inline void *mc_alloc_tagged(size_t size, struct mc_tagged *tagged)
     if (unlikely(size > MC_DIRECT_MAX)) return 0;
     struct mc_serving *serving = mc_direct_serving(size);
     struct mc_span *span = (struct mc_span *)serving->span;
-    if (unlikely(!serving->free) || unlikely(!span) || unlikely(!span->tags)) return 0;
-    void *slot = mc_serving_pop(serving);
+    if (unlikely(!serving->free) || unlikely(!span)) return 0;
+    tagged->place = mc_tag_place(span, mc_slot_index(span, (void *)serving->free));
+    if (unlikely(!tagged->place)) return 0;
     tagged->span = span;
-    tagged->place = (uint64_t *)span->tags + mc_slot_index(span, slot);
     tagged->usable = span->slot_size;
     tagged->large = 0;
-    return slot;
+    return mc_serving_pop(serving);
 }
 
 static inline void *mc_alloc(size_t size)

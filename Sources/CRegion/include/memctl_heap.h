@@ -29,7 +29,7 @@
 #define MC_HEAP_MAGIC 0x3170616568636d89ull /* 0x89 "mcheap1" */
 
 enum {
-    MC_HEAP_VERSION = 5,
+    MC_HEAP_VERSION = 6,
 
     MC_QUANTUM = 16,     /* smallest slot and alignment of every one: max_align_t */
     MC_SLICE_SHIFT = 14, /* a slice is 16 KiB: the unit an arena is cut in */
@@ -99,9 +99,12 @@ struct mc_span {
     uint64_t remote;      /* [shared] slots freed by other threads: address | count << 48 */
     uint64_t notify_next; /* [shared] next on the owner's `notified` list | see span.c << 48 */
     uint64_t owner;       /* [shared] struct mc_thread; 0 for large and huge */
-    uint64_t size;        /* bytes of address space */
     union {
-        uint64_t tags; /* class: address of slot_count tags, 0 until one was wanted */
+        uint64_t size;      /* large, huge: bytes of address space; see mc_span_size() */
+        uint64_t more_tags; /* class: address of the other tags, less what the first take; or 0 */
+    };
+    union {
+        uint64_t tags; /* class: address of mc_tags_first() tags; 0 until one was wanted */
         uint64_t tag;  /* large, huge: the slot's tag */
     };
     union {
@@ -269,6 +272,30 @@ static inline uint64_t mc_class_slot_size(unsigned index)
     unsigned doubling = (index - linear) / MC_STEPS;
     unsigned step = (index - linear) % MC_STEPS + 1;
     return (uint64_t)(MC_STEPS + step) * (MC_LINEAR_MAX / MC_STEPS) << doubling;
+}
+
+/* Bytes of address space. Those of a class span are what its slots take, in whole slices. */
+static inline uint64_t mc_class_span_size(const struct mc_span *span)
+{
+    return (span->slot_count * span->slot_size + MC_SLICE - 1) & -(uint64_t)MC_SLICE;
+}
+
+static inline uint64_t mc_span_size(const struct mc_span *span)
+{
+    return span->state == MC_SPAN_CLASS ? mc_class_span_size(span) : span->size;
+}
+
+/* 1 if the tag of the slot of that index lies in the first array, which has a quarter of them. Most spans that
+ * are not carved to their end are carved to less, and then the array of the others is never made. */
+static inline int mc_tag_is_early(uint64_t index, uint32_t slot_count)
+{
+    return 4 * index < slot_count;
+}
+
+/* Tags in the first array. */
+static inline uint32_t mc_tags_first(uint32_t slot_count)
+{
+    return (slot_count + 3) / 4;
 }
 
 /* Slots on a `remote` word, and the first of them. */

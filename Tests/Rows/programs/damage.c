@@ -87,6 +87,13 @@ static uint64_t *slot(uint64_t address)
     return (uint64_t *)address;
 }
 
+static uint64_t *tag_of(const struct mc_span *span, uint64_t address)
+{
+    uint64_t index = (address - span->base) / SIZE;
+    return (uint64_t *)(mc_tag_is_early(index, span->slot_count) ? span->tags : span->more_tags) +
+           index;
+}
+
 static uint64_t damage_lists(const char *how)
 {
     uint64_t first = span->free;
@@ -107,9 +114,9 @@ static uint64_t damage_lists(const char *how)
     else if (!strcmp(how, "remote"))
         span->remote = 3ull << 48 | first;
     else if (!strcmp(how, "tag"))
-        ((uint64_t *)span->tags)[(first - span->base) / SIZE] = 5;
+        *tag_of(span, first) = 5;
     else if (!strcmp(how, "stack"))
-        ((uint64_t *)span->tags)[((uint64_t)objects[1000] - span->base) / SIZE] |= 0xfffff0;
+        *tag_of(span, (uint64_t)objects[1000]) |= 0xfffff0;
     else
         return 0;
     return first;
