@@ -95,13 +95,13 @@ static __attribute__((noinline)) void *alloc_otherwise(size_t size, size_t align
     return object;
 }
 
-/* 1 if everything is accounted and nothing else is asked for: as tracing(), for the usual case. */
+/* 1 if everything is accounted and nothing else is asked for, unless of some process alone: as tracing(), for
+ * the usual case. */
 static inline int is_plain(void)
 {
     enum { EITHER = MC_ARMED_START | MC_ARMED_TRACE };
     return likely((mc_load(&mc_own_region.armed) & EITHER) == MC_ARMED_TRACE) &&
-           likely(!mc_os_forked()) && likely(!mc_load(&mc_own_region.only_pid)) &&
-           likely(!mc_peek(&mc_accounting)) && mc_trace_is_plain();
+           likely(!mc_os_forked()) && likely(!mc_peek(&mc_accounting)) && mc_trace_is_plain();
 }
 
 static inline void *zeroed(void *object, size_t size, int zero)
@@ -113,7 +113,8 @@ static inline void *zeroed(void *object, size_t size, int zero)
 static __attribute__((noinline)) void *alloc_by_walk(size_t size, int zero, struct mc_caller caller)
 {
     struct mc_tagged tagged;
-    void *object = mc_alloc_tagged(size, &tagged);
+    int for_all = likely(!mc_load(&mc_own_region.only_pid));
+    void *object = for_all ? mc_alloc_tagged(size, &tagged) : 0;
     if (unlikely(!object)) return alloc_otherwise(size, MC_QUANTUM, zero, caller);
     mc_accounting = 1;
     mc_tag_finish(&tagged, size, mc_trace_count_walked_in(&caller, tagged.usable, size));

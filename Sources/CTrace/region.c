@@ -292,10 +292,10 @@ static void note_populated(uint64_t page, uint64_t count)
 }
 
 /* Where pages come one after the other, more of them at once: a system call is dearer than what it
- * populates. A sixteenth of those that the run before holds already, so that little is populated in vain. */
+ * populates. A 64th of those that the run before holds already, so that little is populated in vain. */
 static uint64_t count_ahead(uint64_t page)
 {
-    enum { LOOK = 512, SHARE = 16 };
+    enum { LOOK = 1024, SHARE = 64 };
     uint64_t behind = 0, ahead = 1, limit = areas_size / MC_PAGE;
     while (behind < LOOK && behind < page && page_is_there(page - behind - 1))
         behind++;

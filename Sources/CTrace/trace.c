@@ -174,7 +174,8 @@ static inline void answer_commands(void)
 uint64_t mc_trace_count_in(unsigned thread, const struct mc_caller *caller, size_t usable,
                            size_t requested, int large)
 {
-    uint32_t stack = caller && is_plain() ? mc_capture_again(caller) : 0;
+    uint32_t stack =
+        caller && is_plain() ? mc_capture_again(caller, mc_load(&mc_own_region.depth)) : 0;
     stack = stack ? count_in(thread, stack, requested, usable)
                   : count_caller_in(thread, caller, requested, usable);
     answer_commands();
@@ -189,7 +190,7 @@ void mc_trace_thread(unsigned thread)
 
 uint32_t mc_trace_recall(const struct mc_caller *caller)
 {
-    return mc_capture_again(caller);
+    return mc_capture_again(caller, mc_capture_asked());
 }
 
 /* What is recalled has a row: see mc_capture(). */

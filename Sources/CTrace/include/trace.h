@@ -124,7 +124,7 @@ uint64_t mc_trace_count_in(unsigned thread, const struct mc_caller *caller, size
 
 /* The short way, for objects that are not large, in two steps: compiled into its one caller, where most of them
  * are made. The stack of a caller that walks have been made from of late; 0 if it has to be walked to. Requires
- * that mc_trace_is_plain(), in that very call. */
+ * that mc_trace_is_plain(), in that very call; or if mc_own_region.only_pid is not 0. */
 uint32_t mc_trace_recall(const struct mc_caller *caller);
 uint64_t mc_trace_count_recalled_in(uint32_t stack, size_t usable, size_t requested);
 uint64_t mc_trace_count_walked_in(const struct mc_caller *caller, size_t usable, size_t requested);
