@@ -52,18 +52,31 @@ static void put(char *to, uint64_t size, const char *text)
     memset(to + i, 0, size - i);
 }
 
+static const char *last_part(const char *path)
+{
+    const char *part = path;
+    for (const char *at = path; *at; at++) {
+        if (*at == '/') part = at + 1;
+    }
+    return part;
+}
+
+/* Not where fexecve(3) was given a descriptor. */
+static int has_name(const char *started_by)
+{
+    static const char descriptors[] = "/dev/fd/";
+    return started_by && strncmp(started_by, descriptors, sizeof(descriptors) - 1) != 0;
+}
+
 void mc_identity_name(struct mc_region *region, int surely)
 {
     MC_TABLE static char
         link[MC_REGION_PATH_MAX]; /* not on whatever stack a first traced call has */
-    const char *path = (const char *)getauxval(AT_EXECFN);
-    if ((surely || !path || *path != '/') && read_link("/proc/self/exe", link, sizeof(link)) > 0)
+    const char *started_by = (const char *)getauxval(AT_EXECFN), *path = started_by;
+    if ((surely || !has_name(path) || *path != '/') &&
+        read_link("/proc/self/exe", link, sizeof(link)) > 0)
         path = link;
     if (!path) return;
-    const char *name = path;
-    for (const char *at = path; *at; at++) {
-        if (*at == '/') name = at + 1;
-    }
     put(region->executable, sizeof(region->executable), path);
-    put(region->name, sizeof(region->name), name);
+    put(region->name, sizeof(region->name), last_part(has_name(started_by) ? started_by : path));
 }

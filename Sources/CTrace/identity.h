@@ -13,8 +13,9 @@
 /* For mc_region.pid_namespace; 0 if there is no /proc to see. */
 uint64_t mc_identity_pid_namespace(uint32_t pid);
 
-/* Sets name and executable: to the path that the program was started by, which may be a link's or a
- * script's; or `surely`, and where that path is a relative one, to the kernel's. */
+/* Sets the executable: to the path that the program was started by, which may be a link's or a
+ * script's; or `surely`, and where that path is a relative one, to the kernel's. And the name, by which people know
+ * it: always the last part of what it was started by, as ps(1) and pgrep(1) have it. */
 void mc_identity_name(struct mc_region *region, int surely);
 
 #endif

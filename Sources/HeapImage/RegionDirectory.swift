@@ -33,14 +33,14 @@ package struct RegionEntry: Sendable {
 
     /// Makes it that of a living process.
     ///
-    /// Until it is traced, a region names the program as it was started, by a link or a script perhaps; of a
+    /// Until it is traced, a region has the path that the program was started by, of a link or a script perhaps; of a
     /// living one the kernel knows more.
     mutating func live(as pid: Int32, root: String) {
         state = .alive(pid: pid)
         self.root = root
         if header.tracedSinceNanoseconds == 0, let program = Descriptor.link(at: "/proc/\(pid)/exe")
         {
-            header.name(program: program.withoutDeleted)
+            header.executable = program.withoutDeleted
         }
     }
 

@@ -146,11 +146,6 @@ package struct RegionHeader: Equatable, Sendable {
         samples = areas[Int(MC_AREA_SAMPLES)]
     }
 
-    mutating func name(program path: String) {
-        executable = path
-        name = path.split(separator: "/").last.map(String.init) ?? path
-    }
-
     /// The page, if it is one of a region of this version.
     private static func raw(
         _ page: UnsafeRawBufferPointer, _ path: String

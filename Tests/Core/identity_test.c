@@ -36,9 +36,12 @@ static void pretend(void)
     strcpy(mc_own_region.name, "itself");
 }
 
+/* Its name is always what it was started by. */
 static int is_named(const char *path)
 {
-    return !strcmp(mc_own_region.executable, path) && !strcmp(mc_own_region.name, name_in(path));
+    const char *started_by = (const char *)getauxval(AT_EXECFN);
+    return !strcmp(mc_own_region.executable, path) &&
+           !strcmp(mc_own_region.name, name_in(started_by));
 }
 
 static void create(int armed, int keep)

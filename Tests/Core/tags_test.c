@@ -113,7 +113,8 @@ static void tags_without_memory(void)
     os_faults.kinds = OS_MAP;
     os_faults.fail_at = os_faults.calls;
     os_faults.fail_count = UINT64_MAX;
-    while (mc_meta_alloc(MC_CACHE_LINE)) {} /* until the kernel is asked */
+    while (mc_meta_alloc(MC_CACHE_LINE)) {
+    } /* until the kernel is asked */
     REQUIRE(!mc_tag_set(objects[early], 1, FIRST_TAG));
     REQUIRE(mc_tag_set(objects[1], 1, FIRST_TAG) && !span->more_tags);
     taken = 0;

@@ -224,9 +224,9 @@ struct mc_region {
     uint64_t births_from_ns;  /* boot time that the births of tags count from */
 
     struct mc_region_area areas[MC_AREA_COUNT];
-    char name[64];                       /* last part of executable, terminated */
+    char name[64];                       /* last part of the path given to execve, terminated */
     char executable[MC_REGION_PATH_MAX]; /* terminated; as given to execve, an absolute path; once
-                                            traced, as the kernel has it. So is name. */
+                                            traced, as the kernel has it */
 
     /* More answers. [process writes] atomically. */
     uint64_t misplaced_frees; /* frees that found no room for their row's counters: counted out of
