@@ -155,12 +155,20 @@ static int find_in(const struct module *module, const uint8_t *header, uintptr_t
     return pc - entry->begin < entry->end - entry->begin ? 0 : ENOENT;
 }
 
-int mc_cfi_find(uintptr_t pc, struct mc_cfi_entry *entry)
+/* Its first page, which the headers are in, and its information: all of a module is unmapped at once. */
+static int is_there(const struct dl_find_object *found)
+{
+    return mc_machine_readable((uintptr_t)found->dlfo_map_start) &&
+           mc_machine_readable((uintptr_t)found->dlfo_eh_frame & ~(uintptr_t)7);
+}
+
+int mc_cfi_find(uintptr_t pc, int may_go, struct mc_cfi_entry *entry)
 {
     struct dl_find_object found;
     struct module module;
     if (!_dl_find_object || _dl_find_object((void *)pc, &found) != 0) return ESRCH;
     if (!found.dlfo_eh_frame) return ENOENT;
+    if (may_go && !is_there(&found)) return ESRCH;
     open_module(&module, &found);
     entry->module_first = module.start;
     entry->module_last = module.end;
@@ -168,10 +176,10 @@ int mc_cfi_find(uintptr_t pc, struct mc_cfi_entry *entry)
     return find_in(&module, found.dlfo_eh_frame, pc, entry);
 }
 
-int mc_cfi_is_start(uintptr_t pc)
+int mc_cfi_is_start(uintptr_t pc, int may_go)
 {
     struct mc_cfi_entry entry;
-    return mc_cfi_find(pc, &entry) == 0 && entry.begin == pc;
+    return mc_cfi_find(pc, may_go, &entry) == 0 && entry.begin == pc;
 }
 
 /* Length and extent of the record at `at`: *cursor is left behind the length, ending with it. */

@@ -60,12 +60,14 @@ struct mc_cfi_row {
 /* Reads the word at `address` into *value; 0, or EFAULT. */
 typedef int mc_cfi_read(void *memory, uintptr_t address, unsigned size, uintptr_t *value);
 
-int mc_cfi_find(uintptr_t pc, struct mc_cfi_entry *entry);
+/* `may_go`: modules may be on their way out. The loader names one until it is unmapped, and a moment longer; where
+ * a signal handler interrupts it then, the module is not read: ESRCH. */
+int mc_cfi_find(uintptr_t pc, int may_go, struct mc_cfi_entry *entry);
 
 /* Asked when nothing describes `pc` - 1: is `pc` the first instruction of a function? Then no call
  * put it on the stack as a return address, but whoever made the stack: makecontext does so. It is
  * the outermost frame. */
-int mc_cfi_is_start(uintptr_t pc);
+int mc_cfi_is_start(uintptr_t pc, int may_go);
 
 int mc_cfi_parse(struct mc_cfi_bytes bytes, const uint8_t *fde, struct mc_cfi_entry *entry);
 int mc_cfi_row_at(const struct mc_cfi_entry *entry, uintptr_t pc, struct mc_cfi_row *row);

@@ -9,6 +9,8 @@
 #include <string.h>
 
 #include "region.h"
+#include "rules.h"
+#include "unwind_machine.h"
 
 /* Weak: a strong reference would make the library need the loader by name. */
 extern int _dl_find_object(void *address, struct dl_find_object *result) __attribute__((weak));
@@ -112,6 +114,10 @@ void mc_modules_note(uint64_t pc)
 {
     struct dl_find_object object;
     if (is_known(pc) || !_dl_find_object || _dl_find_object((void *)pc, &object)) return;
+    /* While modules go, it may be unmapped already, if a walk guessed; see mc_cfi_find(). */
+    if (unlikely(mc_rule_unloading(mc_load(&mc_rule_epoch))) &&
+        !mc_machine_readable((uintptr_t)object.dlfo_map_start))
+        return;
     uint64_t place = mc_add(&known_count, 1);
     uint64_t record = append(&object);
     if (place >= KNOWN_MAX || record == UINT64_MAX) return;

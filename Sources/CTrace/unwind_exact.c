@@ -85,8 +85,9 @@ static int find_row(struct walk *walk)
 {
     uintptr_t pc = walk->registers[MC_REG_PC] - !walk->interrupted;
     if (walk->guessed && !mc_rule_enter_guess()) return ENOENT;
-    int error = mc_cfi_find(pc, &walk->entry);
-    if (error == ENOENT && !walk->interrupted && mc_cfi_is_start(pc + 1)) error = ECHILD;
+    int may_go = mc_rule_unloading(__atomic_load_n(&mc_rule_epoch, __ATOMIC_ACQUIRE)) != 0;
+    int error = mc_cfi_find(pc, may_go, &walk->entry);
+    if (error == ENOENT && !walk->interrupted && mc_cfi_is_start(pc + 1, may_go)) error = ECHILD;
     if (!error) error = mc_cfi_row_at(&walk->entry, pc, &walk->row);
     if (walk->guessed) mc_rule_leave_guess();
     return error;

@@ -145,10 +145,10 @@ static uint64_t rule_of_row(const struct mc_cfi_entry *entry, const struct mc_cf
 uint64_t mc_rule_compute(uintptr_t key, struct mc_cfi_entry *entry)
 {
     struct mc_cfi_row row;
-    switch (mc_cfi_find(key - 1, entry)) {
+    switch (mc_cfi_find(key - 1, 0, entry)) {
     case 0: break;
     case ESRCH: return bare(MC_RULE_EMPTY);
-    case ENOENT: return bare(mc_cfi_is_start(key) ? MC_RULE_START : MC_RULE_NONE);
+    case ENOENT: return bare(mc_cfi_is_start(key, 0) ? MC_RULE_START : MC_RULE_NONE);
     default: return bare(MC_RULE_EXACT); /* whose walk says what is wrong with it */
     }
     if (is_signal_return(entry, key)) return mc_rule_make(MC_RULE_EXACT, SIGNAL_MARK, 0);

@@ -1,11 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /* Epochs: rules learnt before the end of one are forgotten, by whoever else walks meanwhile too. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "captured.h"
+#include "cfi.h"
 #include "check.h"
 #include "rules.h"
 
@@ -110,10 +117,48 @@ static void agrees_while_others_wipe(void)
     CHECK(wrong[1] + wrong[2] + wrong[3] == 0);
 }
 
+/* 0: all as it has to be. Leaves the process without a module. */
+static int walk_where_a_module_was(const void *symbol)
+{
+    struct dl_find_object module;
+    struct mc_cfi_entry entry;
+    ucontext_t context;
+    uintptr_t pc = (uintptr_t)symbol + 8;
+    mc_unwind_epoch_begin();
+    if (getcontext(&context) || _dl_find_object((void *)pc, &module)) return 1;
+    context.uc_mcontext.gregs[REG_RIP] = (greg_t)pc;
+    mc_unwind_context(&context, frames, DEPTH, &flags);
+    if (mc_cfi_find(pc, 1, &entry)) return 2;
+    if (munmap(module.dlfo_map_start, (char *)module.dlfo_map_end - (char *)module.dlfo_map_start))
+        return 3;
+    if (_dl_find_object((void *)pc, &module)) return 4;
+    mc_unwind_context(&context, frames, DEPTH, &flags);
+    return mc_cfi_find(pc, 1, &entry) == ESRCH ? 0 : 5;
+}
+
+/* As a signal handler finds it that interrupts dlclose() behind munmap(): the loader still names a module that
+ * is not there. A register that was damaged leads into it. */
+static void a_module_that_has_gone_is_not_read(void)
+{
+    void *library = dlopen("libz.so.1", RTLD_NOW | RTLD_LOCAL);
+    void *symbol = library ? dlsym(library, "inflate") : NULL;
+    int status = 1;
+    if (!symbol) {
+        printf("# no libz.so.1 here\n");
+        return;
+    }
+    pid_t child = fork();
+    if (child == 0) _exit(walk_where_a_module_was(symbol));
+    waitpid(child, &status, 0);
+    CHECK(status == 0);
+    dlclose(library);
+}
+
 int main(void)
 {
     TEST(forgets_at_the_end_of_an_epoch);
     TEST(starts_anew_in_a_forked_child);
     TEST(agrees_while_others_wipe);
+    TEST(a_module_that_has_gone_is_not_read);
     return check_failed_tests != 0;
 }

@@ -10,7 +10,7 @@ enum { NO_EXCUSE, LOW_SP, FRAME_OF_DATA, SKIPPED_CALLER, LATE_LOOKUP, IGNORED_SP
 static int has_information_at(uintptr_t pc)
 {
     struct mc_cfi_entry entry;
-    return mc_cfi_find(pc, &entry) == 0;
+    return mc_cfi_find(pc, 1, &entry) == 0;
 }
 
 /* Does unwind information cover the call (or the interrupted instruction) of frame i of ours? */
@@ -45,7 +45,7 @@ static int is_frame_of_data(size_t count, unsigned flags, size_t at)
     uintptr_t pc = theirs.pc[at];
     if (at != count) return 0;
     if (flags & MC_UNWIND_STOPPED) return !in_a_module(pc) || !is_after_call(pc);
-    return flags & MC_UNWIND_COMPLETE && mc_cfi_is_start(ours[at - 1].pc) && !in_a_module(pc);
+    return flags & MC_UNWIND_COMPLETE && mc_cfi_is_start(ours[at - 1].pc, 1) && !in_a_module(pc);
 }
 
 /* Does a call e8 rel32 in front of the return address `pc` lead to the function that `inside` is near
@@ -83,7 +83,7 @@ static int is_ignored_sp(size_t at)
     struct mc_cfi_entry entry;
     struct mc_cfi_row row;
     uintptr_t pc = ours[at - 1].pc - 1;
-    return theirs.pc[at] == ours[at].pc && mc_cfi_find(pc, &entry) == 0 &&
+    return theirs.pc[at] == ours[at].pc && mc_cfi_find(pc, 1, &entry) == 0 &&
            mc_cfi_row_at(&entry, pc, &row) == 0 && row.how[MC_REG_SP] == MC_CFI_AT_CFA;
 }
 

@@ -36,7 +36,7 @@ static void print_row(uintptr_t address, uintptr_t pc)
                  {"r13", 13}, {"r14", 14}, {"r15", 15}};
     struct mc_cfi_entry entry;
     struct mc_cfi_row row;
-    int error = mc_cfi_find(pc, &entry);
+    int error = mc_cfi_find(pc, 0, &entry);
     if (!error) error = mc_cfi_row_at(&entry, pc, &row);
     if (error) {
         printf("%" PRIxPTR " error %d\n", address, error);
