@@ -106,6 +106,7 @@ def one_run(case, heap, extra):
     if case.kernel and "error" not in figures:
         told = pairs(figures["text"])
         figures["check"] = told.get("check", "")
+        figures["rss"] = max(figures["rss"], int(told.get("rss_end_kib", 0)))
         for key in ("rss_ratio", "kept_ratio", "ns_per_pair"):
             if float(told.get(key, 0)):
                 figures[key] = float(told[key])
