@@ -208,6 +208,15 @@ static unsigned place_for(struct mc_thread *self)
     return self->large_next;
 }
 
+/* What grew in it had most of it, and would have been copied to grow further, since others have what is behind:
+ * the next one to grow had better begin where the rest is behind it. */
+static int is_blocked(const struct mc_span *span, const struct mc_span *rest)
+{
+    uint64_t end = span->base + span->size;
+    if (span->slot_size <= span->size / 2 || (rest && mc_load(&rest->base) == end)) return 0;
+    return mc_page_map_find((void *)end) != 0;
+}
+
 /* The rest are what it was cut from, joined to it again as long as that is not too much to keep; what is
  * larger than others that wait; and what has more room than it. */
 static void keep(struct mc_thread *self, struct mc_span *span)
@@ -215,7 +224,8 @@ static void keep(struct mc_thread *self, struct mc_span *span)
     const struct mc_span *rest = (const struct mc_span *)mc_load(&self->large[REST]);
     uint64_t rest_size = rest ? mc_load(&rest->size) : 0;
     int roomy = span->size - span->slot_size >= MC_SLICE && span->size > rest_size;
-    if (span->size == MC_GROWING_SIZE && !mc_load(&self->large[GROWING])) {
+    if (span->size == MC_GROWING_SIZE && !mc_load(&self->large[GROWING]) &&
+        !is_blocked(span, rest)) {
         put_place(self, GROWING, span);
         return;
     }
