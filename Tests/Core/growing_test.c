@@ -9,6 +9,7 @@
 #include "large.h"
 #include "limits.h"
 #include "os_faulty.h"
+#include "pagemap.h"
 #include "test.h"
 #include "thread.h"
 
@@ -287,10 +288,39 @@ static void in_threads(void)
         REQUIRE_EQUAL(thread->growing, 0);
 }
 
+/* Where others have what is behind, a next one would be copied as soon as it outgrows the span: it begins
+ * elsewhere, unless what grew there was small. */
+static void not_where_blocked(void)
+{
+    enum { MOST = MC_GROWING_SIZE - MC_PAGE, LITTLE = MC_GROW_FIRST + MC_QUANTUM, TRIES = 100 };
+    unsigned char *first = resize(make(300), 300, LITTLE);
+    void *others[TRIES];
+    unsigned count = 0;
+    while (!mc_page_map_find(first + MC_GROWING_SIZE)) {
+        REQUIRE(count < TRIES);
+        others[count++] = mc_alloc(2 * MC_SMALL_MAX);
+    }
+    mc_free(mc_alloc_growing(2 * MC_SMALL_MAX)); /* with room: the thread's rest from now on */
+    mc_free(first);
+    unsigned char *place = resize(make(300), 300, LITTLE);
+    REQUIRE(place == first);
+    for (size_t size = LITTLE; size < MOST; size = size + size / 2 < MOST ? size + size / 2 : MOST)
+        place = resize(place, size, size + size / 2 < MOST ? size + size / 2 : MOST);
+    REQUIRE(place == first);
+    mc_free(place);
+    place = resize(make(300), 300, LITTLE);
+    REQUIRE(place != first && is_growing(place));
+    mc_free(place);
+    while (count)
+        mc_free(others[--count]);
+    mc_heap_check();
+}
+
 static const struct test_case cases[] = {
     {"growing_in_place", grows_in_place, 0}, {"growing_shrinks", shrinks_to_fit, 0},
     {"growing_counted", are_counted, 0},     {"growing_tagged", are_tagged, 0},
     {"growing_not_plain", not_plain, 0},     {"growing_no_slices", without_slices, 0},
-    {"growing_inherited", are_inherited, 0}, {"growing_threads", in_threads, 480},
+    {"growing_inherited", are_inherited, 0}, {"growing_blocked", not_where_blocked, 0},
+    {"growing_threads", in_threads, 480},
 };
 TEST_MAIN(cases)
