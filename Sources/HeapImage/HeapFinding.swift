@@ -22,6 +22,8 @@ package struct HeapFinding: Sendable {
         case spanLost = "span_lost"
         /// A list of free slots leads out of them, or in a circle.
         case listLink = "list_link"
+        /// Two lists of free slots have some in common.
+        case listShared = "list_shared"
         /// A free slot was written to.
         case listMark = "list_mark"
         /// A free slot has a tag.
@@ -68,8 +70,8 @@ package struct HeapFinding: Sendable {
     /// this for a moment.
     package var mayBeTransient: Bool {
         switch kind {
-        case .slices, .spanOverlap, .spanCounts, .spanState, .spanLost, .pageMap, .pageMapStray,
-            .threadSpan, .hugeSums:
+        case .slices, .spanOverlap, .spanCounts, .spanState, .spanLost, .listShared, .pageMap,
+            .pageMapStray, .threadSpan, .hugeSums:
             true
         default: false
         }

@@ -19,9 +19,11 @@ extension HeapLook {
             let hasSpans = first < inUse.count && heap.spans[inUse[first]].base < start + reach
             guard leaf != 0 || hasSpans else { continue }
             for entry in entries.indices { entries[entry] = 0 }
-            if leaf != 0, try !memory.loadPopulated(into: &entries, from: leaf) {
-                // One just made is there before it is written to, and has no memory until then: for
-                // good in a forked child, if a thread of the parent made it.
+            // One without memory is zero: it was just made, or what it led to is gone and it was
+            // given back.
+            if leaf != 0, try !memory.loadPopulated(into: &entries, from: leaf),
+                !memory.isUntouched(leaf, words: entries.count)
+            {
                 if !hasLostThreads {
                     note(
                         .pageMap, .root, 1 << 20 + UInt64(index),
@@ -113,6 +115,13 @@ extension HeapLook {
 }
 
 extension MemorySource {
+    /// There is no memory behind any of it, yet.
+    fileprivate func isUntouched(_ address: UInt64, words: Int) -> Bool {
+        let whole = MemoryRange(start: address, size: words * 8)
+        return address % 8 == 0 && address.plus(UInt64(whole.size)) <= 1 << 47
+            && populated(whole).isEmpty
+    }
+
     /// Like load(into:from:), but what has no memory behind it stays as it is; false where all of it
     /// has none.
     func loadPopulated(

@@ -41,6 +41,7 @@ struct SlotLists {
     private mutating func walk(_ head: UInt64, _ name: String) -> (count: UInt64, isWhole: Bool) {
         let size = max(1, UInt32(truncatingIfNeeded: span.slot_size))
         let carved = UInt64(span.fresh).times(span.slot_size)
+        let seenBefore = seen
         var slot = head
         var last: UInt64 = 0
         var count: UInt64 = 0
@@ -53,7 +54,11 @@ struct SlotLists {
             let index = UInt32(truncatingIfNeeded: offset) / size
             let bit = UInt64(1) << UInt64(index % 64)
             guard seen[Int(index / 64)] & bit == 0 else {
-                stray(slot, after: last, name, "a slot that is on a list already")
+                if seenBefore[Int(index / 64)] & bit != 0 {
+                    stray(slot, after: last, name, "a slot of another list", .listShared)
+                } else {
+                    stray(slot, after: last, name, "a slot that is on it already")
+                }
                 return (count, false)
             }
             seen[Int(index / 64)] |= bit
@@ -73,10 +78,11 @@ struct SlotLists {
     }
 
     private mutating func stray(
-        _ slot: UInt64, after last: UInt64, _ name: String, _ what: String
+        _ slot: UInt64, after last: UInt64, _ name: String, _ what: String,
+        _ kind: HeapFinding.Kind = .listLink
     ) {
         let from = last == 0 ? "begins at" : "leads from slot \(hex(last)) to"
-        note(.listLink, last == 0 ? slot : last, "\(name) \(from) \(hex(slot)), \(what)")
+        note(kind, last == 0 ? slot : last, "\(name) \(from) \(hex(slot)), \(what)")
     }
 
     private mutating func noteWritten(_ slot: UInt64, _ name: String, _ word: UInt64) {

@@ -7,6 +7,12 @@ import Testing
 /// Memory made of a few pieces; everything else can't be read.
 struct PieceMemory: MemorySource {
     var pieces: [UInt64: [UInt8]] = [:]
+    /// Pieces that begin here have no memory behind them.
+    var untouched: Set<UInt64> = []
+
+    func populated(_ range: MemoryRange) -> [MemoryRange] {
+        untouched.contains(range.start) ? [] : [range]
+    }
 
     mutating func put<Value>(_ value: Value, at address: UInt64) {
         pieces[address] = withUnsafeBytes(of: value) { Array($0) }

@@ -14,7 +14,7 @@ DAMAGE = [
     ("mark", "list_mark", "span"), ("wild", "list_link", "span"), ("inside", "list_link", "span"),
     ("foreign", "list_link", "span"), ("circle", "list_link", "span"),
     ("head", "list_link", "span"), ("dropped", "span_counts", "span"),
-    ("remote", "list_link", "span"), ("tag", "list_tag", "span"), ("stack", "tag", "span"),
+    ("remote", "list_shared", "span"), ("tag", "list_tag", "span"), ("stack", "tag", "span"),
     ("used", "span_counts", "span"), ("fresh", "span_counts", "span"),
     ("count", "span_bounds", "span"), ("size", "span_bounds", "span"),
     ("class", "span_bounds", "span"), ("base", "span_bounds", "span"),
