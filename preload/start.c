@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "calls.h"
+#include "handler_fork.h"
 #include "instrument.h"
 #include "options.h"
 #include "os.h"
@@ -117,6 +118,7 @@ void mc_heap_on_fork(void)
 __attribute__((constructor)) static void construct(void)
 {
     mc_start();
+    mc_handler_fork_watch();
 }
 
 __attribute__((destructor)) static void destruct(void)

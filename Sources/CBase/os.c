@@ -49,13 +49,10 @@ int mc_os_commit(void *start, size_t size)
     return error_of(result);
 }
 
-/* Fresh memory in place of what is there. Each time may cost a mapping, of which there are 65,530
- * to a process: small pieces are not worth one. */
-static int replace(void *start, size_t size)
+int mc_os_replace(void *start, size_t size)
 {
-    enum { LEAST = 64 << 10 };
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
-    if (size < LEAST || !mc_call_begin(MC_CALL_REPLACE)) return EPERM;
+    if (!mc_call_begin(MC_CALL_REPLACE)) return EPERM;
     long result = MC_SYSCALL_6(SYS_mmap, start, size, PROT_READ | PROT_WRITE, flags, -1, 0);
     mc_call_end();
     return error_of(result);
@@ -63,7 +60,10 @@ static int replace(void *start, size_t size)
 
 int mc_os_purge(void *start, size_t size)
 {
-    if (!mc_call_begin(MC_CALL_PURGE)) return replace(start, size);
+    /* Each mapping is one of 65,530 that a process may have: small pieces are not worth one. */
+    enum { LEAST_REPLACED = 64 << 10 };
+    if (!mc_call_begin(MC_CALL_PURGE))
+        return size < LEAST_REPLACED ? EPERM : mc_os_replace(start, size);
     long result = MC_SYSCALL_3(SYS_madvise, start, size, MADV_DONTNEED);
     mc_call_end();
     return error_of(result);

@@ -71,8 +71,6 @@ unsigned mc_lend_class(struct mc_thread *self, unsigned index)
 
 /* -- where requests look for slots --------------------------------------------------------- */
 
-__thread uint32_t mc_led;
-
 static unsigned last_of(unsigned index)
 {
     return (unsigned)(mc_class_slot_size(index) / MC_QUANTUM);

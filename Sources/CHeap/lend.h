@@ -20,10 +20,6 @@
 #include "class.h"
 #include "thread.h"
 
-/* Bits of the classes whose requests are led elsewhere: mostly none, and then a refill has nothing to end. */
-extern __thread uint32_t mc_led; /* [owner] */
-_Static_assert(MC_DIRECT_CLASSES <= 32, "a bit each");
-
 /* The class whose slot serves a request of this one, which has none at hand. */
 unsigned mc_lend_class(struct mc_thread *self, unsigned class_index);
 

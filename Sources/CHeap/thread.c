@@ -18,6 +18,8 @@ struct mc_owner mc_owner_none;
 __thread struct mc_thread *mc_self = &mc_thread_none;
 __thread uint64_t mc_direct[MC_DIRECT_COUNT] = {[0 ... MC_DIRECT_COUNT - 1] =
                                                     (uint64_t)&mc_thread_none.serving[0]};
+__thread uint32_t mc_led;
+_Static_assert(MC_DIRECT_CLASSES <= 32, "a bit each");
 
 /* What served the thread that had the struct before serves this one. Requests of no bytes go the long way:
  * nobody else has to tell them from others. */
@@ -134,6 +136,18 @@ int mc_thread_inherit(struct mc_thread *ended)
     if (likely(mc_self != &mc_thread_none) || !mc_thread_seize(ended)) return 0;
     become(ended);
     return 1;
+}
+
+void mc_thread_leave(void)
+{
+    struct mc_thread *own = mc_self;
+    if (own == &mc_thread_none) return;
+    mc_self = &mc_thread_none;
+    for (unsigned quanta = 0; quanta < MC_DIRECT_COUNT; quanta++)
+        mc_direct[quanta] = (uint64_t)&mc_thread_none.serving[0];
+    mc_led = 0;
+    mc_store(&own->state, MC_THREAD_LOST);
+    mc_thread_attach(); /* or else with the next request */
 }
 
 /* Threads of the parent are not here. Which structs are theirs the generation tells: it is 0 for

@@ -374,13 +374,29 @@ static int copy_areas(const char *from, const struct mc_region *parent)
     return 0;
 }
 
+static int areas_stay; /* [const] in a process with more than a thread */
+
+void mc_region_forked(int interrupted)
+{
+    areas_stay = interrupted;
+}
+
+static void leave_areas(char *inherited, uint64_t size)
+{
+    if (!inherited) return;
+    if (areas_stay)
+        mc_os_replace(inherited, size);
+    else
+        mc_os_release(inherited, size);
+}
+
 void mc_region_abandon(void)
 {
     char *inherited = mc_areas;
     mc_shards_end();
     mc_areas = 0;
     go_private();
-    if (inherited) mc_os_release(inherited, areas_size);
+    leave_areas(inherited, areas_size);
 }
 
 int mc_region_create_forked(const struct mc_region_options *options, const char **failed)
@@ -411,7 +427,7 @@ int mc_region_create_forked(const struct mc_region_options *options, const char 
         mc_folder_remove();
         mc_region_abandon();
     }
-    if (inherited) mc_os_release(inherited, inherited_size);
+    leave_areas(inherited, inherited_size);
     errno = saved;
     return error;
 }

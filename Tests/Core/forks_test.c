@@ -178,6 +178,38 @@ static void fork_stays_known(void)
     REQUIRE(!mc_os_forked());
 }
 
+/* In a forked child whose thread was in the middle of an allocation: that goes on later, in the struct that
+ * the thread left meanwhile. */
+static void leave_own(void *argument)
+{
+    struct mc_thread *left = mc_self;
+    struct mc_serving *serving = mc_direct_serving(40);
+    (void)argument;
+    mc_thread_leave();
+    REQUIRE(mc_self != left && mc_self != &mc_thread_none);
+    REQUIRE_EQUAL(left->state, MC_THREAD_LOST);
+    use_forked((void *)1);
+    mc_heap_check();
+    REQUIRE(mc_direct_serving(40) != serving);
+    void *late = mc_serving_pop(serving);
+    REQUIRE(late);
+    memset(late, 1, 40);
+    mc_free(late);
+    use_forked((void *)2);
+    mc_heap_check();
+}
+
+static void child_leaves_a_struct(void)
+{
+    char text[256];
+    use_in_child((void *)1);
+    mc_free(mc_alloc(40));
+    int status = test_in_child(leave_own, 0, text, sizeof(text));
+    fputs(text, stderr);
+    REQUIRE_EQUAL(status, 0);
+    check_places();
+}
+
 static timer_t timer;
 
 /* Once, set anew at the end of each handler: the program gets on however long a fork takes. */
@@ -220,6 +252,7 @@ static const struct test_case cases[] = {
     {"fork_first", fork_first, 0},
     {"fork_after_threads", fork_after_threads, 0},
     {"fork_stays_known", fork_stays_known, 0},
+    {"child_leaves_a_struct", child_leaves_a_struct, 0},
     {"forks_in_handlers", forks_in_handlers, 0},
 };
 TEST_MAIN(cases)

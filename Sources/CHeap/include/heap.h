@@ -35,6 +35,10 @@ extern __thread struct mc_thread *mc_self;
  * slots. */
 extern __thread uint64_t mc_direct[MC_DIRECT_COUNT];
 
+/* Bits of the classes whose requests that leads elsewhere (lend.h): mostly none, and then a refill has
+ * nothing to end. */
+extern __thread uint32_t mc_led; /* [owner] */
+
 /* Page map, see pagemap.h. */
 struct mc_span *mc_span_of(const void *address);
 
@@ -111,6 +115,11 @@ unsigned mc_thread_number(void);
 void mc_heap_on_tagged_free(void *object, size_t usable, size_t requested, uint64_t tag);
 /* The same for a slot of this span, which does not keep the size requested, where its owner frees it. */
 void mc_heap_on_tagged_slot_free(const struct mc_span *span, uint64_t tag);
+
+/* In a forked child whose one thread may be in the middle of something here: it goes on with another struct,
+ * and what it was changing stays as it is for the code that was interrupted there, if that ever goes on. What
+ * its own struct has is lost to the child. */
+void mc_thread_leave(void);
 
 /* To be called when mc_os_forked() says so; the heap's long paths do. */
 void mc_heap_notice_fork(void);

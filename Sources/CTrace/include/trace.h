@@ -164,6 +164,10 @@ void mc_trace_untraced(void);
 /* The tag of an object could not be kept: takes back what mc_trace_count_in() counted. */
 void mc_trace_count_undo(unsigned thread, uint64_t tag, size_t usable, size_t requested);
 
+/* A forked child, alone: whether what was interrupted may be using its parent's areas. If it goes on
+ * after the child has left them, it finds empty ones of the child's own there. */
+void mc_region_forked(int interrupted);
+
 /* A forked child, alone: makes a region of its own. The rows are copied with no counts; the caller
  * then tells mc_trace_after_fork() the result, and gives every live tag to mc_trace_recount(), with
  * the number of the thread that does it. Returns as mc_region_create(). */

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/* See handler_fork.h. */
+#define _GNU_SOURCE
+#include "handler_fork.h"
+
+#include <stddef.h>
+#include <stdint.h>
+#include <ucontext.h>
+
+#include "bits.h"
+#include "heap.h"
+#include "trace.h"
+
+enum { PAGE = 4096, LOOK_BYTES = 8 * PAGE };
+
+/* By the linker: the file's first byte, and the end of its code. */
+extern const char __ehdr_start[] __attribute__((visibility("hidden")));
+extern const char etext[] __attribute__((visibility("hidden")));
+
+/* glibc's pthread_atfork(3), but for code that is never unloaded, and so has no __dso_handle. */
+extern int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void),
+                             void *dso_handle);
+
+enum interrupted { NOTHING, SOMETHING, HEAP };
+
+/* What of a saved context this word, if it is one's code and stack segments, belongs to. */
+static enum interrupted interrupted_at(const uint64_t *segments)
+{
+    enum { FLAGS = REG_EFL - REG_CSGSFS, PC = REG_RIP - REG_CSGSFS };
+    enum { ALWAYS_SET = 2, FLAGS_END = 1 << 22 };
+    if (!(segments[FLAGS] & ALWAYS_SET) || segments[FLAGS] >= FLAGS_END) return NOTHING;
+    int ours = segments[PC] - (uint64_t)__ehdr_start < (uint64_t)(etext - __ehdr_start);
+    return ours ? HEAP : SOMETHING;
+}
+
+static int are_segments(uint64_t word)
+{
+    enum { CODE = 0x33, STACK = 0x2b };
+    return word == (CODE | (uint64_t)STACK << 48) || word == CODE; /* as older kernels have it */
+}
+
+/* What a handler interrupted whose frame lies on the stack from here upwards. */
+static enum interrupted look(const uint64_t *sp)
+{
+    enum { BEFORE = REG_CSGSFS - REG_RIP, PAGE_WORDS = PAGE / sizeof(uint64_t) };
+    const uint64_t *at = sp + BEFORE, *last = sp + LOOK_BYTES / sizeof *at;
+    const uint64_t *end = (const uint64_t *)((uint64_t)sp & -(uint64_t)PAGE) + PAGE_WORDS;
+    enum interrupted found = NOTHING;
+    for (; at < last && found < HEAP; end += PAGE_WORDS) {
+        for (; at < end && found < HEAP; at++) {
+            enum interrupted here = unlikely(are_segments(*at)) ? interrupted_at(at) : NOTHING;
+            if (here > found) found = here;
+        }
+        if (!mc_trace_can_read(end, sizeof *end)) break;
+    }
+    return found;
+}
+
+static void look_in_child(void)
+{
+    enum interrupted found = look(__builtin_frame_address(0));
+    mc_region_forked(found != NOTHING);
+    if (unlikely(found == HEAP)) mc_thread_leave();
+}
+
+void mc_handler_fork_watch(void)
+{
+    __register_atfork(NULL, NULL, look_in_child, NULL);
+}
