@@ -148,7 +148,9 @@ import Testing
         #expect(try RegionDirectory(chosen: folder.path).entry(path: path).state == .dead)
     }
 
-    /// Which file a living program runs the kernel says, until the region does for certain. Its name stays.
+    /// Which file a living program runs the kernel says, until the region does for certain.
+    ///
+    /// Its name stays.
     @Test(arguments: [0, 1]) func aLivingProgramIsTheKernels(tracedSince: UInt64) throws {
         var sample = SampleRegion()
         sample.header.pid = UInt32(getpid())
