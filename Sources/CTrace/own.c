@@ -40,6 +40,19 @@ void mc_own_release(void *start, size_t size)
     if (!mc_os_release(start, size)) mc_sub(&mc_own_region.own_bytes, size);
 }
 
+void *mc_own_map_trail(size_t size)
+{
+    void *fresh = mc_own_map(size);
+    if (fresh) mc_add(&mc_own_region.trail_bytes, size);
+    return fresh;
+}
+
+void mc_own_release_trail(void *start, size_t size)
+{
+    mc_sub(&mc_own_region.trail_bytes, size);
+    mc_own_release(start, size);
+}
+
 void mc_own_purge(void *start, size_t size)
 {
     if (mc_os_purge(start, size)) return;

@@ -12,6 +12,10 @@
 void *mc_own_map(size_t size);
 void mc_own_release(void *start, size_t size);
 
+/* The same, of a thread's trail: counted in mc_region.trail_bytes too. */
+void *mc_own_map_trail(size_t size);
+void mc_own_release_trail(void *start, size_t size);
+
 /* Their pages go back, and are no longer counted or listed: address space without memory, which reads as
  * zero and, by somebody late, may be written to still. */
 void mc_own_purge(void *start, size_t size);

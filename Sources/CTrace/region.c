@@ -415,6 +415,7 @@ int mc_region_create_forked(const struct mc_region_options *options, const char 
         mc_own_region.births_from_ns; /* the tags it inherits count from there */
     made.region.epoch = mc_own_region.epoch;
     made.region.own_bytes = mc_own_region.own_bytes; /* the child has a copy of that */
+    made.region.trail_bytes = mc_own_region.trail_bytes;
     mc_shards_end();
     mc_areas = 0;
     int error = map_over(&made, options, failed);

@@ -67,7 +67,7 @@ static void *take_array(char **end, size_t bytes)
 
 static struct mc_trail *make(uint32_t room)
 {
-    struct mc_trail *trail = mc_own_map(bytes_of(room));
+    struct mc_trail *trail = mc_own_map_trail(bytes_of(room));
     if (!trail) return 0;
     char *end = (char *)trail + bytes_of(room);
     trail->checks = (struct mc_trail_check *)(trail + 1);
@@ -89,10 +89,10 @@ static void release(struct mc_trail *trail)
 {
     size_t bytes = bytes_of(trail->room);
     if (trail->known != trail->known_first)
-        mc_own_release(trail->known, mc_trail_known_bytes(trail));
+        mc_own_release_trail(trail->known, mc_trail_known_bytes(trail));
     if (trail->readings != trail->readings_first)
-        mc_own_release(trail->readings, mc_trail_readings_bytes(trail));
-    mc_own_release(trail, bytes);
+        mc_own_release_trail(trail->readings, mc_trail_readings_bytes(trail));
+    mc_own_release_trail(trail, bytes);
 }
 
 /* Where the trail of thread `number` is noted. */

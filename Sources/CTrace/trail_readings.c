@@ -67,10 +67,10 @@ static int make(struct mc_trail_reading *reading, const struct mc_trail *trail)
 static void grow(struct mc_trail *trail)
 {
     size_t bytes = mc_trail_known_bytes(trail);
-    uint64_t *fresh = mc_own_map(2 * bytes);
+    uint64_t *fresh = mc_own_map_trail(2 * bytes);
     trail->displaced = 0;
     if (!fresh) return;
-    if (trail->known != trail->known_first) mc_own_release(trail->known, bytes);
+    if (trail->known != trail->known_first) mc_own_release_trail(trail->known, bytes);
     trail->known = fresh;
     trail->known_mask = 2 * bytes - MC_TRAIL_KNOWN_BYTES;
 }
@@ -108,11 +108,11 @@ static size_t set_of(const struct mc_trail *trail, struct mc_trail_choice choice
 static void add_sets(struct mc_trail *trail)
 {
     size_t bytes = mc_trail_readings_bytes(trail);
-    struct mc_trail_reading *fresh = mc_own_map(2 * bytes);
+    struct mc_trail_reading *fresh = mc_own_map_trail(2 * bytes);
     trail->crowded = 0;
     if (!fresh) return;
     memcpy(fresh, trail->readings, bytes);
-    if (trail->readings != trail->readings_first) mc_own_release(trail->readings, bytes);
+    if (trail->readings != trail->readings_first) mc_own_release_trail(trail->readings, bytes);
     trail->readings = fresh;
     trail->sets *= 2;
 }

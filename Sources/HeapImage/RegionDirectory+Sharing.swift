@@ -84,7 +84,8 @@ extension RegionHeader {
         (header.stacks, header.counters) = (none, none)
         (header.overflowStacks, header.untaggedAllocs) = (0, 0)
         (header.cutStacks, header.stoppedStacks) = (0, 0)
-        (header.ownBytes, header.tracedSinceNanoseconds) = (0, 0)
+        (header.ownBytes, header.trailBytes) = (0, 0)
+        header.tracedSinceNanoseconds = 0
         return header
     }
 }

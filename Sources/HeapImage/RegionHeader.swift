@@ -60,6 +60,8 @@ package struct RegionHeader: Equatable, Sendable {
     package var cutStacks: UInt64
     package var stoppedStacks: UInt64
     package var ownBytes: UInt64
+    /// Of these, the trails of threads.
+    package var trailBytes: UInt64
     package var tracedSinceNanoseconds: UInt64
     /// Where `pid` counts, an inode or a /proc (see Census); 0: not known.
     package var pidNamespace: UInt64
@@ -122,6 +124,7 @@ package struct RegionHeader: Equatable, Sendable {
         cutStacks = raw.cut_stacks
         stoppedStacks = raw.stopped_stacks
         ownBytes = raw.own_bytes
+        trailBytes = min(raw.trail_bytes, raw.own_bytes)
         tracedSinceNanoseconds = raw.traced_since_ns
         pidNamespace = raw.pid_namespace
         misplacedFrees = raw.misplaced_frees

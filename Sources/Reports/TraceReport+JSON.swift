@@ -96,6 +96,7 @@ extension TraceReport {
         json.object("overhead") { json in
             json.field("region", overhead.region)
             json.field("tracing", overhead.tracing)
+            json.field("trails", overhead.trails)
             json.field("heap", overhead.heap)
             json.field("bytes_per_stack", overhead.bytesPerStack)
             json.field("frame_bytes_per_stack", overhead.frameBytesPerStack)

@@ -93,11 +93,14 @@ package struct TraceReport: Equatable, Sendable {
     package struct Overhead: Equatable, Sendable {
         /// The region file, as far as it occupies memory.
         package var region: UInt64 = 0
-        /// Index and tags of the tracing.
+        /// Its index, the trails of threads and its table of mappings.
         package var tracing: UInt64 = 0
+        /// Of that, the trails: what threads keep of their last backtraces.
+        package var trails: UInt64 = 0
         /// The heap's own structures, tags among them; nil when they could not be read.
         package var heap: UInt64?
-        /// What the region and the index take, a stack; nil: there are too few to tell.
+        /// What the region and the index take, a stack, but not the trails; nil: there are too few to
+        /// tell.
         package var bytesPerStack: UInt64?
         /// Of these, what the frames themselves are, of which stacks share their outer ones; nil likewise.
         package var frameBytesPerStack: UInt64?
@@ -187,6 +190,7 @@ extension TraceReport {
             overhead.region = (try? snapshot.entry.file.extent().allocated) ?? 0
         }
         overhead.tracing = header.ownBytes
+        overhead.trails = header.trailBytes
         overhead.divide(snapshot)
         var used: Used?
         var usedUnknown: String?
@@ -234,7 +238,7 @@ extension TraceReport.Overhead {
         let stacks = snapshot.header.stackCount
         if stacks >= Self.enough {
             let frames = snapshot.header.frames
-            bytesPerStack = region.plus(tracing) / stacks
+            bytesPerStack = region.plus(tracing.minus(trails)) / stacks
             frameBytesPerStack = frames.count.times(frames.recordSize) / stacks
         }
         let live = snapshot.stacks.total.live

@@ -61,6 +61,20 @@ static void purged(void)
     place[SIZE - 1] = 1;
 }
 
+/* What is a trail's is among the rest, and told beside it. */
+static void trails(void)
+{
+    uint64_t before = mc_own_region.trail_bytes;
+    void *other = mc_own_map(MC_PAGE), *trail = mc_own_map_trail(3 * MC_PAGE);
+    REQUIRE(other && trail && times_listed(trail) == 1);
+    REQUIRE_EQUAL(mc_own_region.trail_bytes - before, 3 * MC_PAGE);
+    REQUIRE_EQUAL(mc_ranges_bytes(&mc_own_lists), mc_own_region.own_bytes);
+    mc_own_release_trail(trail, 3 * MC_PAGE);
+    REQUIRE(times_listed(trail) == 0 && mc_own_region.trail_bytes == before);
+    REQUIRE_EQUAL(mc_ranges_bytes(&mc_own_lists), mc_own_region.own_bytes);
+    mc_own_release(other, MC_PAGE);
+}
+
 static void *map_and_release(void *seed)
 {
     struct random random = test_random((uint64_t)seed);
@@ -85,6 +99,8 @@ static void threads(void)
     REQUIRE_EQUAL(mc_ranges_bytes(&mc_own_lists), mc_own_region.own_bytes);
 }
 
-static const struct test_case cases[] = {
-    {"own_listed", listed, 0}, {"own_purged", purged, 0}, {"own_threads", threads, 0}};
+static const struct test_case cases[] = {{"own_listed", listed, 0},
+                                         {"own_purged", purged, 0},
+                                         {"own_trails", trails, 0},
+                                         {"own_threads", threads, 0}};
 TEST_MAIN(cases)

@@ -45,6 +45,8 @@ import Testing
         let line =
             "\ntrace memory: 108 bytes a stack (38 of them frames), 8.9 bytes a live traced object\n"
         #expect(report.text().contains(line))
+        (report.overhead.tracing, report.overhead.trails) = (240 << 10, 224 << 10)
+        #expect(report.text().contains(": region 0 B, index 16 KiB, trails 224 KiB\n"))
         report.overhead.bytesPerStack = nil
         #expect(report.text().contains("\ntrace memory: 8.9 bytes a live traced object\n"))
         #expect(report.json.contains(#""frame_bytes_per_stack":38,"bytes_per_ten_objects":89"#))
@@ -179,7 +181,7 @@ import Testing
                 "untraced_usable":7764,"untraced_count":97,"used_usable":90000,"used_count":700,\
                 "used_unknown":null,"moved":0,"mapped_bytes":0,"mapped_count":0,"sampled_bytes":null,\
                 "sampled_usable":null,"sampled_count":null,"estimate":null,"filter":null},\
-                "overhead":{"region":0,"tracing":0,"heap":null,"bytes_per_stack":null,\
+                "overhead":{"region":0,"tracing":0,"trails":0,"heap":null,"bytes_per_stack":null,\
                 "frame_bytes_per_stack":null,\
                 "bytes_per_ten_objects":null}}
 

@@ -20,3 +20,13 @@ void mc_own_release(void *start, size_t size)
     munmap(start, size);
     __atomic_fetch_sub(&own_memory_bytes, size, __ATOMIC_RELAXED);
 }
+
+void *mc_own_map_trail(size_t size)
+{
+    return mc_own_map(size);
+}
+
+void mc_own_release_trail(void *start, size_t size)
+{
+    mc_own_release(start, size);
+}
