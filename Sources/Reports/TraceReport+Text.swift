@@ -241,7 +241,7 @@ extension TraceReport {
     private var overheadLine: String {
         let heap = overhead.heap.map { ", heap \(Layout.size($0))" } ?? ""
         let trails = overhead.trails > 0 ? ", trails \(Layout.size(overhead.trails))" : ""
-        return "our own memory, in no row: region \(Layout.size(overhead.region)), "
+        return "our own memory: region \(Layout.size(overhead.region)), "
             + "index \(Layout.size(overhead.tracing.minus(overhead.trails)))" + trails + heap
     }
 }

@@ -30,7 +30,7 @@ import Testing
                     82236 + 7764 = 90000 bytes
                     603 + 97 = 700 allocations
                 not recorded: nothing
-                our own memory, in no row: region 0 B, index 0 B
+                our own memory: region 0 B, index 0 B
 
                 """)
     }

@@ -179,7 +179,7 @@ def nothing_of_ours(t):
     t.equal(t.memctl("show", "total", "-p", program.pid)[0], before, "used, before and after")
     overhead = table.data["overhead"]
     t.check(overhead["region"] > 4096 and overhead["heap"] > 0, f"overhead: {overhead}")
-    t.has(t.text(program), "our own memory, in no row: region ")
+    t.has(t.text(program), "our own memory: region ")
     program.ask("alloc a 20000 48")
     t.check(t.trace(program).data["overhead"]["tracing"] >= 0, "overhead of tags")
     t.check(t.memory(program)["tags"] >= 20000 * 8, "tags of 20,000 objects are not shown")
