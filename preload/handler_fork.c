@@ -11,7 +11,7 @@
 #include "heap.h"
 #include "trace.h"
 
-enum { PAGE = 4096, LOOK_BYTES = 8 * PAGE };
+enum { LOOK_BYTES = 32 << 10 };
 
 /* By the linker: the file's first byte, and the end of its code. */
 extern const char __ehdr_start[] __attribute__((visibility("hidden")));
@@ -42,16 +42,12 @@ static int are_segments(uint64_t word)
 /* What a handler interrupted whose frame lies on the stack from here upwards. */
 static enum interrupted look(const uint64_t *sp)
 {
-    enum { BEFORE = REG_CSGSFS - REG_RIP, PAGE_WORDS = PAGE / sizeof(uint64_t) };
-    const uint64_t *at = sp + BEFORE, *last = sp + LOOK_BYTES / sizeof *at;
-    const uint64_t *end = (const uint64_t *)((uint64_t)sp & -(uint64_t)PAGE) + PAGE_WORDS;
+    enum { BEFORE = REG_CSGSFS - REG_RIP };
+    const uint64_t *end = sp + mc_trace_stack_above(sp, LOOK_BYTES) / sizeof *sp;
     enum interrupted found = NOTHING;
-    for (; at < last && found < HEAP; end += PAGE_WORDS) {
-        for (; at < end && found < HEAP; at++) {
-            enum interrupted here = unlikely(are_segments(*at)) ? interrupted_at(at) : NOTHING;
-            if (here > found) found = here;
-        }
-        if (!mc_trace_can_read(end, sizeof *end)) break;
+    for (const uint64_t *at = sp + BEFORE; at < end && found < HEAP; at++) {
+        enum interrupted here = unlikely(are_segments(*at)) ? interrupted_at(at) : NOTHING;
+        if (here > found) found = here;
     }
     return found;
 }

@@ -374,11 +374,12 @@ static int copy_areas(const char *from, const struct mc_region *parent)
     return 0;
 }
 
-static int areas_stay; /* [const] in a process with more than a thread */
+static int areas_stay; /* [const] once a forked child has more than a thread */
 
 void mc_region_forked(int interrupted)
 {
-    areas_stay = interrupted;
+    if (areas_stay != interrupted)
+        areas_stay = interrupted; /* a store would be a page to the child */
 }
 
 static void leave_areas(char *inherited, uint64_t size)

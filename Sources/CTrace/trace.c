@@ -19,6 +19,7 @@
 #include "syscall.h"
 #include "unwind.h"
 #include "unwind_machine.h"
+#include "unwind_stack.h"
 
 /* Of the areas. */
 enum { NONE, READY = MC_TRACE_READY, IMPOSSIBLE };
@@ -261,6 +262,11 @@ int mc_trace_can_read(const void *start, size_t size)
         if (!mc_machine_readable(at & ~(uintptr_t)7)) return 0;
     }
     return 1;
+}
+
+size_t mc_trace_stack_above(const void *sp, size_t most)
+{
+    return mc_stack_above((uintptr_t)sp, most);
 }
 
 void mc_trace_unload_begin(void)

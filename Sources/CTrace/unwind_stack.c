@@ -107,3 +107,13 @@ int mc_stack_read(struct mc_stack *stack, uintptr_t address, unsigned size, uint
     memcpy(value, (const void *)address, size);
     return 0;
 }
+
+__attribute__((noinline)) size_t mc_stack_above(uintptr_t sp, size_t most)
+{
+    struct mc_stack stack;
+    mc_stack_find(&stack, sp, 1);
+    while (stack.high - sp < most && !mc_stack_reach(&stack, stack.high, sizeof(uintptr_t))) {
+    }
+    size_t size = stack.high - sp;
+    return size < most ? size : most;
+}

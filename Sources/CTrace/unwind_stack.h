@@ -3,6 +3,7 @@
  *
  *   mc_stack_find    the range known to be readable around `sp`
  *   mc_stack_reach   can these bytes be read? makes the range reach up to them if they can
+ *   mc_stack_above   how much can be read from here on
  *   mc_stack_read    one word, if it can be read, wherever it is
  *
  * Three kinds of stacks:
@@ -23,6 +24,7 @@
 #ifndef MC_UNWIND_STACK_H
 #define MC_UNWIND_STACK_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 /* [low, high) is readable. Both are multiples of 8. */
@@ -39,6 +41,9 @@ void mc_stack_find(struct mc_stack *stack, uintptr_t sp, int running);
 /* 0: all `size` bytes at `address` and all from stack->low up to them can be read; else EFAULT. Any
  * address may be asked for. */
 int mc_stack_reach(struct mc_stack *stack, uintptr_t address, uintptr_t size);
+
+/* How much can be read from `sp` on, on which this code runs: bytes, at most `most`. */
+size_t mc_stack_above(uintptr_t sp, size_t most);
 
 /* `size` <= 8 bytes; 0 or EFAULT. For the exact walk: slower than a range check. */
 int mc_stack_read(struct mc_stack *stack, uintptr_t address, unsigned size, uintptr_t *value);

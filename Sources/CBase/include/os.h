@@ -19,9 +19,8 @@ int mc_os_commit(void *start, size_t size); /* reserved pages become usable, and
 int mc_os_huge_pages(void *start, size_t size, int wanted); /* a wish: whether they may back it */
 int mc_os_populate(void *start, size_t size); /* as if all pages were touched; EINVAL: not here */
 int mc_os_purge(void *start, size_t size);    /* pages go back; they read as zero when touched */
-int mc_os_replace(void *start,
-                  size_t size); /* fresh memory lies there instead, shared with nobody */
-int mc_os_release(void *start, size_t size);                           /* address space goes back */
+int mc_os_replace(void *start, size_t size);  /* fresh memory of its own lies there instead */
+int mc_os_release(void *start, size_t size);  /* address space goes back */
 int mc_os_resize(void *start, size_t size, size_t wanted, void **out); /* may move; contents kept */
 
 /* Milliseconds since boot, in steps of a few; costs no system call. */

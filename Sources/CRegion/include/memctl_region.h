@@ -235,8 +235,7 @@ struct mc_region {
     uint64_t own_lists;       /* address of the address of a struct mc_meta_list, or of 0: what
                                  own_bytes is */
     uint64_t turns; /* how often turns of narrow counters were noted; counted up before they are */
-    uint64_t
-        trail_bytes; /* of own_bytes: the trails of threads; 0 in files of before it was told */
+    uint64_t trail_bytes; /* of own_bytes: the trails of threads; 0: not told, or none */
 
     /* Windows 1 and up of frames: one more than the bits above MC_FRAME_SHIFT, or 0. [process writes] each
      * once, before the first frame in it. */

@@ -194,4 +194,8 @@ void mc_trace_may_call(int may);
 /* Whether memory can be read. Asks the kernel, a word a page; no means that it is not certain. */
 int mc_trace_can_read(const void *start, size_t size);
 
+/* How much can be read from `sp` on, on the stack that this code runs on: bytes, at most `most`. Known of a
+ * thread's own stack; of another the kernel is asked, page by page. */
+size_t mc_trace_stack_above(const void *sp, size_t most);
+
 #endif
