@@ -32,14 +32,18 @@ traces=
 for file in "$root"/Sources/CHeap/*.c "$root"/Sources/CBase/*.c "$root"/preload/*.c \
     "$root"/Sources/CTrace/*.c; do
     object=$work/$(basename -- "${file%/*}")-$(basename -- "$file" .c).o
+    optimize=-O2 place=first
     case ${file#"$root"/} in
-    preload/malloc.c | preload/instrument.c) optimize=-O2 ;;
+    preload/malloc.c) ;;
+    preload/instrument.c) place=last ;;
+    preload/mappings.c | preload/sandbox.c | preload/filter.c | preload/statistics.c | \
+        Sources/CTrace/modules.c | Sources/CTrace/shard.c) optimize=-Os place=last ;;
     preload/* | Sources/CBase/* | Sources/CTrace/region.c | Sources/CTrace/folder.c | \
-        Sources/CTrace/identity.c | Sources/CTrace/modules.c | Sources/CTrace/unwind_stack.c | \
-        Sources/CHeap/arena.c | Sources/CHeap/large_memory.c | Sources/CHeap/meta.c | \
-        Sources/CHeap/pagemap.c | Sources/CHeap/root.c | Sources/CHeap/stats.c | \
-        Sources/CHeap/structs.c | Sources/CHeap/thread.c | Sources/CHeap/trim.c) optimize=-Os ;;
-    *) optimize=-O2 ;;
+        Sources/CTrace/identity.c | Sources/CTrace/unwind_stack.c | Sources/CHeap/arena.c | \
+        Sources/CHeap/large_memory.c | Sources/CHeap/meta.c | Sources/CHeap/pagemap.c | \
+        Sources/CHeap/root.c | Sources/CHeap/stats.c | Sources/CHeap/structs.c | \
+        Sources/CHeap/thread.c | Sources/CHeap/trim.c) optimize=-Os ;;
+    Sources/CTrace/*) place=last ;;
     esac
     "$cc" -std=gnu17 "$optimize" -gdwarf-4 -fPIC -Wall -Wextra -Wno-unknown-warning-option \
         -DNDEBUG -fno-builtin -fvisibility=hidden -fno-semantic-interposition -ftls-model=initial-exec \
@@ -49,11 +53,9 @@ for file in "$root"/Sources/CHeap/*.c "$root"/Sources/CBase/*.c "$root"/preload/
         -I"$root/Sources/CHeap/include" -I"$root/Sources/CTrace/include" \
         ${whole:+"$whole"} "$@" -c "$file" -o "$object" &
     pids="${pids:-} $!"
-    case $file in
-    */CTrace/region.c | */CTrace/folder.c | */CTrace/identity.c | */CTrace/unwind_stack.c) objects="$objects $object" ;;
-    */CTrace/* | */instrument.c | */mappings.c | */sandbox.c | */filter.c | */statistics.c)
-        traces="$traces $object" ;;
-    *) objects="$objects $object" ;;
+    case $place in
+    first) objects="$objects $object" ;;
+    last) traces="$traces $object" ;;
     esac
 done
 for pid in $pids; do wait "$pid"; done
