@@ -34,10 +34,18 @@ void *mc_own_map(size_t size)
     return fresh;
 }
 
-void mc_own_release(void *start, size_t size)
+/* 0 if the kernel would not: it counts as ours still. */
+static int release(void *start, size_t size)
 {
     mc_ranges_forget(&mc_own_lists, start);
-    if (!mc_os_release(start, size)) mc_sub(&mc_own_region.own_bytes, size);
+    if (mc_os_release(start, size)) return 0;
+    mc_sub(&mc_own_region.own_bytes, size);
+    return 1;
+}
+
+void mc_own_release(void *start, size_t size)
+{
+    release(start, size);
 }
 
 void *mc_own_map_trail(size_t size)
@@ -49,8 +57,7 @@ void *mc_own_map_trail(size_t size)
 
 void mc_own_release_trail(void *start, size_t size)
 {
-    mc_sub(&mc_own_region.trail_bytes, size);
-    mc_own_release(start, size);
+    if (release(start, size)) mc_sub(&mc_own_region.trail_bytes, size);
 }
 
 void mc_own_purge(void *start, size_t size)

@@ -103,12 +103,12 @@ static struct mc_trail **place_of(unsigned number)
     struct mc_trail **part = mc_load_acquire(&parts[index]);
     if (!part) {
         size_t bytes = PART * sizeof(*part);
-        void *fresh = mc_own_map(bytes);
+        void *fresh = mc_own_map_trail(bytes);
         if (!fresh) return 0;
         if (mc_swap_if(&parts[index], &part, fresh))
             part = fresh;
         else
-            mc_own_release(fresh, bytes);
+            mc_own_release_trail(fresh, bytes);
     }
     return &part[number & (PART - 1)];
 }
