@@ -15,6 +15,14 @@ int mc_has_tag(const void *object)
 
 __thread int mc_accounting;
 
+void mc_take_shard(void)
+{
+    if (unlikely(mc_accounting)) return;
+    mc_accounting = 1;
+    mc_trace_thread(mc_thread_number());
+    mc_accounting = 0;
+}
+
 unsigned mc_armed_here_slow(void)
 {
     if (unlikely(mc_load(&mc_own_region.armed) & MC_ARMED_START)) mc_start();
@@ -117,7 +125,8 @@ static __attribute__((noinline)) void *alloc_by_walk(size_t size, int zero, stru
     void *object = for_all ? mc_alloc_tagged(size, &tagged) : 0;
     if (unlikely(!object)) return alloc_otherwise(size, MC_QUANTUM, zero, caller);
     mc_accounting = 1;
-    mc_tag_finish(&tagged, size, mc_trace_count_walked_in(&caller, tagged.usable, size));
+    mc_tag_finish(&tagged, size,
+                  mc_trace_count_walked_in(mc_thread_number(), &caller, tagged.usable, size));
     mc_accounting = 0;
     return zeroed(object, size, zero);
 }
@@ -161,7 +170,7 @@ static void *resize(void *object, size_t size, int traced)
         mc_tag_put_back(object, tag);
         return 0;
     }
-    if (tag) mc_trace_count_out(mc_thread_number(), tag, usable, requested);
+    if (tag) mc_trace_count_out(tag, usable, requested);
     return same;
 }
 
@@ -192,12 +201,12 @@ __attribute__((used)) void *mc_instrumented_realloc_for(void *object, size_t siz
 void mc_heap_on_tagged_free(void *object, size_t usable, size_t requested, uint64_t tag)
 {
     (void)object;
-    mc_trace_count_out(mc_thread_number(), tag, usable, requested);
+    mc_trace_count_out(tag, usable, requested);
 }
 
 void mc_heap_on_tagged_slot_free(const struct mc_span *span, uint64_t tag)
 {
     if (likely(mc_trace_count_slot_out(tag, &span->slot_size))) return;
-    mc_trace_thread(mc_thread_number());
-    mc_trace_count_out(mc_thread_number(), tag, span->slot_size, MC_REQUESTED_IN_TAG);
+    mc_take_shard();
+    mc_trace_count_out(tag, span->slot_size, MC_REQUESTED_IN_TAG);
 }

@@ -45,6 +45,9 @@ static inline unsigned mc_armed_here(void)
  * what it interrupted is not finished. */
 extern __thread int mc_accounting;
 
+/* Gives the calling thread a shard of its own if it is time: see mc_trace_thread(). Not in such a handler. */
+void mc_take_shard(void);
+
 /* Traced for whoever calls the function that calls them; best by a tail call: see caller.h. errno is
  * ENOMEM when they return NULL. */
 void *mc_instrumented_alloc(size_t size, size_t align, int zero);

@@ -46,14 +46,14 @@ struct change {
     uint64_t tag;                   /* of what is made; 0: untraced */
 };
 
-static void note(unsigned thread, const struct change *change, uint64_t made)
+static void note(const struct change *change, uint64_t made)
 {
-    if (change->removed_size) mc_mappings_remove(thread, change->removed, change->removed_size);
+    if (change->removed_size) mc_mappings_remove(change->removed, change->removed_size);
     if (!change->inserted_size) return;
     if (change->tag)
-        mc_mappings_insert(thread, made, change->inserted_size, change->tag);
+        mc_mappings_insert(made, change->inserted_size, change->tag);
     else
-        mc_mappings_remove(thread, made, change->inserted_size);
+        mc_mappings_remove(made, change->inserted_size);
 }
 
 /* The same in a signal handler that interrupted its own thread there. */
@@ -66,17 +66,16 @@ static void leave(const struct change *change, uint64_t made)
 
 static long accounted(const struct change *change, long number, const long arguments[6])
 {
-    unsigned thread = mc_thread_number();
     int locked = mc_mappings_lock();
     long result = MC_SYSCALL_6(number, arguments[0], arguments[1], arguments[2], arguments[3],
                                arguments[4], arguments[5]);
     if (!mc_syscall_failed(result)) {
         if (locked)
-            note(thread, change, (uint64_t)result);
+            note(change, (uint64_t)result);
         else
             leave(change, (uint64_t)result);
     }
-    if (locked) mc_mappings_unlock(thread);
+    if (locked) mc_mappings_unlock();
     return result;
 }
 

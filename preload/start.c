@@ -90,7 +90,7 @@ void mc_heap_on_fork(void)
     if (!mc_call_allowed(MC_CALL_MAKE_FILE)) {
         mc_region_abandon();
         mc_trace_after_fork(EPERM);
-        mc_mappings_after_fork(mc_thread_number(), 0);
+        mc_mappings_after_fork(0);
         mc_os_fork_done();
         return;
     }
@@ -108,9 +108,11 @@ void mc_heap_on_fork(void)
     int error = mc_region_create_forked(&options, &failed);
     mc_trace_after_fork(error);
     report(error, failed);
-    unsigned thread = mc_thread_number();
-    if (recount && !error) mc_tags_visit(mc_trace_recount, &thread);
-    mc_mappings_after_fork(thread, recount && !error);
+    if (recount && !error) {
+        mc_take_shard();
+        mc_tags_visit(mc_trace_recount, 0);
+    }
+    mc_mappings_after_fork(recount && !error);
     mc_os_fork_done();
     errno = saved;
 }

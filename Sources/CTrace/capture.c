@@ -5,6 +5,7 @@
 
 #include "counters.h"
 #include "region.h"
+#include "shard.h"
 #include "stacks.h"
 #include "trail.h"
 #include "unwind.h"
@@ -68,10 +69,15 @@ static uint32_t stack_of(struct mc_trail *trail, const struct mc_trail_path *pat
 
 /* Stacks first met one after the other are often met so again: what mc_stacks_find() and the
  * counters will want of the next one comes while the walk goes on. */
-static void expect_next(unsigned thread, uint32_t stack)
+static void expect_next(uint32_t stack)
 {
     __builtin_prefetch(mc_area_record(MC_AREA_STACKS, stack + 1));
-    __builtin_prefetch(mc_counters_row(thread, stack + 1), 1);
+    mc_shard_expect(stack + 1);
+}
+
+void mc_capture_forget(void)
+{
+    if (mc_trail_own) mc_trail_forget_readings(mc_trail_own);
 }
 
 uint32_t mc_capture(unsigned thread, const struct mc_caller *caller, uint32_t depth, uint32_t flags)
@@ -80,7 +86,7 @@ uint32_t mc_capture(unsigned thread, const struct mc_caller *caller, uint32_t de
     int plain = !flags;
     struct mc_trail *trail = caller ? mc_trail_take(thread, depth) : 0;
     if (unlikely(!trail)) return capture_from_here(depth, flags);
-    expect_next(thread, trail->stack);
+    expect_next(trail->stack);
     if (unlikely(mc_trail_walk(trail, caller, &path))) return capture_from_here(depth, flags);
     if (unlikely(mc_region_is_own(path.first[0].pc - 1))) {
         trail->stack = 0;
@@ -92,9 +98,9 @@ uint32_t mc_capture(unsigned thread, const struct mc_caller *caller, uint32_t de
     uint64_t key;
     int noted = plain && mc_trail_note_reading(trail, caller, &key);
     uint32_t stack = stack_of(trail, &path, flags);
-    __builtin_prefetch(mc_counters_row(thread, stack), 1);
+    mc_shard_expect(stack);
     /* What is recalled is counted without asking whether there is a row: see capture.h. */
-    if (noted && stack >= MC_STACK_FIRST && mc_counters_make(thread, stack))
+    if (noted && stack >= MC_STACK_FIRST && mc_counters_make(mc_shard_own(), stack))
         mc_trail_note_stack(trail, key, stack);
     return stack;
 }

@@ -16,6 +16,10 @@
 uint32_t mc_capture(unsigned thread, const struct mc_caller *caller, uint32_t depth,
                     uint32_t flags);
 
+/* What the calling thread recalled is walked to once more: it has no row in the shard that the thread takes. The
+ * same holds for handlers. */
+void mc_capture_forget(void);
+
 /* The depth that is asked for, if all processes that share the region are meant; else nobody's. The two
  * words are read as one. */
 static inline uint64_t mc_capture_asked(void)

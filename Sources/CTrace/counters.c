@@ -10,10 +10,9 @@ static int is_there(const void *row, uint64_t size)
     return likely(mc_area_ensure(row, size));
 }
 
-int mc_counters_make(unsigned thread, uint32_t stack)
+int mc_counters_make(unsigned shard, uint32_t stack)
 {
-    return !mc_counters_has_shard(thread) ||
-           is_there(mc_counters_row(thread, stack), sizeof(struct mc_region_narrow));
+    return !shard || is_there(mc_counters_row(shard, stack), sizeof(struct mc_region_narrow));
 }
 
 /* Everybody's row: of the stack, or, with *stack changed, the one that is always there. */
@@ -25,11 +24,10 @@ static struct mc_region_counters *shared_row(uint32_t *stack)
     return mc_counters_shared(MC_STACK_OVERFLOW);
 }
 
-/* The thread's own row if it may have one and there is room, else NULL. */
-static struct mc_region_narrow *own_row(unsigned thread, uint32_t stack)
+/* The row in a thread's own shard if there is room, else NULL. */
+static struct mc_region_narrow *own_row(unsigned shard, uint32_t stack)
 {
-    if (!mc_counters_has_shard(thread) || !mc_counters_make(thread, stack)) return 0;
-    return mc_counters_row(thread, stack);
+    return shard && mc_counters_make(shard, stack) ? mc_counters_row(shard, stack) : 0;
 }
 
 /* May be counted in such a row. */
@@ -40,9 +38,9 @@ static int fits(struct mc_amount amount, struct mc_life life)
            life.temporary <= amount.count;
 }
 
-uint32_t mc_counters_in(unsigned thread, uint32_t stack, struct mc_amount amount)
+uint32_t mc_counters_in(unsigned shard, uint32_t stack, struct mc_amount amount)
 {
-    struct mc_region_narrow *own = fits(amount, (struct mc_life){0}) ? own_row(thread, stack) : 0;
+    struct mc_region_narrow *own = fits(amount, (struct mc_life){0}) ? own_row(shard, stack) : 0;
     if (likely(own != 0)) {
         mc_counters_own_in(own, amount);
         return stack;
@@ -56,9 +54,9 @@ uint32_t mc_counters_in(unsigned thread, uint32_t stack, struct mc_amount amount
     return found;
 }
 
-void mc_counters_out(unsigned thread, uint32_t stack, struct mc_amount amount, struct mc_life life)
+void mc_counters_out(unsigned shard, uint32_t stack, struct mc_amount amount, struct mc_life life)
 {
-    struct mc_region_narrow *own = fits(amount, life) ? own_row(thread, stack) : 0;
+    struct mc_region_narrow *own = fits(amount, life) ? own_row(shard, stack) : 0;
     if (likely(own != 0)) {
         mc_counters_own_out(own, amount, life);
         return;
@@ -126,13 +124,13 @@ static struct mc_region_samples *samples_of(uint32_t stack)
     return found == stack && mc_area_ensure(samples, sizeof(*samples)) ? samples : 0;
 }
 
-uint32_t mc_counters_sample_in(unsigned thread, uint32_t stack, uint32_t n, uint64_t requested,
+uint32_t mc_counters_sample_in(unsigned shard, uint32_t stack, uint32_t n, uint64_t requested,
                                uint64_t usable)
 {
     struct mc_region_samples *samples = samples_of(stack);
     if (!samples) {
         mc_add(&mc_own_region.overflow_stacks, 1);
-        return mc_counters_in(thread, MC_STACK_OVERFLOW, (struct mc_amount){1, requested, usable});
+        return mc_counters_in(shard, MC_STACK_OVERFLOW, (struct mc_amount){1, requested, usable});
     }
     struct mc_weighed weighed = mc_sampling_weigh(n, requested, usable);
     mc_add(&samples->taken, 1);
@@ -142,13 +140,13 @@ uint32_t mc_counters_sample_in(unsigned thread, uint32_t stack, uint32_t n, uint
                           (struct mc_amount){weighed.count, weighed.requested, weighed.usable});
 }
 
-void mc_counters_sample_out(unsigned thread, uint32_t stack, uint32_t n, uint64_t requested,
+void mc_counters_sample_out(unsigned shard, uint32_t stack, uint32_t n, uint64_t requested,
                             uint64_t usable, struct mc_life life)
 {
     struct mc_region_samples *samples = samples_of(stack);
     if (!samples) {
         mc_add(&mc_own_region.misplaced_frees, 1);
-        mc_counters_out(thread, MC_STACK_OVERFLOW, (struct mc_amount){1, requested, usable}, life);
+        mc_counters_out(shard, MC_STACK_OVERFLOW, (struct mc_amount){1, requested, usable}, life);
         return;
     }
     struct mc_weighed weighed = mc_sampling_weigh(n, requested, usable);

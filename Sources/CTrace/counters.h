@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Counters: what came in and went out, per stack. Each stack may have a row in every shard; a thread
- * counts in its own shard, where there is one for it, with plain additions, or in shard 0, which
+ * counts in a shard of its own, if it has one (shard.h), with plain additions, or in shard 0, which
  * is everybody's, with locked ones. Rows are made accessible where a shard first needs them, so a
  * stack that one thread knows takes half a cache line.
  *
@@ -49,14 +49,9 @@ static inline struct mc_region_narrow *mc_counters_row(unsigned shard, uint32_t 
     return runs + 2 * shard * area->capacity + stack;
 }
 
-static inline int mc_counters_has_shard(unsigned thread)
-{
-    return thread - 1 < MC_REGION_SHARDS - 1;
-}
-
-/* Makes the row of a thread that has a shard for itself, if there is none. 0 if there is no room; nothing to be
- * made where the thread has no shard. */
-int mc_counters_make(unsigned thread, uint32_t stack);
+/* Makes the row of a stack in a thread's own shard, if there is none. 0 if there is no room; in shard 0 there is
+ * nothing to be made. */
+int mc_counters_make(unsigned shard, uint32_t stack);
 
 /* What may be counted there: no more than that at once, and count and requested bytes no more than usable
  * ones. */
@@ -108,15 +103,16 @@ static inline void mc_counters_own_out(struct mc_region_narrow *row, struct mc_a
         mc_counters_note_turns(row);
 }
 
-/* In any row. Returns the stack counted under: `stack`, or MC_STACK_OVERFLOW. */
-uint32_t mc_counters_in(unsigned thread, uint32_t stack, struct mc_amount amount);
-void mc_counters_out(unsigned thread, uint32_t stack, struct mc_amount amount, struct mc_life life);
+/* In any row; `shard` is the calling thread's own, or 0. Returns the stack counted under: `stack`, or
+ * MC_STACK_OVERFLOW. */
+uint32_t mc_counters_in(unsigned shard, uint32_t stack, struct mc_amount amount);
+void mc_counters_out(unsigned shard, uint32_t stack, struct mc_amount amount, struct mc_life life);
 
 /* The same for one object of a sampled stack, of interval n, and for its samples. Where there is no
  * room for these, it is one object under MC_STACK_OVERFLOW. */
-uint32_t mc_counters_sample_in(unsigned thread, uint32_t stack, uint32_t n, uint64_t requested,
+uint32_t mc_counters_sample_in(unsigned shard, uint32_t stack, uint32_t n, uint64_t requested,
                                uint64_t usable);
-void mc_counters_sample_out(unsigned thread, uint32_t stack, uint32_t n, uint64_t requested,
+void mc_counters_sample_out(unsigned shard, uint32_t stack, uint32_t n, uint64_t requested,
                             uint64_t usable, struct mc_life life);
 
 #endif

@@ -9,6 +9,7 @@
 #include "calls.h"
 #include "check.h"
 #include "own.h"
+#include "shard.h"
 #include "syscall.h"
 #include "trace.h"
 
@@ -79,66 +80,66 @@ static void close_gap(uint64_t at, uint64_t end)
     mc_store(&mc_mappings_count, count - (end - at));
 }
 
-static void count_in(unsigned thread, uint64_t tag, uint64_t count, uint64_t size)
+static void count_in(uint64_t tag, uint64_t count, uint64_t size)
 {
-    mc_counters_in(thread, mc_tag_stack(tag), (struct mc_amount){count, size, size});
+    mc_counters_in(mc_shard_own(), mc_tag_stack(tag), (struct mc_amount){count, size, size});
 }
 
-static void count_out(unsigned thread, uint64_t tag, uint64_t count, uint64_t size)
+static void count_out(uint64_t tag, uint64_t count, uint64_t size)
 {
     if (!mc_trace_has_rows()) return;
     struct mc_life life = count ? mc_births_life(tag) : (struct mc_life){0};
-    mc_counters_out(thread, mc_tag_stack(tag), (struct mc_amount){count, size, size}, life);
+    mc_counters_out(mc_shard_own(), mc_tag_stack(tag), (struct mc_amount){count, size, size}, life);
 }
 
 /* The range lies inside mapping `at`, with some of it on both sides. */
-static void split(unsigned thread, uint64_t at, uint64_t start, uint64_t end)
+static void split(uint64_t at, uint64_t start, uint64_t end)
 {
     struct mapping whole = mappings[at];
     if (make_room(at + 1)) {
         mappings[at + 1] = (struct mapping){end, whole.end, whole.tag};
-        count_in(thread, whole.tag, 1, 0);
-        count_out(thread, whole.tag, 0, end - start);
+        count_in(whole.tag, 1, 0);
+        count_out(whole.tag, 0, end - start);
     } else {
-        count_out(thread, whole.tag, 0, whole.end - start);
+        count_out(whole.tag, 0, whole.end - start);
         mc_add(&mc_own_region.missed_maps, 1);
     }
     mappings[at].end = start;
 }
 
-void mc_mappings_remove(unsigned thread, uint64_t start, uint64_t size)
+void mc_mappings_remove(uint64_t start, uint64_t size)
 {
     uint64_t end = start + size, at = find(start);
     if (end < start || !mappings) return;
     uint64_t first = at; /* of those that go */
     if (at < mc_mappings_count && mappings[at].start < start) {
         if (mappings[at].end > end) {
-            split(thread, at, start, end);
+            split(at, start, end);
             return;
         }
-        count_out(thread, mappings[at].tag, 0, mappings[at].end - start);
+        count_out(mappings[at].tag, 0, mappings[at].end - start);
         mappings[at].end = start;
         first = ++at;
     }
     for (; at < mc_mappings_count && mappings[at].end <= end; at++)
-        count_out(thread, mappings[at].tag, 1, mappings[at].end - mappings[at].start);
+        count_out(mappings[at].tag, 1, mappings[at].end - mappings[at].start);
     if (at < mc_mappings_count && mappings[at].start < end) {
-        count_out(thread, mappings[at].tag, 0, end - mappings[at].start);
+        count_out(mappings[at].tag, 0, end - mappings[at].start);
         mappings[at].start = end;
     }
     if (at > first) close_gap(first, at);
 }
 
-void mc_mappings_insert(unsigned thread, uint64_t start, uint64_t size, uint64_t tag)
+void mc_mappings_insert(uint64_t start, uint64_t size, uint64_t tag)
 {
-    mc_mappings_remove(thread, start, size); /* gone by ways that are not seen here */
+    mc_mappings_remove(start, size); /* gone by ways that are not seen here */
     uint64_t at = find(start);
     if (!make_room(at)) {
         mc_add(&mc_own_region.missed_maps, 1);
         return;
     }
     mappings[at] = (struct mapping){start, start + size, tag};
-    count_in(thread, tag, 1, size);
+    count_in(tag, 1, size);
 }
 
 void mc_mappings_leave(uint64_t start, uint64_t size)
@@ -153,24 +154,24 @@ void mc_mappings_leave(uint64_t start, uint64_t size)
 }
 
 /* Handlers run to their end before their thread goes on, so what is on the list is whole. */
-static void see_to_left(unsigned thread)
+static void see_to_left(void)
 {
     uint64_t count = mc_load(&left_count);
     for (uint64_t i = 0; i < count && i < LEFT_MAX; i++) {
-        mc_mappings_remove(thread, mc_load(&left[i].start), mc_load(&left[i].size));
+        mc_mappings_remove(mc_load(&left[i].start), mc_load(&left[i].size));
     }
     mc_store(&left_count, 0);
 }
 
-void mc_mappings_unlock(unsigned thread)
+void mc_mappings_unlock(void)
 {
     while (unlikely(mc_load(&left_count)))
-        see_to_left(thread);
+        see_to_left();
     holding = 0;
     if (__atomic_exchange_n(&lock, 0, __ATOMIC_RELEASE) == 2) futex(FUTEX_WAKE, 1);
 }
 
-void mc_mappings_after_fork(unsigned thread, int has_rows)
+void mc_mappings_after_fork(int has_rows)
 {
     if (holding) return; /* forked in a handler that interrupted a change: it goes on */
     if (mc_load(&lock) || !has_rows) mc_store(&mc_mappings_count, 0);
@@ -179,7 +180,7 @@ void mc_mappings_after_fork(unsigned thread, int has_rows)
     for (uint64_t i = 0; i < mc_mappings_count; i++) {
         const struct mapping *mapping = &mappings[i];
         if (mc_tag_stack(mapping->tag) < mc_own_region.areas[MC_AREA_STACKS].count)
-            count_in(thread, mapping->tag, 1, mapping->end - mapping->start);
+            count_in(mapping->tag, 1, mapping->end - mapping->start);
     }
 }
 

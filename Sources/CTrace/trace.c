@@ -118,23 +118,24 @@ static uint32_t interval_of(uint32_t stack)
     return flags & MC_STACK_SAMPLED ? flags >> MC_STACK_INTERVAL_SHIFT & 31 : 0;
 }
 
-static uint32_t count_in(unsigned thread, uint32_t stack, uint64_t requested, uint64_t usable)
+static uint32_t count_in(uint32_t stack, uint64_t requested, uint64_t usable)
 {
     uint32_t n = interval_of(stack);
-    return unlikely(n) ? mc_counters_sample_in(thread, stack, n, requested, usable)
-                       : mc_counters_in(thread, stack, (struct mc_amount){1, requested, usable});
+    unsigned shard = mc_shard_own();
+    return unlikely(n) ? mc_counters_sample_in(shard, stack, n, requested, usable)
+                       : mc_counters_in(shard, stack, (struct mc_amount){1, requested, usable});
 }
 
-static void count_out(unsigned thread, uint32_t stack, uint64_t requested, uint64_t usable,
-                      struct mc_life life)
+static void count_out(uint32_t stack, uint64_t requested, uint64_t usable, struct mc_life life)
 {
     if (mc_load_acquire(&mc_trace_state) != READY)
         return; /* a forked child that could not have a region of its own */
     uint32_t n = interval_of(stack);
+    unsigned shard = mc_shard_own();
     if (unlikely(n))
-        mc_counters_sample_out(thread, stack, n, requested, usable, life);
+        mc_counters_sample_out(shard, stack, n, requested, usable, life);
     else
-        mc_counters_out(thread, stack, (struct mc_amount){1, requested, usable}, life);
+        mc_counters_out(shard, stack, (struct mc_amount){1, requested, usable}, life);
 }
 
 /* 1 if stacks are neither sampled nor deepened. The two words are read as one. */
@@ -161,7 +162,7 @@ static __attribute__((noinline)) uint32_t count_caller_in(unsigned thread,
 {
     uint32_t n = mc_sampling.interval;
     uint32_t sampled = MC_STACK_SAMPLED | n << MC_STACK_INTERVAL_SHIFT;
-    return count_in(thread, stack_of(thread, caller, n ? sampled : 0), requested, usable);
+    return count_in(stack_of(thread, caller, n ? sampled : 0), requested, usable);
 }
 
 /* memctl waits for this to know that what it asked for is in force. */
@@ -177,7 +178,7 @@ uint64_t mc_trace_count_in(unsigned thread, const struct mc_caller *caller, size
 {
     uint32_t stack =
         caller && is_plain() ? mc_capture_again(caller, mc_load(&mc_own_region.depth)) : 0;
-    stack = stack ? count_in(thread, stack, requested, usable)
+    stack = stack ? count_in(stack, requested, usable)
                   : count_caller_in(thread, caller, requested, usable);
     answer_commands();
     return mc_tag_make(stack, large ? 0 : usable - requested, mc_births_now());
@@ -186,7 +187,8 @@ uint64_t mc_trace_count_in(unsigned thread, const struct mc_caller *caller, size
 void mc_trace_thread(unsigned thread)
 {
     if (likely(mc_shard_is_known()) || mc_load_acquire(&mc_trace_state) != READY) return;
-    mc_shard_take(thread);
+    /* What it recalls from now on has to have a row there. */
+    if (mc_shard_take(thread)) mc_capture_forget();
 }
 
 uint32_t mc_trace_recall(const struct mc_caller *caller)
@@ -205,9 +207,10 @@ uint64_t mc_trace_count_recalled_in(uint32_t stack, size_t usable, size_t reques
     return mc_tag_make(stack, usable - requested, mc_births_now_made());
 }
 
-uint64_t mc_trace_count_walked_in(const struct mc_caller *caller, size_t usable, size_t requested)
+uint64_t mc_trace_count_walked_in(unsigned thread, const struct mc_caller *caller, size_t usable,
+                                  size_t requested)
 {
-    uint32_t stack = count_caller_in(mc_shard_thread(), caller, requested, usable);
+    uint32_t stack = count_caller_in(thread, caller, requested, usable);
     answer_commands();
     return mc_tag_make(stack, usable - requested, mc_births_now());
 }
@@ -217,10 +220,9 @@ uint64_t mc_trace_map_tag(void)
     return mc_tag_make(stack_of(0, 0, MC_STACK_MAPPED), 0, mc_births_now());
 }
 
-void mc_trace_count_out(unsigned thread, uint64_t tag, size_t usable, size_t requested)
+void mc_trace_count_out(uint64_t tag, size_t usable, size_t requested)
 {
-    count_out(thread, mc_tag_stack(tag), requested_of(tag, usable, requested), usable,
-              mc_births_life(tag));
+    count_out(mc_tag_stack(tag), requested_of(tag, usable, requested), usable, mc_births_life(tag));
 }
 
 int mc_trace_count_slot_out(uint64_t tag, const size_t *usable)
@@ -234,19 +236,19 @@ int mc_trace_count_slot_out(uint64_t tag, const size_t *usable)
     return 1;
 }
 
-void mc_trace_count_undo(unsigned thread, uint64_t tag, size_t usable, size_t requested)
+void mc_trace_count_undo(uint64_t tag, size_t usable, size_t requested)
 {
-    count_out(thread, mc_tag_stack(tag), requested_of(tag, usable, requested), usable,
-              (struct mc_life){0});
+    count_out(mc_tag_stack(tag), requested_of(tag, usable, requested), usable, (struct mc_life){0});
     mc_trace_untraced();
 }
 
-void mc_trace_recount(uint64_t tag, uint64_t usable, uint64_t requested, void *thread)
+void mc_trace_recount(uint64_t tag, uint64_t usable, uint64_t requested, void *unused)
 {
     uint32_t stack = mc_tag_stack(tag);
+    (void)unused;
     if (mc_load_acquire(&mc_trace_state) == READY &&
         stack < mc_own_region.areas[MC_AREA_STACKS].count)
-        count_in(*(const unsigned *)thread, stack, requested_of(tag, usable, requested), usable);
+        count_in(stack, requested_of(tag, usable, requested), usable);
 }
 
 void mc_trace_may_call(int may)

@@ -22,16 +22,16 @@ static uint64_t address_of(unsigned page)
 static void insert(unsigned page, unsigned count, unsigned tag)
 {
     REQUIRE(mc_mappings_lock());
-    mc_mappings_insert(1 + tag % 10, address_of(page), (uint64_t)count * MC_PAGE, tags[tag]);
-    mc_mappings_unlock(1);
+    mc_mappings_insert(address_of(page), (uint64_t)count * MC_PAGE, tags[tag]);
+    mc_mappings_unlock();
     memset(owner + page, (int)tag, count);
 }
 
 static void take_away(unsigned page, unsigned count)
 {
     REQUIRE(mc_mappings_lock());
-    mc_mappings_remove(2 + page % 9, address_of(page), (uint64_t)count * MC_PAGE);
-    mc_mappings_unlock(2);
+    mc_mappings_remove(address_of(page), (uint64_t)count * MC_PAGE);
+    mc_mappings_unlock();
     memset(owner + page, 0, count);
 }
 
@@ -111,13 +111,13 @@ static void too_many(void)
     enum { MANY = (1 << 16) + 100 };
     REQUIRE(mc_mappings_lock());
     for (uint64_t i = 0; i < MANY; i++)
-        mc_mappings_insert(1, (FIRST + 2 * i) * MC_PAGE, MC_PAGE, tags[1]);
+        mc_mappings_insert((FIRST + 2 * i) * MC_PAGE, MC_PAGE, tags[1]);
     REQUIRE_EQUAL(mc_mappings_count, 1 << 16);
     REQUIRE_EQUAL(mc_own_region.missed_maps, 100);
     struct mc_region_counters sum = sum_of(mc_tag_stack(tags[1]));
     REQUIRE(sum.allocs == 1 << 16 && sum.bytes_in == (uint64_t)MC_PAGE << 16);
-    mc_mappings_remove(1, FIRST * (uint64_t)MC_PAGE, 2ull * MANY * MC_PAGE);
-    mc_mappings_unlock(1);
+    mc_mappings_remove(FIRST * (uint64_t)MC_PAGE, 2ull * MANY * MC_PAGE);
+    mc_mappings_unlock();
     sum = sum_of(mc_tag_stack(tags[1]));
     REQUIRE(mc_mappings_count == 0 && sum.frees == 1 << 16 && sum.bytes_in == sum.bytes_out);
 }
@@ -134,14 +134,14 @@ static void *map_and_unmap(void *argument)
         uint64_t start = base + random_below(&random, 64) * 16 * MC_PAGE;
         REQUIRE(mc_mappings_lock());
         if (random_below(&random, 2))
-            mc_mappings_insert((unsigned)number + 1, start, 16 * MC_PAGE, tags[1 + number]);
+            mc_mappings_insert(start, 16 * MC_PAGE, tags[1 + number]);
         else
-            mc_mappings_remove((unsigned)number + 1, start, 16 * MC_PAGE);
-        mc_mappings_unlock((unsigned)number + 1);
+            mc_mappings_remove(start, 16 * MC_PAGE);
+        mc_mappings_unlock();
     }
     REQUIRE(mc_mappings_lock());
-    mc_mappings_remove((unsigned)number + 1, base, 4096ull * MC_PAGE);
-    mc_mappings_unlock((unsigned)number + 1);
+    mc_mappings_remove(base, 4096ull * MC_PAGE);
+    mc_mappings_unlock();
     return 0;
 }
 
@@ -181,14 +181,14 @@ static void handler(void)
     REQUIRE(mc_mappings_lock());
     raise(SIGUSR1);
     REQUIRE_EQUAL(mc_mappings_count, 1); /* not yet */
-    mc_mappings_unlock(1);
+    mc_mappings_unlock();
     struct mc_region_counters sum = sum_of(mc_tag_stack(tags[3]));
     REQUIRE_EQUAL(sum.bytes_in - sum.bytes_out, 2 * MC_PAGE);
     for (unsigned i = 0; i < 40; i++) /* more than the list holds */
         mc_mappings_leave(address_of(100), MC_PAGE);
     REQUIRE_EQUAL(mc_own_region.missed_maps, 8);
     REQUIRE(mc_mappings_lock());
-    mc_mappings_unlock(1);
+    mc_mappings_unlock();
     mc_mappings_check();
 }
 
@@ -198,7 +198,7 @@ static void become_child(int locked)
     int error = mc_region_create_forked(&options, &failed);
     REQUIRE_EQUAL(error, 0);
     mc_trace_after_fork(error);
-    mc_mappings_after_fork(1, 1);
+    mc_mappings_after_fork(1);
     mc_os_fork_done();
     REQUIRE_EQUAL(mc_mappings_count, locked ? 0 : 2);
     struct mc_region_counters sum = sum_of(mc_tag_stack(tags[2]));
@@ -220,7 +220,7 @@ static void *hold_the_lock(void *argument)
     char byte = 0;
     REQUIRE(mc_mappings_lock());
     REQUIRE(write(pipes[1], &byte, 1) == 1 && read(pipes[2], &byte, 1) == 1);
-    mc_mappings_unlock(5);
+    mc_mappings_unlock();
     return 0;
 }
 

@@ -17,11 +17,12 @@ static inline uint32_t make_stack(uint64_t number, uint64_t *pcs)
     return depth;
 }
 
-/* One object more, or less, in the row of a stack. */
-static inline uint32_t count_in(unsigned thread, uint32_t stack, uint64_t requested,
+/* One object more in the row of a stack; any number says in which shard. */
+static inline uint32_t count_in(unsigned number, uint32_t stack, uint64_t requested,
                                 uint64_t usable)
 {
-    return mc_counters_in(thread, stack, (struct mc_amount){1, requested, usable});
+    return mc_counters_in(number % MC_REGION_SHARDS, stack,
+                          (struct mc_amount){1, requested, usable});
 }
 
 static inline uint32_t intern_frames(const uint64_t *pcs, uint32_t depth, uint32_t flags)

@@ -43,7 +43,7 @@ static void hold_some(void)
 static void let_go(unsigned from, unsigned step)
 {
     for (unsigned i = from; i < HELD; i += step) {
-        if (held[i].tag) mc_trace_count_out(i % 11, held[i].tag, held[i].usable, held[i].requested);
+        if (held[i].tag) mc_trace_count_out(held[i].tag, held[i].usable, held[i].requested);
         held[i].tag = 0;
     }
 }
@@ -76,11 +76,10 @@ static void check_live(void)
 static int become_child(void)
 {
     const char *failed = "";
-    unsigned thread = 1;
     int error = mc_region_create_forked(&options, &failed);
     mc_trace_after_fork(error);
     for (unsigned i = 0; i < HELD && !error; i++) {
-        if (held[i].tag) mc_trace_recount(held[i].tag, held[i].usable, held[i].requested, &thread);
+        if (held[i].tag) mc_trace_recount(held[i].tag, held[i].usable, held[i].requested, 0);
     }
     mc_os_fork_done();
     return error;

@@ -152,8 +152,7 @@ static void estimating(void)
         variances += found.bytes_variance;
         for (unsigned i = 0; i < OBJECTS; i++) {
             if (objects[i].tag)
-                mc_trace_count_out(1 + i % 5, objects[i].tag, objects[i].usable,
-                                   objects[i].requested);
+                mc_trace_count_out(objects[i].tag, objects[i].usable, objects[i].requested);
         }
         found = estimates(N);
         REQUIRE(found.count == 0 && found.bytes == 0 && found.count_variance == 0 &&
@@ -186,7 +185,7 @@ static void changing_interval(void)
         REQUIRE(takes(i));
     for (unsigned i = 0; i < OBJECTS; i++) {
         if (objects[i].tag)
-            mc_trace_count_out(3, objects[i].tag, objects[i].usable, objects[i].requested);
+            mc_trace_count_out(objects[i].tag, objects[i].usable, objects[i].requested);
     }
     struct estimates found = estimates(8);
     REQUIRE(found.taken > 0 && found.taken == found.freed && found.bytes == 0);
@@ -260,7 +259,7 @@ static void mixed(void)
     REQUIRE(sum_of(stack).allocs == 1 && sum_of(stack).bytes_in == 100);
     struct estimates after = estimates(10);
     REQUIRE(after.bytes == before.bytes && after.count == before.count);
-    mc_trace_count_out(2, tag, 112, MC_REQUESTED_IN_TAG);
+    mc_trace_count_out(tag, 112, MC_REQUESTED_IN_TAG);
     REQUIRE(sum_of(stack).frees == 1 && sum_of(stack).bytes_out == 100);
     REQUIRE(sum_of(stack).temporary == 1 && sum_of(stack).lifetimes <= 1);
 }

@@ -117,8 +117,8 @@ static inline int mc_sampling_takes_all(void)
 int mc_sampling_takes(size_t size);
 
 /* Accounts an object to the stack of the caller, our own frames left out, and returns its tag. The
- * caller is above the frames of this thread that lead here. `thread` tells threads apart (its counters' shard). `large`: the object keeps its
- * requested size itself. Needs 2 KiB of stack at the usual depth. */
+ * caller is above the frames of this thread that lead here; `thread` is the calling thread's number. `large`: the
+ * object keeps its requested size itself. Needs 2 KiB of stack at the usual depth. */
 uint64_t mc_trace_count_in(unsigned thread, const struct mc_caller *caller, size_t usable,
                            size_t requested, int large);
 
@@ -127,17 +127,21 @@ uint64_t mc_trace_count_in(unsigned thread, const struct mc_caller *caller, size
  * that mc_trace_is_plain(), in that very call; or if mc_own_region.only_pid is not 0. */
 uint32_t mc_trace_recall(const struct mc_caller *caller);
 uint64_t mc_trace_count_recalled_in(uint32_t stack, size_t usable, size_t requested);
-uint64_t mc_trace_count_walked_in(const struct mc_caller *caller, size_t usable, size_t requested);
+uint64_t mc_trace_count_walked_in(unsigned thread, const struct mc_caller *caller, size_t usable,
+                                  size_t requested);
 
 /* 1 if all is to be accounted, neither sampled nor deepened, and the calling thread has a shard and knows
- * where it is: after mc_trace_thread(), which tells it its number. */
+ * where it is. */
 int mc_trace_is_plain(void);
+
+/* Gives the calling thread, which has that number, a shard if it is time. Before each object that goes the long
+ * way, in or out; not by a signal handler that interrupted the accounting of its own thread. */
 void mc_trace_thread(unsigned thread);
 
 /* As `requested` of an object that does not: then it follows from the tag. */
 #define MC_REQUESTED_IN_TAG UINT64_MAX
 
-void mc_trace_count_out(unsigned thread, uint64_t tag, size_t usable, size_t requested);
+void mc_trace_count_out(uint64_t tag, size_t usable, size_t requested);
 
 /* The same of an object that is not large, by a thread that knows its shard; compiled into its one caller as
  * well. What is usable is read when it is asked for. 0: nothing was done, it has to go the long way. */
@@ -148,36 +152,35 @@ int mc_trace_count_slot_out(uint64_t tag, const size_t *usable);
  * which has to mc_mappings_leave() what it unmapped. */
 extern uint64_t mc_mappings_count;
 int mc_mappings_lock(void);
-void mc_mappings_unlock(unsigned thread);
-void mc_mappings_remove(unsigned thread, uint64_t start, uint64_t size);
+void mc_mappings_unlock(void);
+void mc_mappings_remove(uint64_t start, uint64_t size);
 void mc_mappings_leave(uint64_t start, uint64_t size);
 
 /* The tag for a mapping that the caller is about to make, without the lock; then, with it. */
 uint64_t mc_trace_map_tag(void);
-void mc_mappings_insert(unsigned thread, uint64_t start, uint64_t size, uint64_t tag);
-void mc_mappings_after_fork(unsigned thread, int has_rows);
+void mc_mappings_insert(uint64_t start, uint64_t size, uint64_t tag);
+void mc_mappings_after_fork(int has_rows);
 
 /* An allocation went untraced while tracing was on: counted, so that the report can say so.
  * mc_trace_ready() counts its own refusals. */
 void mc_trace_untraced(void);
 
 /* The tag of an object could not be kept: takes back what mc_trace_count_in() counted. */
-void mc_trace_count_undo(unsigned thread, uint64_t tag, size_t usable, size_t requested);
+void mc_trace_count_undo(uint64_t tag, size_t usable, size_t requested);
 
 /* A forked child, alone: whether what was interrupted may be using its parent's areas. If it goes on
  * after the child has left them, it finds empty ones of the child's own there. */
 void mc_region_forked(int interrupted);
 
 /* A forked child, alone: makes a region of its own. The rows are copied with no counts; the caller
- * then tells mc_trace_after_fork() the result, and gives every live tag to mc_trace_recount(), with
- * the number of the thread that does it. Returns as mc_region_create(). */
+ * then tells mc_trace_after_fork() the result, and gives every live tag to mc_trace_recount(). Returns as mc_region_create(). */
 int mc_region_create_forked(const struct mc_region_options *options, const char **failed);
 void mc_trace_after_fork(int error);
 
 /* A forked child that must make no file: goes on untraced, sharing nothing. */
 void mc_region_abandon(void);
 
-void mc_trace_recount(uint64_t tag, uint64_t usable, uint64_t requested, void *thread);
+void mc_trace_recount(uint64_t tag, uint64_t usable, uint64_t requested, void *unused);
 
 /* 1 if the region has rows: a forked child must not go on counting in them. */
 int mc_trace_has_rows(void);
