@@ -13,7 +13,7 @@
 #include "print.h"
 #include "syscall.h"
 
-struct mc_options mc_options = {.depth = 64, .region = 1, .trace_max = 1ull << 30};
+struct mc_options mc_options = {.depth = 64, .region = 1, .trace_max = 4ull << 30};
 
 enum kind { SWITCH, NUMBER, SIZE, TRACE };
 

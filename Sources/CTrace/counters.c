@@ -67,7 +67,7 @@ void mc_counters_out(unsigned shard, uint32_t stack, struct mc_amount amount, st
     mc_add(&counters->frees, amount.count);
     mc_add(&counters->bytes_out, amount.requested);
     mc_add(&counters->usable_out, amount.usable);
-    mc_add(&counters->lifetimes, life.lifetimes);
+    if (life.lifetimes) mc_add(&counters->lifetimes, life.lifetimes);
     mc_add(&counters->temporary, life.temporary);
 }
 

@@ -25,6 +25,7 @@ _Alignas(MC_PAGE) union mc_control mc_control = {.region = {.armed = MC_ARMED_ST
 char *mc_areas;
 static uint64_t file_size;  /* of the region this process mapped last */
 static uint64_t areas_size; /* of what mc_areas maps */
+uint32_t mc_area_runs;
 static int keep_at_exit;
 
 MC_TABLE uint64_t mc_area_populated[MC_AREA_PAGES_MAX / 64];
@@ -66,7 +67,7 @@ static void describe(union first_page *page, const struct mc_region_options *opt
     region->sample = options->sample;
     region->magic = MC_REGION_MAGIC;
     region->version = MC_REGION_VERSION;
-    region->shards = MC_REGION_SHARDS;
+    region->shards = 1;
     region->pid = (uint32_t)MC_SYSCALL_1(SYS_getpid, 0);
     region->uid = (uint32_t)MC_SYSCALL_1(SYS_geteuid, 0);
     if (mc_call_allowed(MC_CALL_CLOCK)) asleep_ns = mc_boottime_ns() - read_ns(CLOCK_MONOTONIC);
@@ -151,14 +152,23 @@ void mc_region_remove(void)
 
 /* -- areas --------------------------------------------------------------------------------- */
 
+/* Of so many bytes. A run costs room for stacks, and nothing else until somebody counts there. */
+static uint32_t runs_for(uint64_t size)
+{
+    enum { LEAST = 8, BYTES_EACH = 64 << 20 };
+    uint64_t runs = size / BYTES_EACH;
+    if (runs < LEAST) return LEAST;
+    return runs < MC_REGION_SHARDS ? (uint32_t)runs : MC_REGION_SHARDS;
+}
+
 /* Cuts `size` bytes into areas. The shares follow from what stacks need: a record, its counters in
- * every shard, its samples, and 24 frames of their own (stacks share their outer frames). */
-static void lay_out(struct mc_region_area *areas, uint64_t size)
+ * every run, its samples, and 24 frames of their own (stacks share their outer frames). */
+static void lay_out(struct mc_region_area *areas, uint64_t size, uint32_t runs)
 {
     enum { FRAMES_PER_STACK = 24 };
     uint64_t per_stack =
         sizeof(struct mc_region_stack) + FRAMES_PER_STACK * sizeof(struct mc_region_frame) +
-        MC_REGION_SHARDS * sizeof(struct mc_region_counters) + sizeof(struct mc_region_samples);
+        runs * sizeof(struct mc_region_counters) + sizeof(struct mc_region_samples);
     uint64_t modules = size / 64, strings = size / 32;
     if (modules > 4096 * sizeof(struct mc_region_module))
         modules = 4096 * sizeof(struct mc_region_module);
@@ -178,8 +188,8 @@ static void lay_out(struct mc_region_area *areas, uint64_t size)
     for (unsigned i = 0; i < MC_AREA_COUNT; i++) {
         areas[i] = wanted[i];
         areas[i].offset = offset;
-        uint64_t runs = i == MC_AREA_COUNTERS ? MC_REGION_SHARDS : 1;
-        offset = mc_round_up(offset + areas[i].capacity * areas[i].record_size * runs, MC_PAGE);
+        uint64_t times = i == MC_AREA_COUNTERS ? runs : 1;
+        offset = mc_round_up(offset + areas[i].capacity * areas[i].record_size * times, MC_PAGE);
     }
 }
 
@@ -237,7 +247,8 @@ int mc_areas_make(void)
     mc_call_end();
     if (mc_syscall_failed(mapped)) return ENOMEM;
     struct mc_region_area areas[MC_AREA_COUNT];
-    lay_out(areas, size);
+    mc_area_runs = runs_for(size);
+    lay_out(areas, size, mc_area_runs);
     mc_areas = (char *)mapped;
     areas_size = size;
     memset(mc_area_populated, 0, sizeof(mc_area_populated));
@@ -361,7 +372,8 @@ static int copy_areas(const char *from, const struct mc_region *parent)
         mc_store(&mc_own_region.frame_windows[i], mc_load(&parent->frame_windows[i]));
     for (unsigned i = 0; i < MC_AREA_COUNT; i++) {
         struct mc_region_area *area = &mc_own_region.areas[i];
-        if (area->capacity != parent->areas[i].capacity || counts[i] > area->capacity)
+        if (area->capacity != parent->areas[i].capacity ||
+            area->offset != parent->areas[i].offset || counts[i] > area->capacity)
             return ENOSPC;
         /* Counters and samples start at 0, which is what they read as. */
         int starts_anew = i == MC_AREA_COUNTERS || i == MC_AREA_SAMPLES;

@@ -18,6 +18,9 @@
 /* The areas' mapping, or NULL. Read-mostly; changes only when a forked child makes its own. */
 extern char *mc_areas;
 
+/* Runs of counters that there is room for, MC_REGION_SHARDS at most. [const] from one mc_areas_make() to the next */
+extern uint32_t mc_area_runs;
+
 /* Record `index` of an area. No check: index < capacity. */
 static inline void *mc_area_record(unsigned area, uint64_t index)
 {
@@ -29,7 +32,7 @@ static inline void *mc_area_record(unsigned area, uint64_t index)
 int mc_area_ensure(const void *record, uint64_t size);
 
 /* A bit a page of the areas: populated. [shared] */
-enum { MC_AREA_PAGES_MAX = 1 << 18 };
+enum { MC_AREA_PAGES_MAX = 1 << 20 };
 extern uint64_t mc_area_populated[MC_AREA_PAGES_MAX / 64];
 
 /* 1 if the page that `record` begins in is writable without risk. */
@@ -53,7 +56,8 @@ static inline int mc_region_is_own(uint64_t pc)
 
 uint64_t mc_boottime_ns(void);
 
-/* The number of areas' generations made: changes when a child makes its own region. */
+/* Maps the areas of a region that has none yet, as large as the limit of the address space admits. Returns 0 or
+ * an errno value. */
 int mc_areas_make(void);
 
 #endif

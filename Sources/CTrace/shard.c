@@ -4,13 +4,11 @@
 
 #include <string.h>
 
-enum { OWNERS = MC_REGION_SHARDS - 1 };
-
 uint32_t mc_shards_generation = MC_SHARDS_NONE;
 __thread struct mc_shard mc_shard;
 
 /* The thread number that has shard i + 1; taken in order, so behind the first 0 there is none. */
-static uint32_t owners[OWNERS]; /* [shared] */
+MC_TABLE static uint32_t owners[MC_REGION_SHARDS - 1]; /* [shared] */
 
 static uint32_t first_of(unsigned shard)
 {
@@ -26,13 +24,21 @@ unsigned mc_shard_own(void)
 static unsigned claim(uint32_t thread)
 {
     int busy = mc_shard.counted >= MC_SHARD_AFTER;
-    for (unsigned i = 0; i < OWNERS; i++) {
+    for (unsigned i = 0; i + 1 < mc_area_runs; i++) {
         uint32_t owner = mc_load(&owners[i]);
         int may = !owner && (busy || i == 0);
         if ((may && mc_swap_if(&owners[i], &owner, thread)) || owner == thread) return i + 1;
         if (!owner) return 0;
     }
     return 0;
+}
+
+/* Before anything is counted there: a reader looks no further. */
+static void note_used(uint32_t shards)
+{
+    uint32_t seen = mc_load(&mc_own_region.shards);
+    while (seen < shards && !mc_swap_if(&mc_own_region.shards, &seen, shards)) {
+    }
 }
 
 int mc_shard_take(unsigned thread)
@@ -44,6 +50,7 @@ int mc_shard_take(unsigned thread)
         if (mc_shard.counted < MC_SHARD_AFTER) mc_shard.counted++;
         return 0;
     }
+    note_used(shard + 1);
     mc_store(&mc_shard.first, first_of(shard));
     __atomic_signal_fence(__ATOMIC_SEQ_CST); /* before the generation, for handlers */
     mc_store(&mc_shard.generation, generation);

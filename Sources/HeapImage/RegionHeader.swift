@@ -73,6 +73,7 @@ package struct RegionHeader: Equatable, Sendable {
     /// Of windows 1 and up of frames: one more than the bits of addresses above; 0: none.
     package var frameWindows: [UInt64]
 
+    /// Counters are in so many runs; more are taken as threads begin to count.
     package var shards: Int
     package var modules: Area
     package var strings: Area
@@ -164,7 +165,7 @@ package struct RegionHeader: Equatable, Sendable {
         guard raw.version == version else {
             throw .otherVersion(found: raw.version, expected: version)
         }
-        guard raw.shards >= 1, raw.shards <= 64 else {
+        guard raw.shards >= 1, raw.shards <= UInt32(MC_REGION_SHARDS) else {
             throw .damagedRegion(path: path, why: "\(raw.shards) counter shards")
         }
         return raw

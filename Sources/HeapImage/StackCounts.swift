@@ -133,7 +133,7 @@ struct StackCountsReader {
         let area = header.counters
         try forEach(
             bytes, from: area.offset, stackCount, zero: mc_region_counters(), body)
-        for shard in 1..<max(1, UInt64(header.shards)) {
+        for shard in 1..<(try bytes.shardsInUse(header)) {
             try NarrowRows(area, shard: shard).forEach(in: bytes, stackCount, body)
         }
     }
@@ -157,6 +157,18 @@ struct StackCountsReader {
             if got < wanted { break }
             first += wanted
         }
+    }
+}
+
+extension RegionBytes {
+    /// Those of the header and what threads have taken since: what one of these counts in, another may count out.
+    fileprivate func shardsInUse(_ header: RegionHeader) throws(HeapImageError) -> UInt64 {
+        var now: [UInt32] = [0]
+        let offset = UInt64(MemoryLayout<mc_region>.offset(of: \.shards) ?? 0)
+        try withBytes(of: &now) { (buffer) throws(HeapImageError) in
+            _ = try read(at: offset, into: buffer)
+        }
+        return UInt64(max(header.shards, min(Int(now[0]), Int(MC_REGION_SHARDS))))
     }
 }
 

@@ -21,8 +21,7 @@ static inline uint32_t make_stack(uint64_t number, uint64_t *pcs)
 static inline uint32_t count_in(unsigned number, uint32_t stack, uint64_t requested,
                                 uint64_t usable)
 {
-    return mc_counters_in(number % MC_REGION_SHARDS, stack,
-                          (struct mc_amount){1, requested, usable});
+    return mc_counters_in(number % mc_area_runs, stack, (struct mc_amount){1, requested, usable});
 }
 
 static inline uint32_t intern_frames(const uint64_t *pcs, uint32_t depth, uint32_t flags)

@@ -138,11 +138,11 @@ static void shard_without_row(void)
     REQUIRE(give(tag)); /* the row is there now */
 }
 
-/* The first has one at once, others when they have counted as often as that, and seven in all. */
+/* The first has one at once, others when they have counted as often as that, as long as there are any. */
 static void shard_for_who_counts(void)
 {
     begin();
-    for (unsigned i = 0; i < MC_REGION_SHARDS + 2; i++) {
+    for (unsigned i = 0; i < mc_area_runs + 2; i++) {
         unsigned number = NUMBER + 100 * i;
         become(0);
         for (unsigned asked = 0; i && asked < MC_SHARD_AFTER; asked++) {
@@ -151,13 +151,14 @@ static void shard_for_who_counts(void)
             REQUIRE_EQUAL(mc_shard_own(), 0);
         }
         mc_trace_thread(number);
-        REQUIRE_EQUAL(mc_shard_own(), i + 1 < MC_REGION_SHARDS ? i + 1 : 0);
+        REQUIRE_EQUAL(mc_shard_own(), i + 1 < mc_area_runs ? i + 1 : 0);
+        REQUIRE_EQUAL(mc_own_region.shards, i + 2 < mc_area_runs ? i + 2 : mc_area_runs);
     }
     /* Whoever has a number next has its shard at once. */
-    for (unsigned i = 0; i < MC_REGION_SHARDS + 2; i++) {
+    for (unsigned i = 0; i < mc_area_runs + 2; i++) {
         become(0);
         mc_trace_thread(NUMBER + 100 * i);
-        REQUIRE_EQUAL(mc_shard_own(), i + 1 < MC_REGION_SHARDS ? i + 1 : 0);
+        REQUIRE_EQUAL(mc_shard_own(), i + 1 < mc_area_runs ? i + 1 : 0);
     }
 }
 
@@ -295,6 +296,35 @@ static void shard_in_children(void)
     require_sums(1, 1);
 }
 
+/* The larger the region, the more there are; the last row of the last one is in it, and before the samples. */
+static void runs_of(void *megabytes)
+{
+    uint64_t size = (uint64_t)megabytes << 20, wanted = (uint64_t)megabytes / 64;
+    trace(size);
+    REQUIRE_EQUAL(mc_area_runs, wanted < 8                  ? 8
+                                : wanted > MC_REGION_SHARDS ? MC_REGION_SHARDS
+                                                            : wanted);
+    uint32_t last = (uint32_t)mc_own_region.areas[MC_AREA_COUNTERS].capacity - 1;
+    struct mc_region_narrow *row = mc_counters_row(mc_area_runs - 1, last);
+    REQUIRE(mc_counters_make(mc_area_runs - 1, last));
+    mc_counters_own_in(row, (struct mc_amount){1, REQUESTED, USABLE});
+    const struct mc_region_narrow *turns = row + last + 1;
+    REQUIRE((const char *)(turns + 1) <= (const char *)mc_area_record(MC_AREA_SAMPLES, 0));
+    REQUIRE((const char *)mc_area_record(MC_AREA_SAMPLES, last + 1) <= mc_areas + size);
+    mc_region_remove();
+}
+
+static void shard_runs_by_size(void)
+{
+    static const uint64_t sizes[] = {1, 63, 64, 600, 1024, 4096};
+    char text[1024];
+    for (unsigned i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+        int status = test_in_child(runs_of, (void *)sizes[i], text, sizeof(text));
+        fputs(text, stderr);
+        REQUIRE_EQUAL(status, 0);
+    }
+}
+
 static const struct test_case cases[] = {
     {"shard_counts", shard_counts, 0},
     {"shard_is_not_for_all", shard_is_not_for_all, 0},
@@ -303,5 +333,6 @@ static const struct test_case cases[] = {
     {"shard_forgets_what_it_recalled", shard_forgets_what_it_recalled, 0},
     {"shard_is_a_threads_own", shard_is_a_threads_own, 0},
     {"shard_threads", shard_threads, 0},
-    {"shard_in_children", shard_in_children, 0}};
+    {"shard_in_children", shard_in_children, 0},
+    {"shard_runs_by_size", shard_runs_by_size, 0}};
 TEST_MAIN(cases)

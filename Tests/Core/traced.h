@@ -106,7 +106,7 @@ static inline struct mc_region_counters sum_of_rows(uint64_t from, uint64_t end)
     read_rows(file, rows, count * sizeof(*rows), area->offset + from * sizeof(*rows));
     for (uint64_t i = 0; i < count; i++)
         add(&sum, &rows[i]);
-    for (uint64_t shard = 1; shard < MC_REGION_SHARDS; shard++) {
+    for (uint64_t shard = 1; shard < mc_area_runs; shard++) {
         uint64_t place = area->offset + shard * run + from * sizeof(*narrow);
         read_rows(file, narrow, count * sizeof(*narrow), place);
         read_rows(file, turns, count * sizeof(*turns), place + run / 2);

@@ -18,14 +18,15 @@ struct SampleRegion {
     static let stacksOffset = 4544
     static let countersOffset = 4672
     static let capacity = 8
-    static let samplesOffset = countersOffset + Int(MC_REGION_SHARDS) * capacity * 64
+    static let shards = 8
+    static let samplesOffset = countersOffset + shards * capacity * 64
     static let size = samplesOffset + capacity * 64
 
     init() {
         bytes = [UInt8](repeating: 0, count: Self.size)
         header.magic = MC_REGION_MAGIC
         header.version = UInt32(MC_REGION_VERSION)
-        header.shards = UInt32(MC_REGION_SHARDS)
+        header.shards = UInt32(Self.shards)
         header.armed = UInt8(MC_ARMED_TRACE)
         header.depth = 64
         header.pid = 12

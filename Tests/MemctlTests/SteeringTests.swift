@@ -26,7 +26,7 @@ private final class ControlPage {
         var header = mc_region()
         header.magic = MC_REGION_MAGIC
         header.version = UInt32(MC_REGION_VERSION)
-        header.shards = UInt32(MC_REGION_SHARDS)
+        header.shards = 1
         header.pid = UInt32(pid)
         header.depth = 64
         header.start_boottime_ns = bootTimeNanoseconds()

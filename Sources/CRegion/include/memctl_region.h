@@ -31,9 +31,9 @@
 enum {
     MC_REGION_VERSION = 5,
     MC_REGION_PAGE = 4096,
-    /* Counter shards: shard 0 is shared by any number of threads, the others have one thread each,
+    /* Counter shards, at most: shard 0 is shared by any number of threads, the others have one thread each,
      * so that most threads count without a locked instruction. A row's sums run over all shards. */
-    MC_REGION_SHARDS = 8,
+    MC_REGION_SHARDS = 64,
     MC_REGION_PATH_MAX = 1024,
 };
 
@@ -58,7 +58,7 @@ enum {
     MC_AREA_FRAMES,  /* struct mc_region_frame; 0 stands for the root, above the outermost frame */
     MC_AREA_STACKS,  /* struct mc_region_stack; record 0 is never used, record 1 see below */
     MC_AREA_COUNTERS, /* struct mc_region_counters, a run of `capacity`; then, of the same size, runs of twice
-                         as many struct mc_region_narrow: MC_REGION_SHARDS runs in all */
+                         as many struct mc_region_narrow: mc_region.shards runs in all, so far */
     MC_AREA_SAMPLES, /* struct mc_region_samples, of sampled stacks alone */
     MC_AREA_COUNT,
 };
@@ -198,7 +198,7 @@ struct mc_region {
     /* Line 1: who this is. [process writes] once, before magic. */
     uint64_t magic;
     uint32_t version;
-    uint32_t shards; /* MC_REGION_SHARDS of the writer */
+    uint32_t shards; /* in which anything was counted, or may be: grows before it is */
     uint32_t pid;    /* in the process' own pid namespace */
     uint32_t uid;
     uint64_t start_boottime_ns;
