@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* See handler_fork.h. */
-#define _GNU_SOURCE
+#define _GNU_SOURCE /* the registers' names */
 #include "handler_fork.h"
 
 #include <stddef.h>
 #include <stdint.h>
-#include <ucontext.h>
 
 #include "bits.h"
 #include "heap.h"
+#include "saved_context.h"
 #include "trace.h"
 
 enum { LOOK_BYTES = 32 << 10 };
@@ -23,30 +23,21 @@ extern int __register_atfork(void (*prepare)(void), void (*parent)(void), void (
 
 enum interrupted { NOTHING, SOMETHING, HEAP };
 
-/* What of a saved context this word, if it is one's code and stack segments, belongs to. */
-static enum interrupted interrupted_at(const uint64_t *segments)
+/* By the saved context that this word belongs to. */
+static enum interrupted interrupted_at(const uint64_t *word)
 {
-    enum { FLAGS = REG_EFL - REG_CSGSFS, PC = REG_RIP - REG_CSGSFS };
-    enum { ALWAYS_SET = 2, FLAGS_END = 1 << 22 };
-    if (!(segments[FLAGS] & ALWAYS_SET) || segments[FLAGS] >= FLAGS_END) return NOTHING;
-    int ours = segments[PC] - (uint64_t)__ehdr_start < (uint64_t)(etext - __ehdr_start);
-    return ours ? HEAP : SOMETHING;
-}
-
-static int are_segments(uint64_t word)
-{
-    enum { CODE = 0x33, STACK = 0x2b };
-    return word == (CODE | (uint64_t)STACK << 48) || word == CODE; /* as older kernels have it */
+    uint64_t pc = mc_saved_pc(word);
+    if (likely(!pc)) return NOTHING;
+    return pc - (uint64_t)__ehdr_start < (uint64_t)(etext - __ehdr_start) ? HEAP : SOMETHING;
 }
 
 /* What a handler interrupted whose frame lies on the stack from here upwards. */
 static enum interrupted look(const uint64_t *sp)
 {
-    enum { BEFORE = REG_CSGSFS - REG_RIP };
     const uint64_t *end = sp + mc_trace_stack_above(sp, LOOK_BYTES) / sizeof *sp;
     enum interrupted found = NOTHING;
-    for (const uint64_t *at = sp + BEFORE; at < end && found < HEAP; at++) {
-        enum interrupted here = unlikely(are_segments(*at)) ? interrupted_at(at) : NOTHING;
+    for (const uint64_t *at = sp + MC_SAVED_PC_BELOW; at < end && found < HEAP; at++) {
+        enum interrupted here = interrupted_at(at);
         if (here > found) found = here;
     }
     return found;
