@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* See handler_fork.h. */
-#define _GNU_SOURCE /* the registers' names */
 #include "handler_fork.h"
 
 #include <stddef.h>
