@@ -127,6 +127,10 @@ static int make(uint64_t bytes)
     uint64_t slices = size / MC_SLICE;
     struct mc_arena *arena = take_unmade(slices / 64);
     int fresh = !arena;
+    /* Or a kernel that gives huge pages to whoever can have them would populate a whole piece; but not what a large
+     * object is about to have. */
+    if (size >= MC_COMMIT_PIECES * MC_HUGE_PAGE && size < MC_HUGE_ARENA && bytes < MC_HUGE_PAGE)
+        mc_os_huge_pages(start, size + alignment_of(size), 0);
     if (fresh) arena = mc_meta_alloc(sizeof(*arena) + MC_ARENA_BITMAPS * (slices / 64) * 8);
     if (arena && !fill(arena, start, slices, fresh, usable)) return 0;
     mc_os_release(start, size + alignment_of(size));
@@ -158,20 +162,45 @@ enum { RUN = MC_COMMIT_SLICES * MC_SLICE };
 _Static_assert(MC_HUGE_ARENA % MC_HUGE_PAGE == 0 && MC_HUGE_PAGE % RUN == 0,
                "runs fill huge pages");
 
+/* How many are committed at a time, once the first of them is asked for. */
+static uint64_t runs_at_once(const struct mc_arena *arena)
+{
+    if (mc_load(&arena->huge)) return MC_HUGE_PAGE / RUN;
+    uint64_t runs = mc_load(&arena->slice_count) / MC_COMMIT_SLICES / MC_COMMIT_PIECES;
+    if (runs > MC_COMMIT_MOST / RUN) runs = MC_COMMIT_MOST / RUN;
+    return runs ? runs : 1;
+}
+
+/* By itself, since small processes never come here. */
+static __attribute__((noinline)) void ask_for_huge_pages(void *start, uint64_t size)
+{
+    if (mc_spans_dense()) mc_os_huge_pages(start, size, 1);
+}
+
+/* Some that begin with `run`. */
+static int commit_runs(struct mc_arena *arena, uint64_t run, uint64_t runs)
+{
+    void *start = (void *)(mc_load(&arena->base) + run * RUN);
+    int error = mc_os_commit(start, runs * RUN);
+    if (error) return error;
+    if (mc_load(&arena->huge)) ask_for_huge_pages(start, runs * RUN);
+    mc_bits_set(bitmap(arena, MC_ARENA_COMMITTED), run, runs);
+    return 0;
+}
+
 /* Makes the slices accessible. A run that two threads commit at once is committed twice, which is
  * harmless: it takes nothing away from pages that are in use. */
 static int commit(struct mc_arena *arena, uint64_t first, uint64_t slices)
 {
-    uint64_t *committed = bitmap(arena, MC_ARENA_COMMITTED);
-    uint64_t runs = mc_load(&arena->huge) ? MC_HUGE_PAGE / RUN : 1; /* at a time, all or none */
+    const uint64_t *committed = bitmap(arena, MC_ARENA_COMMITTED);
+    uint64_t all = mc_load(&arena->slice_count) / MC_COMMIT_SLICES, runs = runs_at_once(arena);
     for (uint64_t i = first / MC_COMMIT_SLICES; i <= (first + slices - 1) / MC_COMMIT_SLICES; i++) {
         if (mc_load_acquire(&committed[i / 64]) >> i % 64 & 1) continue;
-        uint64_t run = i & ~(runs - 1);
-        void *start = (void *)(mc_load(&arena->base) + run * RUN);
-        int error = mc_os_commit(start, runs * RUN);
+        uint64_t piece = i / runs * runs;
+        int error = commit_runs(arena, piece, all - piece < runs ? all - piece : runs);
+        /* Where memory is promised to the last page, there may be enough for what is needed. */
+        if (error && !mc_load(&arena->huge)) error = commit_runs(arena, i, 1);
         if (error) return error;
-        if (runs > 1 && mc_spans_dense()) mc_os_huge_pages(start, runs * RUN, 1);
-        mc_bits_set(committed, run, runs);
     }
     return 0;
 }

@@ -51,6 +51,11 @@
 #define MC_ARENA_SIZE_MAX (1ull << 30)
 #define MC_ARENA_SIZE_MIN (1ull << 20)
 
+/* An arena becomes accessible in so many pieces, of MC_COMMIT_SLICES at least and MC_COMMIT_MOST bytes at most: each
+ * time all threads wait that touch fresh pages. What mlockall(2) populates with it is a quarter of the heap. */
+#define MC_COMMIT_PIECES 2
+#define MC_COMMIT_MOST   (8ull << 20)
+
 /* Arenas of this size and up may be backed by huge pages of 2 MiB. One is made when all others are full
  * and is as large as they are, so what the last huge page populates too much is at most MC_HUGE_PAGE /
  * MC_HUGE_ARENA of the heap; and what lies in sparsely used spans is bounded by asking, for each huge

@@ -261,6 +261,36 @@ static void small_mappings(void)
     mc_heap_check();
 }
 
+/* What growing to 30 MiB takes of calls that make memory accessible, each of which keeps other threads waiting. */
+static uint64_t commits_of_growing(void)
+{
+    enum { OBJECTS = 30 << 6, SIZE = 16 << 10 };
+    void *places[OBJECTS];
+    fail(OS_COMMIT, UINT64_MAX, 0);
+    for (unsigned i = 0; i < OBJECTS; i++) {
+        places[i] = mc_alloc(SIZE);
+        REQUIRE(places[i]);
+        memset(places[i], (int)i, SIZE);
+    }
+    for (unsigned i = 0; i < OBJECTS; i++)
+        mc_free(places[i]);
+    mc_heap_check();
+    return os_faults.calls;
+}
+
+static void few_commits(void)
+{
+    uint64_t calls = commits_of_growing();
+    REQUIRE(calls > 3 && calls < 16);
+}
+
+/* Where much at once is refused, what is needed is still had. */
+static void small_commits(void)
+{
+    os_faults.commit_limit = 1 << 20;
+    REQUIRE(commits_of_growing() >= 30);
+}
+
 /* Refused requests without end cost nothing that adds up. */
 static void refused(void)
 {
@@ -335,6 +365,8 @@ static const struct test_case cases[] = {
     {"fault_droughts", droughts, 480},
     {"fault_limited", limited, 480},
     {"fault_refused", refused, 0},
+    {"fault_few_commits", few_commits, 0},
+    {"fault_small_commits", small_commits, 0},
     {"fault_moved_away", moved_away, 0},
     {"fault_cannot_move", cannot_move, 0},
 };

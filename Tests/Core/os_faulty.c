@@ -29,7 +29,8 @@ int mc_os_release(void *start, size_t size);
 int mc_os_resize(void *start, size_t size, size_t wanted, void **out);
 uint64_t mc_os_clock_ms(void);
 
-struct os_faults os_faults = {.fail_at = UINT64_MAX, .bytes_limit = UINT64_MAX};
+struct os_faults os_faults = {
+    .fail_at = UINT64_MAX, .bytes_limit = UINT64_MAX, .commit_limit = UINT64_MAX};
 
 /* Whether this call is one that has to fail. */
 static int fails(unsigned kind)
@@ -73,7 +74,7 @@ int mc_os_map(size_t size, void **out)
 
 int mc_os_commit(void *start, size_t size)
 {
-    if (fails(OS_COMMIT)) return ENOMEM;
+    if (fails(OS_COMMIT) || size > os_faults.commit_limit) return ENOMEM;
     return mprotect(start, size, PROT_READ | PROT_WRITE) ? ENOMEM : 0;
 }
 
