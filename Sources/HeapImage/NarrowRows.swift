@@ -27,7 +27,7 @@ struct NarrowRows {
             var counters = try read(rows, first, count, of: bytes)
             var noted = [mc_region_narrow](repeating: mc_region_narrow(), count: count)
             // Read after the counters: 0 then says that theirs were not noted.
-            if try bytes.hasTurns() {
+            if try bytes.now(\.turns) > 0 {
                 noted = try read(turns, first, count, of: bytes)
                 counters = try read(rows, first, count, of: bytes)
                 let after = try read(turns, first, count, of: bytes)
@@ -66,18 +66,6 @@ struct NarrowRows {
             _ = try bytes.read(at: start.plus(UInt64(first).times(size)), into: buffer)
         }
         return part
-    }
-}
-
-extension RegionBytes {
-    /// Turns were noted in some row.
-    fileprivate func hasTurns() throws(HeapImageError) -> Bool {
-        var noted: [UInt64] = [0]
-        let offset = UInt64(MemoryLayout<mc_region>.offset(of: \.turns) ?? 0)
-        try withBytes(of: &noted) { (buffer) throws(HeapImageError) in
-            _ = try read(at: offset, into: buffer)
-        }
-        return noted[0] > 0
     }
 }
 

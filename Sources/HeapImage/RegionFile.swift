@@ -243,6 +243,20 @@ extension RegionBytes {
     private static var freeClaim: UInt64 { 64 << 20 }
 }
 
+extension RegionBytes {
+    /// A field of the first page as it is now; 0 where the file is too short for it.
+    func now<Value: FixedWidthInteger & BitwiseCopyable>(
+        _ field: KeyPath<mc_region, Value>
+    ) throws(HeapImageError) -> Value {
+        var value: [Value] = [0]
+        let offset = UInt64(MemoryLayout<mc_region>.offset(of: field) ?? 0)
+        try withBytes(of: &value) { (buffer) throws(HeapImageError) in
+            _ = try read(at: offset, into: buffer)
+        }
+        return value[0]
+    }
+}
+
 /// The bytes of an array, for a reader that throws.
 func withBytes<Element: BitwiseCopyable>(
     of array: inout [Element],

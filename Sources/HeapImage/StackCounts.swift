@@ -163,12 +163,8 @@ struct StackCountsReader {
 extension RegionBytes {
     /// Those of the header and what threads have taken since: what one of these counts in, another may count out.
     fileprivate func shardsInUse(_ header: RegionHeader) throws(HeapImageError) -> UInt64 {
-        var now: [UInt32] = [0]
-        let offset = UInt64(MemoryLayout<mc_region>.offset(of: \.shards) ?? 0)
-        try withBytes(of: &now) { (buffer) throws(HeapImageError) in
-            _ = try read(at: offset, into: buffer)
-        }
-        return UInt64(max(header.shards, min(Int(now[0]), Int(MC_REGION_SHARDS))))
+        let now = Int(try now(\.shards))
+        return UInt64(max(header.shards, min(now, Int(MC_REGION_SHARDS))))
     }
 }
 
