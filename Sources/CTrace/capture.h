@@ -16,8 +16,8 @@
 uint32_t mc_capture(unsigned thread, const struct mc_caller *caller, uint32_t depth,
                     uint32_t flags);
 
-/* What the calling thread recalled is walked to once more: it has no row in the shard that the thread takes. The
- * same holds for handlers. */
+/* What the calling thread recalled is walked to once more: it may have no row in the shard that the thread has
+ * now. Not to be called by such a handler either. */
 void mc_capture_forget(void);
 
 /* The depth that is asked for, if all processes that share the region are meant; else nobody's. The two

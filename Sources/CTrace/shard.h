@@ -15,8 +15,7 @@
  * knows is good for one generation of the areas: it compares one number, and that there is a table at all, that it
  * is this one and that the shard is its own are true together.
  *
- * Invariants: a shard is one living thread's, or nobody's. Of one thread number's shards, if a signal handler made it
- * two, only the first is ever found. */
+ * Invariant: a shard is one thread number's, which one living thread has at most, or nobody's. */
 #ifndef MC_SHARD_H
 #define MC_SHARD_H
 
@@ -29,9 +28,8 @@ extern uint32_t mc_shards_generation;         /* [shared] NONE while there are n
 /* A thread has few bytes of its own at hand. */
 extern __thread struct mc_shard {
     union {
-        uint32_t
-            first; /* its rows begin so many rows behind mc_areas; of another generation: above AFTER */
-        uint32_t counted; /* before it had one: how often it asked */
+        uint32_t first;   /* its rows begin so many rows behind mc_areas */
+        uint32_t counted; /* of who knows none: how often it asked, or what it knew once */
     };
     uint32_t generation; /* of the areas that they are in */
 } mc_shard;

@@ -195,10 +195,10 @@ struct mc_region {
                           nothing. 0 unless `armed` is 0, then MC_REGION_DIRECT */
     uint64_t reserved_2[2];
 
-    /* Line 1: who this is. [process writes] once, before magic. */
+    /* Line 1: who this is. [process writes] once, before magic; `shards` later, too. */
     uint64_t magic;
     uint32_t version;
-    uint32_t shards; /* in which anything was counted, or may be: grows before it is */
+    uint32_t shards; /* runs of counters in which anything may be; grows before it is */
     uint32_t pid;    /* in the process' own pid namespace */
     uint32_t uid;
     uint64_t start_boottime_ns;
