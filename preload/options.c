@@ -28,7 +28,7 @@ static const struct option {
     {"MEMCTL_DEPTH", &mc_options.depth, NUMBER, 1, 256},
     {"MEMCTL_KEEP", &mc_options.keep, SWITCH, 0, 1},
     {"MEMCTL_REGION", &mc_options.region, SWITCH, 0, 1},
-    {"MEMCTL_TRACE_MAX", &mc_options.trace_max, SIZE, 1ull << 20, 1ull << 40},
+    {"MEMCTL_TRACE_MAX", &mc_options.trace_max, SIZE, 1ull << 20, 4ull << 30},
     {"MEMCTL_VERBOSE", &mc_options.verbose, SWITCH, 0, 1},
 };
 
