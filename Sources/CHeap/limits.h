@@ -52,7 +52,8 @@
 #define MC_ARENA_SIZE_MIN (1ull << 20)
 
 /* An arena becomes accessible in so many pieces, of MC_COMMIT_SLICES at least and MC_COMMIT_MOST bytes at most: each
- * time all threads wait that touch fresh pages. What mlockall(2) populates with it is a quarter of the heap. */
+ * time all threads wait that touch fresh pages. mlockall(2) populates what is accessible: up to half as much
+ * as the heap had, and MC_COMMIT_MOST. */
 #define MC_COMMIT_PIECES 2
 #define MC_COMMIT_MOST   (8ull << 20)
 
