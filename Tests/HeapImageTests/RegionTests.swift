@@ -109,6 +109,23 @@ import Testing
         #expect(try StackTable(region, region.header()).total.live == 12)
     }
 
+    @Test func shardsTakenSinceTheHeaderWasReadCount() throws {
+        var sample = SampleRegion()
+        sample.header.shards = 1
+        sample.putHeader()
+        let before = ByteArray(bytes: sample.bytes)
+        let header = try before.header()
+        #expect(try StackTable(before, header).total.live == 11)
+        sample.header.shards = 2
+        sample.putHeader()
+        #expect(try StackTable(ByteArray(bytes: sample.bytes), header).total.live == 12)
+        sample.header.shards = .max
+        sample.putHeader()
+        #expect(throws: HeapImageError.self) {
+            try StackTable(ByteArray(bytes: sample.bytes), header)
+        }
+    }
+
     @Test func aCycleOfFramesEnds() throws {
         var sample = SampleRegion()
         sample.frame(1, pc: 0x400100, parent: 3)
