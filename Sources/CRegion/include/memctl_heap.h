@@ -29,7 +29,7 @@
 #define MC_HEAP_MAGIC 0x3170616568636d89ull /* 0x89 "mcheap1" */
 
 enum {
-    MC_HEAP_VERSION = 6,
+    MC_HEAP_VERSION = 7,
 
     MC_QUANTUM = 16,     /* smallest slot and alignment of every one: max_align_t */
     MC_SLICE_SHIFT = 14, /* a slice is 16 KiB: the unit an arena is cut in */
@@ -76,29 +76,32 @@ enum { MC_COUNTS_SHIFT = 16, MC_COUNTS_ALLOCATION = (1 << MC_COUNTS_SHIFT) + 1 }
  *   3. limit == fresh * slot_size, if neither TAGGED nor FULL and nothing is purged; else 0
  *   4. a free slot's second word is `mark`; a slot handed out never starts with it there
  *   5. the tag of a free slot is 0
- *   6. of a class that is not direct: it made as many allocations as slots of it are in use, or more */
+ *   6. of a class that is not direct: it made as many allocations as slots of it are in use, or more
+ * The first line of the cache is what every free reads, also one by another thread, and seldom changes;
+ * the second is what frees write. */
 struct mc_span {
     uint64_t base;       /* [const] first slot */
     uint64_t limit;      /* [owner] bytes that the owner's short path of free serves, or 0 */
     uint64_t reciprocal; /* [const] ceil(2^64 / slot_size); 0 for large and huge */
-    uint64_t free;       /* [owner] free slots, last freed first */
     uint64_t mark;       /* [const] */
-    uint64_t slot_size;  /* bytes; [const] of class spans; of others the request, whole pages */
-    union {
-        uint64_t
-            counts;   /* [owner] allocations << MC_COUNTS_SHIFT, plus `used`: one step for both */
-        int16_t used; /* slots handed out, or on `remote`; to be read, `counts` is what is stored */
-    };
+    uint64_t owner;      /* [shared] struct mc_thread; 0 for large and huge */
     uint16_t fresh;      /* [owner] slots ever carved; those beyond were never touched by us */
     uint16_t slot_count; /* [const] */
     uint8_t state;       /* [shared] MC_SPAN_, stored last when made and first when unmade */
     uint8_t flags;       /* see above */
     uint8_t class_index; /* [const] or MC_CLASS_LARGE, MC_CLASS_HUGE: whose allocations these are */
     uint8_t untagged_frees; /* [owner] frees without a tag while TAGGED; else see trim.c, cache.c */
+    uint64_t slot_size;     /* bytes; [const] of class spans; of others the request, whole pages */
+    uint64_t purged; /* [owner] of each 64th of the span: given back, its slots not on `free` */
 
+    uint64_t free; /* [owner] free slots, last freed first */
+    union {
+        uint64_t
+            counts;   /* [owner] allocations << MC_COUNTS_SHIFT, plus `used`: one step for both */
+        int16_t used; /* slots handed out, or on `remote`; to be read, `counts` is what is stored */
+    };
     uint64_t remote;      /* [shared] slots freed by other threads: address | count << 48 */
     uint64_t notify_next; /* [shared] next on the owner's `notified` list | see span.c << 48 */
-    uint64_t owner;       /* [shared] struct mc_thread; 0 for large and huge */
     union {
         uint64_t size;      /* large, huge: bytes of address space; see mc_span_size() */
         uint64_t more_tags; /* class: address of the other tags, less what the first take; or 0 */
@@ -115,10 +118,9 @@ struct mc_span {
         uint64_t previous;  /* [owner] class */
         uint64_t requested; /* large, huge: bytes asked for, when TAGGED or GROWING */
     };
-    uint64_t purged; /* [owner] of each 64th of the span: given back, its slots not on `free` */
 };
-_Static_assert(sizeof(struct mc_span) == 128, "two cache lines: the owner's, everybody's");
-_Static_assert(offsetof(struct mc_span, remote) == 64, "other threads stay off the owner's line");
+_Static_assert(sizeof(struct mc_span) == 128, "two cache lines: what frees read, what they write");
+_Static_assert(offsetof(struct mc_span, free) == 64, "a remote free stays off the owner's line");
 
 /* An arena: address space cut into slices; the bitmaps lie behind the struct, one after the other,
  * `words` each, in the order of these names. A set bit means:
