@@ -12,19 +12,16 @@
 
 #include "instrument.h"
 
-/* Where mc_alloc() ends when there is no slot at hand: out of line, so that the short path of malloc
- * needs no stack. */
-static __attribute__((noinline)) void *allocate_medium(size_t size)
+static inline void *or_no_memory(void *object)
 {
-    void *object = mc_alloc_medium(size);
     if (unlikely(!object)) errno = ENOMEM;
     return object;
 }
 
-static inline void *allocate(size_t size)
+/* What has no slot at hand: out of line, so that the short path of malloc needs no stack. */
+static __attribute__((noinline)) void *allocate_medium(size_t size)
 {
-    void *object = likely(size <= MC_DIRECT_MAX) ? mc_alloc_direct(size) : 0;
-    return likely(object != 0) ? object : allocate_medium(size);
+    return or_no_memory(mc_alloc_medium(size));
 }
 
 /* Above the short path, and requests of no bytes, which count as one to a sample. Ends in tail calls, since
@@ -33,7 +30,9 @@ static __attribute__((noinline)) void *allocate_unusual(size_t size)
 {
     if (unlikely(mc_armed()) && !mc_sampling_passes(size))
         return mc_instrumented_alloc(size, MC_QUANTUM, 0);
-    return allocate(size);
+    int has_span = size > MC_DIRECT_MAX && size <= MC_SMALL_MAX;
+    void *object = likely(has_span) ? mc_alloc_current(size) : 0;
+    return likely(object != 0) ? object : allocate_medium(size);
 }
 
 EXPORT void *malloc(size_t size)
@@ -59,9 +58,7 @@ static __attribute__((noinline)) void *allocate_zeroed(size_t size)
 {
     if (unlikely(mc_armed()) && !mc_sampling_passes(size))
         return mc_instrumented_alloc(size, MC_QUANTUM, 1);
-    void *object = size ? mc_alloc_slow(size, 1) : allocate(size);
-    if (unlikely(!object)) errno = ENOMEM;
-    return object;
+    return or_no_memory(mc_alloc_slow(size, 1));
 }
 
 EXPORT void *calloc(size_t count, size_t size)
@@ -88,11 +85,8 @@ static void *relocate(void *object, size_t size)
     size_t had =
         mc_span_of(object)->slot_size; /* a live object: mc_realloc_in_place() has looked */
     int grows = size > had && size >= MC_GROW_MIN;
-    void *fresh = grows ? mc_alloc_growing(size) : mc_alloc(size);
-    if (unlikely(!fresh)) {
-        errno = ENOMEM;
-        return 0;
-    }
+    void *fresh = or_no_memory(grows ? mc_alloc_growing(size) : mc_alloc(size));
+    if (unlikely(!fresh)) return 0;
     memcpy(fresh, object, had < size ? had : size);
     mc_free(object);
     return fresh;
@@ -107,7 +101,7 @@ EXPORT void *realloc(void *object, size_t size)
         return mc_instrumented_realloc(object, size);
     void *plain = mc_realloc_short(object, size);
     if (likely(plain != 0)) return plain;
-    if (!object) return allocate(size);
+    if (!object) return or_no_memory(mc_alloc(size));
     if (unlikely(!size)) {
         mc_free(object);
         return 0;

@@ -1,27 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* Size classes: which slot size serves a request; mc_class_slot_size() in memctl_heap.h is the
- * other direction. Up to MC_LINEAR_MAX the classes are a quantum apart; above, every doubling is
- * cut in MC_STEPS equal parts, so a slot wastes less than 1/(MC_STEPS + 1) = 1/9 of itself, but for
- * requests up to 8 quanta, where alignment costs up to 15 bytes.
+/* Size classes: what follows from a class. Which serves a request, and with what slots, is in memctl_heap.h.
+ * Up to MC_LINEAR_MAX the classes are a quantum apart; above, every doubling is cut in MC_STEPS equal
+ * parts, so a slot wastes less than 1/(MC_STEPS + 1) = 1/9 of itself, but for requests up to 8 quanta,
+ * where alignment costs up to 15 bytes.
  *
  * Invariant: mc_class_for(mc_class_slot_size(c)) == c for every c. */
 #ifndef MC_CLASS_H
 #define MC_CLASS_H
 
 #include "limits.h"
-
-/* Requires size <= MC_SMALL_MAX. */
-static inline unsigned mc_class_for(size_t size)
-{
-    if (size <= MC_LINEAR_MAX) return size ? (unsigned)((size - 1) / MC_QUANTUM) : 0;
-    unsigned log2 = 63u - (unsigned)__builtin_clzl(size - 1);
-    unsigned step = (unsigned)((size - 1) >> (log2 - 3)) - MC_STEPS;  /* 3 = log2(MC_STEPS) */
-    return MC_LINEAR_MAX / MC_QUANTUM + (log2 - 8) * MC_STEPS + step; /* 8 = log2(MC_LINEAR_MAX) */
-}
-_Static_assert(MC_LINEAR_MAX == 1 << 8 && MC_STEPS == 1 << 3, "mc_class_for's shifts");
-_Static_assert(MC_SMALL_MAX == MC_LINEAR_MAX << 9, "MC_CLASS_COUNT has nine doublings");
-
-_Static_assert(MC_DIRECT_MAX == MC_LINEAR_MAX << 2, "MC_DIRECT_CLASSES has two doublings");
 
 /* Slices of a span of this class: the number that wastes least at its end, of those from the smallest
  * that will do to twice that; for the largest slots, of those that hold two at least. */

@@ -32,15 +32,6 @@ void mc_heap_notice_fork(void)
 
 /* -- allocating ---------------------------------------------------------------------------- */
 
-static void *pop(struct mc_span *span)
-{
-    struct mc_slot *slot = (struct mc_slot *)span->free;
-    mc_store(&span->free, (uint64_t)slot->next);
-    mc_step(&span->counts, MC_COUNTS_ALLOCATION);
-    slot->mark = 0;
-    return slot;
-}
-
 /* Memory and address space may be hiding in what is kept for later. */
 static void relieve(struct mc_thread *self)
 {
@@ -78,7 +69,7 @@ static inline void *pop_at_hand(struct mc_thread *self, unsigned class_index)
         return serving->free ? mc_serving_pop(serving) : 0;
     }
     struct mc_span *span = (struct mc_span *)self->current[class_index];
-    return span->free ? pop(span) : 0;
+    return span->free ? mc_span_pop(span) : 0;
 }
 
 static void *alloc_small(struct mc_thread *self, unsigned class_index, int zero)
@@ -161,25 +152,28 @@ static inline void *serve_again(struct mc_thread *self, struct mc_serving *servi
 void *mc_alloc_medium(size_t size)
 {
     struct mc_thread *self = mc_self;
+    void *object = 0;
     if (likely(size <= MC_DIRECT_MAX)) {
-        void *object = likely(self->until_look > MC_LOOK_REFILL)
-                           ? serve_again(self, mc_direct_serving(size))
-                           : 0;
-        if (likely(object != 0)) return object;
-        object = likely(!mc_led) && likely(size) ? mc_refill_turn(self, mc_class_for(size)) : 0;
-        if (likely(object != 0)) return object;
+        if (likely(self->until_look > MC_LOOK_REFILL))
+            object = serve_again(self, mc_direct_serving(size));
+        if (unlikely(!object) && likely(!mc_led) && likely(size))
+            object = mc_refill_turn(self, mc_class_for(size));
     } else if (likely(size <= MC_SMALL_MAX)) {
-        struct mc_span *span = (struct mc_span *)self->current[mc_class_for(size)];
-        /* In this order: before a thread has a struct, no bytes are left, and there is no span. */
-        if (likely(self->until_look > size) && likely(span->free != 0)) {
-            self->until_look -= (uint32_t)size;
-            return pop(span);
-        }
+        object = mc_refill_turn(self, mc_class_for(size));
     } else {
-        void *object = mc_large_again(mc_self, size); /* time passes as it is freed */
-        if (likely(object != 0)) return object;
+        object = mc_large_again(self, size); /* time passes as it is freed */
     }
-    return mc_alloc_slow(size, 0);
+    return likely(object != 0) ? object : mc_alloc_slow(size, 0);
+}
+
+__attribute__((noinline)) void *mc_alloc(size_t size)
+{
+    void *object = 0;
+    if (likely(size <= MC_DIRECT_MAX))
+        object = mc_alloc_direct(size);
+    else if (likely(size <= MC_SMALL_MAX))
+        object = mc_alloc_current(size);
+    return likely(object != 0) ? object : mc_alloc_medium(size);
 }
 
 /* Requires align <= MC_SLICE. Returns MC_CLASS_COUNT if no class will do. */

@@ -353,10 +353,12 @@ static struct mc_span *find(struct mc_thread *self, unsigned class_index, int *z
 
 void *mc_refill_turn(struct mc_thread *self, unsigned class_index)
 {
-    struct mc_serving *serving = mc_serving_of(self, class_index);
-    if (unlikely(serving->free)) return 0;
+    int direct = class_index < MC_DIRECT_CLASSES;
+    if (direct && unlikely(mc_serving_of(self, class_index)->free)) return 0;
     struct mc_span *span = turn(self, class_index);
     if (!span) return 0;
+    if (!direct) return mc_span_pop(span);
+    struct mc_serving *serving = mc_serving_of(self, class_index);
     mc_serving_fill(serving, span);
     return mc_serving_pop(serving);
 }

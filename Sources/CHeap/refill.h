@@ -20,8 +20,8 @@
  * short. *zero is set to whether the slot reads as zero behind its first two words. */
 int mc_refill(struct mc_thread *self, unsigned class_index, int *zero);
 
-/* The same of a small class in a heap in steady use, and no more than a turn: the current span has handed out
- * all it has, others that did so before have had slots freed. A slot, or NULL where anything else is to be
+/* The same in a heap in steady use, and no more than a turn: the current span has handed out all it has, others
+ * that did so before have had slots freed. A slot, or NULL where anything else is to be
  * asked first; then nothing was done. Requires that no request of the class is led elsewhere. */
 void *mc_refill_turn(struct mc_thread *self, unsigned class_index);
 

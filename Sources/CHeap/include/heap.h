@@ -2,11 +2,12 @@
 /* The heap: memory for objects, from mappings only. Knows nothing of traces, libc's names or
  * errno (which it keeps). The only header of CHeap that others include.
  *
- *     malloc(100) -> mc_alloc(100): the calling thread's span for that size pops a free slot
- *     free(p)     -> mc_free(p):    page map -> span; if the span is the thread's own, push
+ *     malloc(100)  -> mc_alloc_direct(100):   a slot about to be served to the thread, popped
+ *     malloc(2000) -> mc_alloc_current(2000): one of the thread's current span for that size
+ *     free(p)      -> mc_free(p):             own map -> span of the thread's own; push
  *
- * Both are a dozen instructions without atomics or locks, written here to be inlined; everything
- * else is behind the three `_slow` calls. There are no locks anywhere in the heap, so a fork at any
+ * They are a dozen or two of instructions without atomics or locks, written here to be inlined; what
+ * has no slot at hand goes on in mc_alloc_medium(), and all else is behind the two `_slow` calls. There are no locks anywhere in the heap, so a fork at any
  * instant, from any thread, leaves parent and child with a heap that works. */
 #ifndef MC_HEAP_H
 #define MC_HEAP_H
@@ -48,7 +49,8 @@ enum { MC_GROW_MIN = 8 << 10 };
 
 /* Objects. All return NULL when memory is short; sizes above PTRDIFF_MAX are. `zero` says that the
  * memory must read as zero. `align` is a power of two. */
-void *mc_alloc_medium(size_t size); /* from a current span if that has a slot; else as slow */
+void *mc_alloc(size_t size);        /* whatever serves it; not for short paths */
+void *mc_alloc_medium(size_t size); /* what has no slot at hand, but may soon; else as slow */
 void *mc_alloc_slow(size_t size, int zero);
 void *mc_alloc_aligned(size_t size, size_t align);
 void *mc_alloc_owned(size_t size, size_t align, int zero); /* one that mc_tag_settable() */
@@ -198,10 +200,26 @@ static inline void *mc_alloc_tagged(size_t size, struct mc_tagged *tagged)
     return mc_serving_pop(serving);
 }
 
-static inline void *mc_alloc(size_t size)
+/* Requires that there is one. */
+static inline void *mc_span_pop(struct mc_span *span)
 {
-    void *object = likely(size <= MC_DIRECT_MAX) ? mc_alloc_direct(size) : 0;
-    return likely(object != 0) ? object : mc_alloc_medium(size);
+    struct mc_slot *slot = (struct mc_slot *)span->free;
+    mc_store(&span->free, (uint64_t)slot->next);
+    mc_step(&span->counts, MC_COUNTS_ALLOCATION);
+    slot->mark = 0;
+    return slot;
+}
+
+/* From the current span of a class that is not direct; NULL if that has no slot, or the clock is to be
+ * looked at first. Requires MC_DIRECT_MAX < size <= MC_SMALL_MAX. */
+static inline __attribute__((always_inline)) void *mc_alloc_current(size_t size)
+{
+    struct mc_thread *self = mc_self;
+    struct mc_span *span = (struct mc_span *)self->current[mc_class_for(size)];
+    /* In this order: before a thread has a struct, no bytes are left, and there is no span. */
+    if (unlikely(self->until_look <= size) || unlikely(!span->free)) return 0;
+    self->until_look -= (uint32_t)size;
+    return mc_span_pop(span);
 }
 
 /* A byte first: the program has often just written a part of the word, as the end of a string, and

@@ -276,6 +276,18 @@ static inline uint64_t mc_class_slot_size(unsigned index)
     return (uint64_t)(MC_STEPS + step) * (MC_LINEAR_MAX / MC_STEPS) << doubling;
 }
 
+/* The class that serves a request. Requires size <= MC_SMALL_MAX. */
+static inline unsigned mc_class_for(size_t size)
+{
+    if (size <= MC_LINEAR_MAX) return size ? (unsigned)((size - 1) / MC_QUANTUM) : 0;
+    unsigned log2 = 63u - (unsigned)__builtin_clzl(size - 1);
+    unsigned step = (unsigned)((size - 1) >> (log2 - 3)) - MC_STEPS;  /* 3 = log2(MC_STEPS) */
+    return MC_LINEAR_MAX / MC_QUANTUM + (log2 - 8) * MC_STEPS + step; /* 8 = log2(MC_LINEAR_MAX) */
+}
+_Static_assert(MC_LINEAR_MAX == 1 << 8 && MC_STEPS == 1 << 3, "mc_class_for's shifts");
+_Static_assert(MC_SMALL_MAX == MC_LINEAR_MAX << 9, "MC_CLASS_COUNT has nine doublings");
+_Static_assert(MC_DIRECT_MAX == MC_LINEAR_MAX << 2, "MC_DIRECT_CLASSES has two doublings");
+
 /* Bytes of address space. Those of a class span are what its slots take, in whole slices. */
 static inline uint64_t mc_class_span_size(const struct mc_span *span)
 {
