@@ -8,8 +8,9 @@
 Objects of one range of sizes are made, written and freed; then the program does a little for a
 second (ten small objects a millisecond and a buffer), and calls malloc_trim(3). Columns: at the
 peak, when all is freed, after a quarter, a half, three quarters of a second and a second, and
-trimmed. A `+` marks what is within 5 % and 2 MiB of the start. `threads`: RSS after a hundredth of
-10,000 threads that ran one after the other, and after all of them.
+trimmed. A `+` marks what is within 5 % and 2 MiB of the start. `waiting`: the same of threads that held
+5 MiB each of all sizes up to 16 KiB, freed it and wait. `threads`: RSS after a hundredth of 10,000 threads
+that ran one after the other, and after all of them.
 """
 import argparse
 import os
@@ -31,6 +32,7 @@ def arguments():
     parser.add_argument("allocator", nargs="*", metavar="NAME=PATH")
     parser.add_argument("--allocators", default="", help="only these of the list, with commas")
     parser.add_argument("--mib", type=int, default=1024, help="of each range of sizes (1024)")
+    parser.add_argument("--waiting", type=int, default=32, help="threads that wait (32)")
     parser.add_argument("--threads", type=int, default=10000, help="of them (10000)")
     return parser.parse_args()
 
@@ -55,17 +57,21 @@ def row(name, told, columns, within=None):
     print(f"{name:<12}{''.join(cells)}")
 
 
+def table(title, heaps, *args):
+    print(f"\n{title}")
+    print(f"{'':<12}{''.join(f'{column:>12}' for column in COLUMNS)}")
+    for heap in heaps:
+        # The start is a few MiB, of which 5 % are little beside the 2.
+        row(heap.name, run(heap, *args), COLUMNS, within=2)
+
+
 def main():
     options = arguments()
     heaps = allocators.choose(options.allocator, options.allocators)
     allocators.check_active(heaps)
     for label, low, high in SIZES:
-        print(f"\n{label} ({low} to {high} bytes)")
-        print(f"{'':<12}{''.join(f'{column:>12}' for column in COLUMNS)}")
-        for heap in heaps:
-            told = run(heap, low, high, options.mib)
-            # The start is a few MiB, of which 5 % are little beside the 2.
-            row(heap.name, told, COLUMNS, within=2)
+        table(f"{label} ({low} to {high} bytes)", heaps, low, high, options.mib)
+    table(f"{options.waiting} threads that wait", heaps, "waiting", options.waiting)
     print(f"\n{options.threads} threads, one after the other")
     print(f"{'':<12}{'early':>12}{'late':>12}")
     for heap in heaps:

@@ -3,7 +3,9 @@
  * many MiB in all, frees them, and goes on with light work for a second. Prints RSS over what it was at
  * the start, in KiB, as key=value: at the peak, freed, during the second, and after malloc_trim(3).
  * `returns threads COUNT` runs so many threads one after the other, which leave half of what they
- * allocate to the next one, and prints it after a hundredth of them and at the end. */
+ * allocate to the next one, and prints it after a hundredth of them and at the end.
+ * `returns waiting COUNT` has so many threads make objects of all sizes up to 16 KiB, free them and wait,
+ * while the first goes on as above. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <malloc.h>
@@ -16,16 +18,28 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PAGE_KIB = 4, LEFT = 64, LOOKS = 4 };
+enum {
+    PAGE_KIB = 4,
+    LEFT = 64,
+    LOOKS = 4,
+    HELD = 2000,
+    HELD_ROUNDS = 20,
+    HELD_SIZE_MAX = 16 << 10
+};
 
 static uint64_t seed = 88172645463325252ull;
 
+static uint64_t below_by(uint64_t *state, uint64_t limit)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state % limit;
+}
+
 static uint64_t below(uint64_t limit)
 {
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
-    return seed % limit;
+    return below_by(&seed, limit);
 }
 
 static long resident_kib(void)
@@ -64,6 +78,18 @@ static void work_until(double end)
     }
 }
 
+static void look_on(long before)
+{
+    double freed = seconds();
+    printf(" freed=%ld", resident_kib() - before);
+    for (unsigned look = 1; look <= LOOKS; look++) {
+        work_until(freed + (double)look / LOOKS);
+        printf(" after_%u=%ld", 1000 * look / LOOKS, resident_kib() - before);
+    }
+    malloc_trim(0);
+    printf(" trimmed=%ld\n", resident_kib() - before);
+}
+
 static void go_back(uint64_t low, uint64_t high, uint64_t mib)
 {
     uint64_t total = mib << 20, capacity = total / low + 1, count = 0;
@@ -83,14 +109,7 @@ static void go_back(uint64_t low, uint64_t high, uint64_t mib)
     for (uint64_t i = 0; i < count; i++)
         free(all[i]);
     munmap(all, capacity * sizeof(*all));
-    double freed = seconds();
-    printf(" freed=%ld", resident_kib() - before);
-    for (unsigned look = 1; look <= LOOKS; look++) {
-        work_until(freed + (double)look / LOOKS);
-        printf(" after_%u=%ld", 1000 * look / LOOKS, resident_kib() - before);
-    }
-    malloc_trim(0);
-    printf(" trimmed=%ld\n", resident_kib() - before);
+    look_on(before);
 }
 
 static void *left[LEFT];
@@ -120,10 +139,54 @@ static void threads(long count)
     printf(" late=%ld\n", resident_kib() - before);
 }
 
+static pthread_barrier_t meeting;
+
+/* Smaller ones more often, in no order. */
+static void *hold_and_wait(void *argument)
+{
+    uint64_t state = (uint64_t)(uintptr_t)argument * 0x9e3779b97f4a7c15ull;
+    void **held = calloc(HELD, sizeof(*held));
+    if (!held) abort();
+    for (unsigned i = 0; i < HELD * HELD_ROUNDS; i++) {
+        uint64_t at = below_by(&state, HELD), part = below_by(&state, HELD_SIZE_MAX);
+        size_t size = 16 + part * part / HELD_SIZE_MAX;
+        free(held[at]);
+        if (!(held[at] = malloc(size))) abort();
+        memset(held[at], 1, size);
+    }
+    pthread_barrier_wait(&meeting);
+    for (unsigned i = 0; i < HELD; i++)
+        free(held[i]);
+    free(held);
+    pthread_barrier_wait(&meeting);
+    pthread_barrier_wait(&meeting);
+    return NULL;
+}
+
+static void waiting(unsigned count)
+{
+    pthread_t *threads = mmap(NULL, count * sizeof(*threads), PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (threads == MAP_FAILED || pthread_barrier_init(&meeting, NULL, count + 1)) abort();
+    work_until(seconds() + 0.1);
+    long before = resident_kib();
+    for (uintptr_t i = 0; i < count; i++)
+        if (pthread_create(&threads[i], NULL, hold_and_wait, (void *)(i + 1))) abort();
+    pthread_barrier_wait(&meeting);
+    printf("peak=%ld", resident_kib() - before);
+    pthread_barrier_wait(&meeting);
+    look_on(before);
+    pthread_barrier_wait(&meeting);
+    for (unsigned i = 0; i < count; i++)
+        pthread_join(threads[i], NULL);
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 3 && !strcmp(argv[1], "threads"))
         threads(atol(argv[2]));
+    else if (argc == 3 && !strcmp(argv[1], "waiting"))
+        waiting((unsigned)atoi(argv[2]));
     else if (argc == 4)
         go_back(strtoull(argv[1], NULL, 10), strtoull(argv[2], NULL, 10),
                 strtoull(argv[3], NULL, 10));

@@ -79,6 +79,11 @@
 #define MC_LOOK_BYTES  (512u << 10)
 #define MC_LOOK_REFILL (64u << 10)
 
+/* A thread whose empty spans have so much more memory than all its others gives them back at once: it has
+ * become smaller, and may never ask for anything again. It looks whenever it has made or emptied as many
+ * bytes of spans. */
+#define MC_IDLE_BYTES (512u << 10)
+
 /* Whenever spans and large objects have taken so much memory that was never used, or had gone back, ended
  * threads are looked for: each has left an empty span of many classes, and what it cached. Not each time,
  * and more rarely the more threads there are to look at; and one stays as it is for the next that starts. */

@@ -111,6 +111,65 @@ static void put_empty(struct mc_thread *self, struct mc_span *span)
     *kept = (uint64_t)span;
 }
 
+static void flush_spans(struct mc_thread *thread, int purge)
+{
+    for (unsigned i = 0; i < MC_CLASS_COUNT; i++) {
+        struct mc_span *kept = at(thread->kept[i]);
+        if (kept) {
+            thread->kept[i] = 0;
+            mc_span_unmake(kept, purge);
+        }
+        if (mc_serving_leave_empty(thread, i)) mc_span_unmake(drop_current(thread, i), purge);
+    }
+}
+
+/* The thread has no current spans then, all it has is on lists. */
+static void leave_currents(struct mc_thread *thread)
+{
+    mc_serving_return_all(thread);
+    for (unsigned i = 0; i < MC_CLASS_COUNT; i++) {
+        struct mc_span *span = drop_current(thread, i);
+        if (span && has_more(span))
+            push(thread, span);
+        else if (span)
+            set_full(span);
+    }
+}
+
+/* -- threads that become smaller ----------------------------------------------------------- */
+
+/* What is populated of a span whose slots are all free. */
+static uint64_t idle_bytes_of(const struct mc_span *span)
+{
+    return span->flags & MC_SPAN_ZERO ? span->fresh * span->slot_size : mc_class_span_size(span);
+}
+
+static uint64_t idle_bytes(const struct mc_thread *self)
+{
+    uint64_t bytes = 0;
+    for (unsigned i = 0; i < MC_CLASS_COUNT; i++) {
+        if (self->kept[i]) bytes += idle_bytes_of(at(self->kept[i]));
+        if (mc_serving_is_idle(self, i)) bytes += idle_bytes_of(at(self->current[i]));
+    }
+    return bytes;
+}
+
+/* Spans that serve but are in use are left as well, so that it shows when they become empty. */
+static __attribute__((noinline)) void give_back_idle(struct mc_thread *self)
+{
+    uint64_t idle = idle_bytes(self);
+    self->turned = 0;
+    if (idle <= MC_IDLE_BYTES + (self->held - idle)) return;
+    flush_spans(self, 0);
+    leave_currents(self);
+}
+
+static inline void count_turned(struct mc_thread *self, uint64_t bytes)
+{
+    self->turned += bytes;
+    if (unlikely(self->turned >= MC_IDLE_BYTES)) give_back_idle(self);
+}
+
 void mc_refill_reopen(struct mc_thread *self, struct mc_span *span)
 {
     mc_span_clear_flag(span, MC_SPAN_FULL);
@@ -122,9 +181,11 @@ void mc_refill_span_freed(struct mc_thread *self, struct mc_span *span)
 {
     if (span->flags & MC_SPAN_FULL) mc_refill_reopen(self, span);
     if (!span->used) {
+        uint64_t size = mc_class_span_size(span);
         remove_from_list(self, span);
         put_empty(self, span);
         mc_refill_tick(self);
+        count_turned(self, size);
     }
 }
 
@@ -162,32 +223,19 @@ void mc_refill_collect(struct mc_thread *thread)
 void mc_refill_flush(struct mc_thread *thread, int purge)
 {
     mc_large_flush(thread);
-    for (unsigned i = 0; i < MC_CLASS_COUNT; i++) {
-        struct mc_span *kept = at(thread->kept[i]);
-        if (kept) {
-            thread->kept[i] = 0;
-            mc_span_unmake(kept, purge);
-        }
-        if (mc_serving_leave_empty(thread, i)) mc_span_unmake(drop_current(thread, i), purge);
-    }
+    flush_spans(thread, purge);
 }
 
 /* -- ended threads ------------------------------------------------------------------------- */
 
-/* Leaves a seized thread with no current spans, so that all it has is on lists for others. */
+/* Leaves all that a seized thread has on lists for others. */
 static void retire(struct mc_thread *thread)
 {
     mc_serving_return_all(thread);
     mc_cache_flush(thread);
     mc_refill_collect(thread);
     mc_refill_flush(thread, 0);
-    for (unsigned i = 0; i < MC_CLASS_COUNT; i++) {
-        struct mc_span *span = drop_current(thread, i);
-        if (span && (has_more(span)))
-            push(thread, span);
-        else if (span)
-            set_full(span);
-    }
+    leave_currents(thread);
 }
 
 /* Returns 1 if there was one. The first `spared` that nobody has noticed yet stay as they are. */
@@ -236,6 +284,8 @@ static struct mc_span *adopt(struct mc_thread *self, unsigned class_index)
         if (span) {
             remove_from_list(thread, span);
             mc_own_map_forget(thread, span);
+            thread->held -= mc_class_span_size(span);
+            self->held += mc_class_span_size(span);
             /* Release pairs with mc_span_notify: whoever sees the new owner may use its list. */
             mc_store_release(&span->owner, (uint64_t)self);
         }
@@ -262,6 +312,7 @@ static struct mc_span *next_span(struct mc_thread *self, unsigned class_index)
     }
     span = adopt(self, class_index);
     if (span) return span;
+    count_turned(self, mc_class_span_slices(class_index) * (uint64_t)MC_SLICE);
     span = mc_span_make(class_index, self);
     if (span && span->flags & MC_SPAN_ZERO) mc_refill_grew(mc_class_span_size(span));
     return span;

@@ -20,9 +20,9 @@
  * short. *zero is set to whether the slot reads as zero behind its first two words. */
 int mc_refill(struct mc_thread *self, unsigned class_index, int *zero);
 
-/* The same in a heap in steady use, and no more than a turn: the current span has handed out all it has, others
- * that did so before have had slots freed. A slot, or NULL where anything else is to be
- * asked first; then nothing was done. Requires that no request of the class is led elsewhere. */
+/* The same in a heap in steady use, and no more than a turn: the current span has handed out all it has,
+ * others that did so before have had slots freed. A slot, or NULL where anything else is to be asked
+ * first; then nothing was done. Requires that no request of the class is led elsewhere. */
 void *mc_refill_turn(struct mc_thread *self, unsigned class_index);
 
 /* A slot of a FULL span of the thread's own is about to be freed. */

@@ -81,15 +81,20 @@ void mc_serving_return_cached(struct mc_thread *thread)
     }
 }
 
+int mc_serving_is_idle(const struct mc_thread *thread, unsigned class_index)
+{
+    const struct mc_span *span = (const struct mc_span *)thread->current[class_index];
+    if (class_index >= MC_DIRECT_CLASSES) return span->used == 1;
+    const struct mc_serving *serving = &thread->serving[class_index];
+    uint32_t count = serving->span == (uint64_t)span ? mc_serving_count(serving) : 0;
+    return (uint32_t)span->used == 1 + count;
+}
+
 int mc_serving_leave_empty(struct mc_thread *thread, unsigned class_index)
 {
-    struct mc_span *span = (struct mc_span *)thread->current[class_index];
-    if (class_index >= MC_DIRECT_CLASSES) return span->used == 1;
-    struct mc_serving *serving = mc_serving_of(thread, class_index);
-    int mine = serving->span == (uint64_t)span;
-    uint32_t count = mine ? mc_serving_count(serving) : 0;
-    if ((uint32_t)span->used != 1 + count) return 0;
-    if (count) put_back(serving, span);
+    if (!mc_serving_is_idle(thread, class_index)) return 0;
+    if (class_index < MC_DIRECT_CLASSES && thread->serving[class_index].span)
+        mc_serving_return(thread, class_index);
     return 1;
 }
 

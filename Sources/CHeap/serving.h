@@ -68,8 +68,10 @@ void mc_serving_return(struct mc_thread *thread, unsigned class_index);
 void mc_serving_return_all(struct mc_thread *thread);
 void mc_serving_return_cached(struct mc_thread *thread);
 
-/* If all slots of the thread's current span of the class are free, takes back those that are here, so that
- * nothing but CURRENT keeps the span. Returns whether. */
+/* 1 if all slots of the thread's current span of the class are free. */
+int mc_serving_is_idle(const struct mc_thread *thread, unsigned class_index);
+
+/* If so, takes back those that are here, so that nothing but CURRENT keeps the span. Returns whether. */
 int mc_serving_leave_empty(struct mc_thread *thread, unsigned class_index);
 
 /* 1 if the slot, which lies in `span`, is to be served to any thread. Any thread. */

@@ -65,6 +65,7 @@ struct mc_span *mc_span_make(unsigned class_index, struct mc_thread *owner)
         mc_span_struct_give(span);
         return 0;
     }
+    owner->held += run.slices * MC_SLICE;
     mc_store_release(&span->state, MC_SPAN_CLASS);
     return span;
 }
@@ -81,6 +82,7 @@ void mc_span_unmake(struct mc_span *span, int purge)
     mc_page_map_clear(base, slices);
     if (unlikely(mc_span_has_tags(span))) mc_tags_give(span);
     owner_of(span)->grown[span->class_index] = 0;
+    owner_of(span)->held -= slices * MC_SLICE;
     mc_store(&span->limit, 0);
     mc_own_map_forget(owner_of(span), span);
     mc_span_struct_give(span);

@@ -3,6 +3,7 @@
  * threads go on: each number is right at some moment of the walk. */
 #include "arena.h"
 #include "cache.h"
+#include "check.h"
 #include "pagemap.h"
 #include "root.h"
 #include "serving.h"
@@ -124,7 +125,24 @@ static void check_span(struct mc_span *span, void *context)
     if (span->state == MC_SPAN_CLASS) mc_span_check(span);
 }
 
+struct held {
+    const struct mc_thread *thread;
+    uint64_t bytes;
+};
+
+static void add_held(struct mc_span *span, void *context)
+{
+    struct held *held = context;
+    if (span->state == MC_SPAN_CLASS && span->owner == (uint64_t)held->thread)
+        held->bytes += mc_class_span_size(span);
+}
+
 void mc_spans_check(void)
 {
     each_span(check_span, 0);
+    for (struct mc_thread *thread = mc_thread_first(); thread; thread = mc_thread_next(thread)) {
+        struct held held = {thread, 0};
+        each_span(add_held, &held);
+        mc_assert(held.bytes == thread->held);
+    }
 }

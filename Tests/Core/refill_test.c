@@ -2,9 +2,12 @@
 /* Where a thread's next slot comes from: which spans serve before pages are touched, and how many pages come
  * at once. */
 #define _GNU_SOURCE
+#include <string.h>
 #include <sys/mman.h>
 
 #include "heap.h"
+#include "limits.h"
+#include "serving.h"
 #include "span.h"
 #include "test.h"
 #include "thread.h"
@@ -82,6 +85,77 @@ static void full_ones_turn(void)
     mc_heap_check();
 }
 
+/* -- threads that become smaller ----------------------------------------------------------- */
+
+enum { SIZES = 24, EACH = 40, BULK = 8 << 20 };
+static void *mixed[SIZES][EACH];
+
+static size_t mixed_size(unsigned i)
+{
+    return (size_t)64 << i / 2 |
+           (i % 2 ? (size_t)32 << i / 2 : 0); /* to 192 KiB, the last are large */
+}
+
+static void make_mixed(void)
+{
+    for (unsigned i = 0; i < SIZES; i++) {
+        for (unsigned n = 0; n < EACH; n++)
+            memset(mixed[i][n] = mc_alloc(mixed_size(i)), 1, mixed_size(i));
+    }
+}
+
+static void free_mixed(void)
+{
+    for (unsigned i = 0; i < SIZES; i++) {
+        for (unsigned n = 0; n < EACH; n++)
+            mc_free(mixed[i][n]);
+    }
+}
+
+/* Bytes of spans of the thread without a slot in use. */
+static uint64_t idle(void)
+{
+    uint64_t bytes = 0;
+    for (unsigned i = 0; i < MC_CLASS_COUNT; i++) {
+        const struct mc_span *current = (const struct mc_span *)mc_self->current[i];
+        const struct mc_span *kept = (const struct mc_span *)mc_self->kept[i];
+        if (mc_serving_is_idle(mc_self, i)) bytes += mc_class_span_size(current);
+        if (kept) bytes += mc_class_span_size(kept);
+    }
+    return bytes;
+}
+
+/* Nobody asks it for anything any more, so no tick would. */
+static void smaller_gives_back(void)
+{
+    make_mixed();
+    uint64_t most = mc_self->held;
+    REQUIRE(most > 8 * MC_IDLE_BYTES);
+    free_mixed();
+    mc_heap_check();
+    REQUIRE(idle() <= 2 * MC_IDLE_BYTES);
+    REQUIRE(mc_self->held <= 3 * MC_IDLE_BYTES);
+    make_mixed();
+    mc_heap_check();
+    free_mixed();
+    mc_heap_check();
+}
+
+/* As long as more is in use than is idle, nothing is given back but second empty spans of a class. */
+static void busy_keeps(void)
+{
+    static void *bulk[BULK / 1024];
+    for (unsigned i = 0; i < BULK / 1024; i++)
+        bulk[i] = mc_alloc(1024);
+    make_mixed();
+    free_mixed();
+    REQUIRE(idle() > 4 * MC_IDLE_BYTES);
+    for (unsigned i = 0; i < BULK / 1024; i++)
+        mc_free(bulk[i]);
+    REQUIRE(idle() <= 2 * MC_IDLE_BYTES);
+    mc_heap_check();
+}
+
 /* -- pages that come several at once ------------------------------------------------------- */
 
 enum { GROWN = 3 * MC_GROWN_SPANS };
@@ -147,6 +221,8 @@ static const struct test_case cases[] = {
     {"full_ones_turn", full_ones_turn, 0},
     {"used_before_fresh", used_before_fresh, 0},
     {"few_wait", few_wait, 0},
+    {"smaller_gives_back", smaller_gives_back, 0},
+    {"busy_keeps", busy_keeps, 0},
     {"grown_classes_populate", grown_classes_populate, 0},
 };
 TEST_MAIN(cases)

@@ -7,8 +7,9 @@
  *     free(p)      -> mc_free(p):             own map -> span of the thread's own; push
  *
  * They are a dozen or two of instructions without atomics or locks, written here to be inlined; what
- * has no slot at hand goes on in mc_alloc_medium(), and all else is behind the two `_slow` calls. There are no locks anywhere in the heap, so a fork at any
- * instant, from any thread, leaves parent and child with a heap that works. */
+ * has no slot at hand goes on in mc_alloc_medium(), and all else is behind the two `_slow` calls. There
+ * are no locks anywhere in the heap, so a fork at any instant, from any thread, leaves parent and child
+ * with a heap that works. */
 #ifndef MC_HEAP_H
 #define MC_HEAP_H
 

@@ -193,6 +193,9 @@ struct mc_thread {
     uint8_t lent[MC_CLASS_COUNT]; /* [owner] requests of the class that another one served */
     uint8_t
         grown[MC_CLASS_COUNT]; /* [owner] spans of the class made since one was unmade, or 255 */
+    uint64_t held;             /* [owner] bytes of the class spans it owns */
+    uint64_t
+        turned; /* [owner] bytes of spans made or emptied since it asked whether it keeps too much */
 };
 
 struct mc_heap_pool {
