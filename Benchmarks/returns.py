@@ -9,7 +9,8 @@ Objects of one range of sizes are made, written and freed; then the program does
 second (ten small objects a millisecond and a buffer), and calls malloc_trim(3). Columns: at the
 peak, when all is freed, after a quarter, a half, three quarters of a second and a second, and
 trimmed. A `+` marks what is within 5 % and 2 MiB of the start. `waiting`: the same of threads that held
-5 MiB each of all sizes up to 16 KiB, freed it and wait. `threads`: RSS after a hundredth of 10,000 threads
+5 MiB each of all sizes up to 16 KiB, freed it and wait; `handed`: of small objects that another thread
+freed than made them, which waits. `threads`: RSS after a hundredth of 10,000 threads
 that ran one after the other, and after all of them.
 """
 import argparse
@@ -72,6 +73,7 @@ def main():
     for label, low, high in SIZES:
         table(f"{label} ({low} to {high} bytes)", heaps, low, high, options.mib)
     table(f"{options.waiting} threads that wait", heaps, "waiting", options.waiting)
+    table("small, freed by another thread", heaps, "handed", options.mib)
     print(f"\n{options.threads} threads, one after the other")
     print(f"{'':<12}{'early':>12}{'late':>12}")
     for heap in heaps:

@@ -4,6 +4,7 @@
  * the start, in KiB, as key=value: at the peak, freed, during the second, and after malloc_trim(3).
  * `returns threads COUNT` runs so many threads one after the other, which leave half of what they
  * allocate to the next one, and prints it after a hundredth of them and at the end.
+ * `returns handed MIB` has another thread free so many MiB of small objects and go on, while the first waits.
  * `returns waiting COUNT` has so many threads make objects of all sizes up to 16 KiB, free them and wait,
  * while the first goes on as above. */
 #define _GNU_SOURCE
@@ -139,6 +140,41 @@ static void threads(long count)
     printf(" late=%ld\n", resident_kib() - before);
 }
 
+static void **handed;
+static uint64_t handed_count;
+static long handed_before;
+
+static void *free_handed(void *unused)
+{
+    for (uint64_t i = 0; i < handed_count; i++)
+        free(handed[i]);
+    look_on(handed_before);
+    return unused;
+}
+
+static void hand_over(uint64_t mib)
+{
+    enum { LOW = 16, HIGH = 1024 };
+    uint64_t total = mib << 20;
+    pthread_t thread;
+    handed = mmap(NULL, total / LOW * sizeof(*handed), PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (handed == MAP_FAILED) abort();
+    work_until(seconds() + 0.1);
+    handed_before = resident_kib();
+    for (uint64_t live = 0; live < total;) {
+        uint64_t size = LOW + below(HIGH - LOW + 1);
+        if (!(handed[handed_count] = malloc(size))) abort();
+        memset(handed[handed_count++], 1, size);
+        live += size;
+    }
+    printf("peak=%ld", resident_kib() - handed_before);
+    /* Of the table only this is left, which counts. */
+    handed_before += (long)(handed_count * sizeof(*handed) >> 10);
+    if (pthread_create(&thread, NULL, free_handed, NULL)) abort();
+    pthread_join(thread, NULL);
+}
+
 static pthread_barrier_t meeting;
 
 /* Smaller ones more often, in no order. */
@@ -187,6 +223,8 @@ int main(int argc, char **argv)
         threads(atol(argv[2]));
     else if (argc == 3 && !strcmp(argv[1], "waiting"))
         waiting((unsigned)atoi(argv[2]));
+    else if (argc == 3 && !strcmp(argv[1], "handed"))
+        hand_over(strtoull(argv[2], NULL, 10));
     else if (argc == 4)
         go_back(strtoull(argv[1], NULL, 10), strtoull(argv[2], NULL, 10),
                 strtoull(argv[3], NULL, 10));

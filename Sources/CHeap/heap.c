@@ -18,6 +18,7 @@
 #include "structs.h"
 #include "thread.h"
 #include "trim.h"
+#include "waiting.h"
 
 struct mc_span *mc_span_of(const void *address)
 {
@@ -407,6 +408,7 @@ int mc_heap_trim(void)
         mc_trim_thread(mc_self);
     }
     mc_large_flush_all();
+    mc_waiting_give_back(1);
     mc_arena_purge(1);
     mc_structs_trim();
     mc_arena_trim_map();

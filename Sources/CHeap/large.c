@@ -26,11 +26,12 @@ static void set_up(struct mc_span *span)
 {
     span->limit = span->owner = 0;
     span->reciprocal = 0;
-    span->free = span->remote = 0;
+    span->free = 0;
+    mc_store(&span->remote, 0); /* seen by waiting.c, as are `flags` */
     mc_store(&span->mark, 0);
     mc_store(&span->slot_count, 1); /* seen by mc_spans_dense() */
     mc_store(&span->fresh, 1);
-    span->flags = 0;
+    mc_store(&span->flags, 0);
     span->untagged_frees = 0;
     span->purged = 0;
     span->tag = 0;
@@ -236,7 +237,7 @@ static void keep(struct mc_thread *self, struct mc_span *span)
         put_place(self, place_for(self), span);
 }
 
-void mc_large_flush(struct mc_thread *thread)
+__attribute__((noinline)) void mc_large_flush(struct mc_thread *thread)
 {
     for (unsigned i = 0; i < MC_LARGE_KEPT; i++) {
         struct mc_span *span = take_place(thread, i); /* pairs with put_place() */

@@ -94,6 +94,10 @@
  * pages to give back: with 128 bytes for a span of 16 KiB and more, this is where it is worth it. */
 #define MC_TRIM_PURGED (16ull << 20)
 
+/* At a tick, of what others freed of a thread that waits: so many bytes at most, and so many spans looked at. */
+#define MC_WAITING_BYTES (64ull << 20)
+#define MC_WAITING_SPANS 65536
+
 /* At a tick, free slots of this size and up lose their pages while others of the span live on. */
 #define MC_TRIM_SLOT MC_PAGE
 /* So many spans of a class at most, or a heap of many gigabytes would pay milliseconds a tick. */

@@ -14,6 +14,7 @@
 #include "structs.h"
 #include "thread.h"
 #include "trim.h"
+#include "waiting.h"
 
 static struct mc_span *at(uint64_t address)
 {
@@ -207,14 +208,14 @@ void mc_refill_collect(struct mc_thread *thread)
 {
     struct mc_span *span = at(mc_load(&thread->notified));
     if (likely(!span)) return;
+    mc_store(&thread->looks, thread->looks + 1);
     span = at(mc_take(&thread->notified)); /* pairs with mc_span_notify */
     while (span) {
         uint64_t notice = mc_load(&span->notify_next);
         if (mc_load(&span->owner) != (uint64_t)thread) {
             mc_span_notify(span, notice >> 48); /* adopted by another since it was pushed */
         } else {
-            mc_span_collect(span, notice >> 48);
-            mc_refill_span_freed(thread, span);
+            if (likely(mc_span_collect(span, notice >> 48))) mc_refill_span_freed(thread, span);
         }
         span = at(notice & ((1ull << 48) - 1));
     }
@@ -462,6 +463,7 @@ void mc_refill_tick(struct mc_thread *self)
     if (likely(self != &mc_thread_none)) give_back(self);
     mc_threads_reap();
     mc_large_flush_all();
+    mc_waiting_give_back(0);
     if (mc_arena_purgeable()) mc_arena_purge(0);
     trim_metadata();
 }

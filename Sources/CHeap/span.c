@@ -40,7 +40,7 @@ struct mc_span *mc_span_make(unsigned class_index, struct mc_thread *owner)
         return 0;
     }
     uint64_t slot_size = mc_class_slot_size(class_index);
-    /* The struct may still be looked at: meta.h, mc_spans_dense(). */
+    /* The struct may still be looked at: meta.h, waiting.c, mc_spans_dense(). */
     mc_store(&span->base, run.base);
     span->reciprocal = UINT64_MAX / slot_size + 1;
     span->free = 0;
@@ -49,11 +49,11 @@ struct mc_span *mc_span_make(unsigned class_index, struct mc_thread *owner)
     mc_span_count_for(span, class_index);
     mc_store(&span->fresh, 0);
     mc_store(&span->slot_count, (uint16_t)(run.slices * MC_SLICE / slot_size));
-    span->flags = run.zero ? MC_SPAN_ZERO : 0;
+    mc_store(&span->flags, run.zero ? MC_SPAN_ZERO : 0);
     span->untagged_frees = 0;
     span->purged = 0;
-    span->remote = 0;
-    span->notify_next = 0;
+    mc_store(&span->remote, 0);
+    mc_store(&span->notify_next, 0);
     span->owner = (uint64_t)owner;
     if (owner->grown[class_index] < UINT8_MAX) owner->grown[class_index]++;
     span->tags = 0;
@@ -166,13 +166,60 @@ void mc_span_push_remote(struct mc_span *span, struct mc_slot *slot)
     mc_span_push_remotes(span, slot, slot, 1);
 }
 
-void mc_span_collect(struct mc_span *span, uint64_t tail)
+static unsigned state_of(uint64_t remote)
 {
-    uint64_t word = mc_take(&span->remote);
+    return mc_remote_slot(remote) ? 0 : (unsigned)remote & (MC_QUANTUM - 1);
+}
+
+int mc_span_collect(struct mc_span *span, uint64_t tail)
+{
+    uint64_t word = mc_load(&span->remote), left;
+    do {
+        left = state_of(word) == MC_REMOTE_HELD ? word + MC_REMOTE_SEEN - MC_REMOTE_HELD : 0;
+    } while (!mc_swap_if(&span->remote, &word, left));
+    if (unlikely(left)) return 0;
+    if (unlikely(state_of(word) == MC_REMOTE_GONE)) return 1;
     struct mc_slot *last = (struct mc_slot *)(span->base + tail * MC_QUANTUM);
     if (span->free) last->next = (struct mc_slot *)span->free;
     span->free = mc_remote_slot(word);
     mc_store(&span->counts, span->counts - mc_remote_count(word));
+    return 1;
+}
+
+/* 1 if every slot is on this `remote` word. Then nobody can have one or hand one out, and only the owner, as it
+ * collects, would change anything of a full span. */
+static int is_whole(const struct mc_span *span, uint64_t remote)
+{
+    return mc_remote_slot(remote) && mc_remote_count(remote) == mc_load(&span->slot_count) &&
+           mc_load_acquire(&span->flags) & MC_SPAN_FULL;
+}
+
+/* Ends the holding of the span. The owner's notice may be spent. */
+static void let_go(struct mc_span *span, uint64_t remote)
+{
+    uint64_t was = __atomic_exchange_n(&span->remote, remote, __ATOMIC_ACQ_REL);
+    if (state_of(was) != MC_REMOTE_SEEN) return;
+    struct mc_slot *last = (struct mc_slot *)mc_remote_slot(remote);
+    while (last && last->next)
+        last = last->next;
+    mc_span_notify(span, last ? ((uint64_t)last - span->base) / MC_QUANTUM : 0);
+}
+
+uint64_t mc_span_give_back_whole(struct mc_span *span)
+{
+    if (mc_load_acquire(&span->state) != MC_SPAN_CLASS) return 0;
+    uint64_t word = mc_load_acquire(&span->remote), seen = word;
+    if (!is_whole(span, word)) return 0;
+    uint64_t held = (word & ~((1ull << 48) - 1)) | MC_REMOTE_HELD;
+    if (!mc_swap_if(&span->remote, &seen, held)) return 0;
+    /* What was read before may have been of another span in this struct. */
+    if (!is_whole(span, word) || !mc_trim_whole(span)) {
+        let_go(span, word);
+    } else {
+        mc_store(&span->counts, span->counts - mc_remote_count(word));
+        let_go(span, MC_REMOTE_GONE);
+    }
+    return mc_class_span_size(span);
 }
 
 static int list_has(const struct mc_span *span, uint64_t list, const void *slot)
@@ -243,7 +290,9 @@ void mc_span_check(const struct mc_span *span)
               (uint32_t)span->fresh + !!(span->flags & MC_SPAN_CURRENT));
     int plain = !(span->flags & (MC_SPAN_TAGGED | MC_SPAN_FULL)) && !span->purged;
     mc_assert(span->limit == (plain ? span->fresh * span->slot_size : 0));
-    mc_assert(!(span->flags & MC_SPAN_FULL) ||
+    int gone = state_of(span->remote) == MC_REMOTE_GONE;
+    mc_assert(!gone || (span->flags & MC_SPAN_FULL && !span->used && span->purged));
+    mc_assert(!(span->flags & MC_SPAN_FULL) || gone ||
               (!span->free && !span->purged && span->fresh == span->slot_count));
     for (uint64_t at = 0; at < mc_class_span_size(span); at += MC_SLICE)
         mc_assert(mc_page_map_find((void *)(span->base + at)) == span);

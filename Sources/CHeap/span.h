@@ -38,13 +38,18 @@ void mc_span_push_remotes(struct mc_span *span, struct mc_slot *first, struct mc
 void mc_span_notify(struct mc_span *span, uint64_t tail);
 
 /* Owner: takes what others freed back to `free`; the span was taken off `notified` just before, where it
- * said `tail`. */
-void mc_span_collect(struct mc_span *span, uint64_t tail);
+ * said `tail`. Returns 0 if another thread is at it, which will tell again. */
+int mc_span_collect(struct mc_span *span, uint64_t tail);
 
-/* `flags` are read by other threads that free; they are the owner's to change. */
+/* Of a full span of which others have freed every slot: its pages go back, and the owner will find it empty.
+ * Any thread. Returns how many bytes it has, also if the kernel refused; 0: it is none. */
+uint64_t mc_span_give_back_whole(struct mc_span *span);
+
+/* `flags` are read by other threads that free; they are the owner's to change. Release pairs with
+ * is_whole() in span.c: of a full span the owner has read all it wants to. */
 static inline void mc_span_set_flag(struct mc_span *span, unsigned flag)
 {
-    mc_store(&span->flags, (uint8_t)(span->flags | flag));
+    mc_store_release(&span->flags, (uint8_t)(span->flags | flag));
 }
 
 static inline void mc_span_clear_flag(struct mc_span *span, unsigned flag)

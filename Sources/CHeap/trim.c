@@ -84,6 +84,15 @@ static void trim(struct mc_span *span)
     }
 }
 
+int mc_trim_whole(struct mc_span *span)
+{
+    uint64_t size = mc_class_span_size(span);
+    if (mc_os_purge((void *)span->base, size)) return 0;
+    mc_store(&span->purged, carved_parts(span));
+    mc_add(&mc_root()->purged_bytes, size);
+    return 1;
+}
+
 /* `list` and those behind it. */
 static void trim_list(uint64_t list)
 {

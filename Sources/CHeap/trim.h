@@ -21,6 +21,10 @@ void mc_trim_idle(struct mc_thread *thread);
 /* Puts the slots of one purged part back on `free`, which is empty. Returns 1. */
 int mc_trim_restore(struct mc_span *span);
 
+/* The same of all parts of a span whose slots are all carved and free, and on no list: for whoever has it to
+ * itself. Returns 0 if the kernel refused, and then nothing was done. */
+int mc_trim_whole(struct mc_span *span);
+
 /* 1 if the slot starts in a purged part. Any thread. */
 int mc_trim_is_purged(const struct mc_span *span, const void *slot);
 

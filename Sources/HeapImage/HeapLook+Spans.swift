@@ -92,7 +92,8 @@ extension HeapLook {
         if span.limit != (isPlain ? UInt64(span.fresh).times(span.slot_size) : 0) {
             note(.spanState, place, 3, "frees take the \(isPlain ? "long" : "short") path wrongly")
         }
-        if flags & Int32(MC_SPAN_FULL) != 0,
+        let isGone = span.remote == UInt64(MC_REMOTE_GONE)
+        if flags & Int32(MC_SPAN_FULL) != 0, !isGone,
             span.free != 0 || span.purged != 0 || span.fresh != span.slot_count
         {
             note(.spanState, place, 4, "said to be full, and is not")

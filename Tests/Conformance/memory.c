@@ -124,6 +124,25 @@ CASE_OURS(remotely_freed_memory_goes_back, "what another thread freed goes back"
     require_near(before);
 }
 
+static void *free_remote_and_go_on(void *before)
+{
+    free_remote(NULL);
+    require_near(*(size_t *)before);
+    return NULL;
+}
+
+CASE_OURS(memory_of_waiting_threads_goes_back,
+          "what another thread freed goes back while its maker waits")
+{
+    remote = table(REMOTE);
+    size_t before = resident_bytes();
+    for (int i = 0; i < REMOTE; i++) {
+        REQUIRE(remote[i] = malloc(1500));
+        memset(remote[i], 1, 1500);
+    }
+    run_thread(free_remote_and_go_on, &before, 0);
+}
+
 CASE(scattered_memory_goes_back, "pages between 1 % of blocks that stay go back: RSS < live + 25 %")
 {
     enum { COUNT = 200000, PART = COUNT / 100 };

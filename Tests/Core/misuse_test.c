@@ -248,6 +248,30 @@ static void double_free_trimmed(void)
         dies(places[i], "double free");
 }
 
+enum { WHOLE = 4000 };
+static char *whole[WHOLE];
+
+static void *free_whole(void *unused)
+{
+    for (unsigned i = 0; i < WHOLE; i++)
+        mc_free(whole[i]);
+    mc_heap_trim();
+    return unused;
+}
+
+/* Whole spans went back, whose owner has not looked since (waiting.h). */
+static void double_free_waiting(void)
+{
+    pthread_t thread;
+    for (unsigned i = 0; i < WHOLE; i++)
+        whole[i] = mc_alloc(500);
+    REQUIRE(!pthread_create(&thread, 0, free_whole, 0));
+    pthread_join(thread, 0);
+    REQUIRE_EQUAL(mc_span_of(whole[0])->remote, MC_REMOTE_GONE);
+    for (unsigned i = 0; i < WHOLE / 2; i += 277)
+        dies(whole[i], "double free");
+}
+
 /* -- with tags, whose frees take a path of their own ---------------------------------------- */
 
 static uint64_t tags_off; /* that frees took off */
@@ -345,6 +369,7 @@ static const struct test_case cases[] = {
     {"misuse_double_free_at_once", double_free_at_once, 0},
     {"misuse_free_after_trim", free_after_trim, 0},
     {"misuse_double_free_trimmed", double_free_trimmed, 0},
+    {"misuse_double_free_waiting", double_free_waiting, 0},
     {"misuse_tagged_frees", tagged_frees, 0},
     {"misuse_tagged_never_allocated", tagged_never_allocated, 0},
     {"misuse_tagged_at_hand", tagged_at_hand, 0},

@@ -109,6 +109,7 @@ usual() {
     build lend "${heap[@]}" && run lend
     build cache "${heap[@]}" && run cache
     build serving "${heap[@]}" && run serving
+    build waiting "${heap[@]}" && run waiting
     build threads "${heap[@]}" && run threads
     build forks "${heap[@]}" && run forks
     build faults "${faulty[@]}" && run faults
@@ -136,6 +137,7 @@ concurrent() {
     build threads "${faulty[@]}" && run threads exchanges handed_over linked_nodes adoption only_frees
     build large "${faulty[@]}" && run large growth_in_threads
     build growing "${faulty[@]}" && run growing growing_threads
+    build waiting "${faulty[@]}" && run waiting owners_come_back
     build calls "${faulty[@]}" && run calls calls_settle
     build index "${faulty_trace[@]}" && run index index_threads index_threads_without_memory
     build region "${trace[@]}" && run region windows_threads stack_threads counter_threads ready_threads

@@ -58,11 +58,12 @@ enum {
 
 /* Bits of mc_span.flags. [owner] for class spans; of large and huge ones whoever holds the slot. */
 enum {
-    MC_SPAN_TAGGED = 1,  /* `tags` (class) or `tag` (large, huge) may hold tags: frees look there */
-    MC_SPAN_FULL = 2,    /* no slot is free, and it is on no list of its owner */
-    MC_SPAN_KEPT = 4,    /* empty, kept by its owner for the next request until the next tick */
-    MC_SPAN_CURRENT = 8, /* serves its owner's requests; counts one more in `used` */
-    MC_SPAN_ZERO = 16,   /* slots beyond `fresh` read as zero */
+    MC_SPAN_TAGGED = 1, /* `tags` (class) or `tag` (large, huge) may hold tags: frees look there */
+    MC_SPAN_FULL =
+        2, /* no slot is free, but for MC_REMOTE_GONE; and it is on no list of its owner */
+    MC_SPAN_KEPT = 4,     /* empty, kept by its owner for the next request until the next tick */
+    MC_SPAN_CURRENT = 8,  /* serves its owner's requests; counts one more in `used` */
+    MC_SPAN_ZERO = 16,    /* slots beyond `fresh` read as zero */
     MC_SPAN_GROWING = 32, /* large: a small object that grows, counted in its maker's `growing` */
 };
 
@@ -194,8 +195,9 @@ struct mc_thread {
     uint8_t
         grown[MC_CLASS_COUNT]; /* [owner] spans of the class made since one was unmade, or 255 */
     uint64_t held;             /* [owner] bytes of the class spans it owns */
-    uint64_t
-        turned; /* [owner] bytes of spans made or emptied since it asked whether it keeps too much */
+    uint64_t turned; /* [owner] bytes of spans made or emptied since it last called that too much */
+    uint32_t looks;  /* [owner] how often it took back what others freed */
+    uint32_t looked; /* [shared] how often that was at the last tick */
 };
 
 struct mc_heap_pool {
@@ -315,7 +317,12 @@ static inline uint32_t mc_tags_first(uint32_t slot_count)
     return (slot_count + 3) / 4;
 }
 
-/* Slots on a `remote` word, and the first of them. */
+/* What mc_span.remote may say instead of a slot, see waiting.h: all slots are on it, and somebody gives back
+ * their pages; the same, and the owner has looked meanwhile; it is done, and `used` and `purged` tell that
+ * all are free. */
+enum { MC_REMOTE_HELD = 1, MC_REMOTE_SEEN, MC_REMOTE_GONE };
+
+/* Slots on a `remote` word, and the first of them, or 0. */
 static inline uint64_t mc_remote_count(uint64_t remote)
 {
     return remote >> 48;
@@ -323,7 +330,8 @@ static inline uint64_t mc_remote_count(uint64_t remote)
 
 static inline uint64_t mc_remote_slot(uint64_t remote)
 {
-    return remote & ((1ull << 48) - 1);
+    uint64_t slot = remote & ((1ull << 48) - 1);
+    return slot >= MC_QUANTUM ? slot : 0;
 }
 
 #endif
