@@ -92,10 +92,16 @@ extension HeapLook {
         if span.limit != (isPlain ? UInt64(span.fresh).times(span.slot_size) : 0) {
             note(.spanState, place, 3, "frees take the \(isPlain ? "long" : "short") path wrongly")
         }
-        let isGone = span.remote == UInt64(MC_REMOTE_GONE)
-        if flags & Int32(MC_SPAN_FULL) != 0, !isGone,
-            span.free != 0 || span.purged != 0 || span.fresh != span.slot_count
-        {
+        checkFull(span, isFull: flags & Int32(MC_SPAN_FULL) != 0)
+    }
+
+    private mutating func checkFull(_ span: mc_span, isFull: Bool) {
+        let place = HeapFinding.Place.span(span.base)
+        if span.remote == UInt64(MC_REMOTE_GONE) {
+            if !isFull || span.usedCount != 0 || span.purged == 0 {
+                note(.spanState, place, 5, "said to be given back whole, and is not")
+            }
+        } else if isFull, span.free != 0 || span.purged != 0 || span.fresh != span.slot_count {
             note(.spanState, place, 4, "said to be full, and is not")
         }
     }

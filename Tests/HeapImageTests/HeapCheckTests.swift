@@ -79,6 +79,22 @@ import Testing
         #expect(try kinds(heap) == [.listLink])
     }
 
+    @Test func wholeSpansThatWereGivenBackWaitForTheirOwner() throws {
+        var heap = WholeHeap()
+        heap.slots.flags = UInt8(MC_SPAN_FULL)
+        (heap.slots.counts, heap.slots.fresh) = (0, heap.slots.slot_count)
+        (heap.slots.free, heap.slots.limit) = (0, 0)
+        heap.slots.purged = UInt64.max
+        heap.slots.remote = UInt64(MC_REMOTE_GONE)
+        heap.tags[7] = 0
+        #expect(try !kinds(heap).contains(.spanState))
+        heap.slots.counts = 1
+        #expect(try kinds(heap).contains(.spanState))
+        heap.slots.counts = 0
+        heap.slots.remote = 0
+        #expect(try kinds(heap).contains(.spanState))
+    }
+
     @Test func spansAreOfTheirClass() throws {
         var heap = WholeHeap()
         heap.slots.slot_size = 80
