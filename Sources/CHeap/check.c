@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Walks everything and asserts every invariant: for tests, after each batch of operations. */
 #include "arena.h"
+#include "held.h"
 #include "lend.h"
 #include "meta.h"
-#include "refill.h"
 #include "span.h"
 #include "structs.h"
 #include "thread.h"

@@ -7,6 +7,7 @@
 #include "arena.h"
 #include "cache.h"
 #include "class.h"
+#include "ended.h"
 #include "large.h"
 #include "lend.h"
 #include "os.h"
@@ -110,7 +111,7 @@ static void *alloc_large(struct mc_thread *self, size_t size, size_t room, size_
         object = mc_large_alloc(self, size, 0, align, &is_zero);
     }
     if (!object) return refuse(large_class_of(size));
-    if (is_zero && size <= MC_LARGE_MAX) mc_refill_grew(size);
+    if (is_zero && size <= MC_LARGE_MAX) mc_heap_grew(size);
     if (!zero || is_zero) return object;
     if (size < MC_ZERO_BY_PURGE || mc_os_purge(object, mc_round_up(size, MC_PAGE)))
         memset(object, 0, size);

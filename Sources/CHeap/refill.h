@@ -3,9 +3,7 @@
  *
  *     serving[class]  slots of small classes on their way to requests; mc_direct[] leads there
  *     current[class]  where they come from; serves larger classes itself
- *     spans[class]    others of the class with free slots, a list
- *     kept[class]     one empty span, so that a program on the edge does not make and unmake it
- *     (full spans)    on no list; the first free of a slot puts them back
+ *     spans[class] .. others that the thread has, see held.h
  *
  * Order of sources: slots others freed, fresh slots of the current span, the list, the kept span,
  * spans of an ended thread, the arenas. Nothing here is called by two threads for one struct at a
@@ -46,14 +44,5 @@ void mc_refill_tick(struct mc_thread *self);
 
 /* The same, but looks at the clock only when so many bytes were served; see MC_LOOK_BYTES. */
 void mc_refill_look(struct mc_thread *self, uint64_t bytes);
-
-/* So many bytes of fresh memory were taken from the arenas. Now and then that seizes all threads that
- * ended but one, so that what comes next finds theirs; see MC_REAP_FRESH. */
-void mc_refill_grew(uint64_t bytes);
-
-/* Seizes every thread that ended and gives its empty spans back. */
-void mc_threads_reap(void);
-
-void mc_thread_check(const struct mc_thread *thread);
 
 #endif

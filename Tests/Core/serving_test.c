@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 
 #include "cache.h"
+#include "ended.h"
 #include "limits.h"
 #include "refill.h"
 #include "serving.h"

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "ended.h"
 #include "exchanged.h"
 #include "os.h"
 #include "refill.h"
