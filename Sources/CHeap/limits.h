@@ -95,7 +95,7 @@
 #define MC_TRIM_PURGED (16ull << 20)
 
 /* At a tick, of what others freed of a thread that waits: so many bytes at most, and so many spans looked at. */
-#define MC_WAITING_BYTES (64ull << 20)
+#define MC_WAITING_BYTES (512ull << 20)
 #define MC_WAITING_SPANS 65536
 
 /* At a tick, free slots of this size and up lose their pages while others of the span live on. */
