@@ -123,6 +123,7 @@ static inline int mc_held_has_more(const struct mc_span *span)
     return span->free || span->purged || span->fresh < span->slot_count;
 }
 
+/* Last: others may have the span to themselves from now on (waiting.h). */
 static inline void mc_held_set_full(struct mc_span *span)
 {
     mc_span_set_flag(span, MC_SPAN_FULL);

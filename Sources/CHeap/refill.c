@@ -149,9 +149,9 @@ static inline struct mc_span *turn(struct mc_thread *self, unsigned class_index)
     uint64_t bytes = (uint64_t)(first->fresh - first->used) * first->slot_size;
     if (self->until_look <= bytes) return 0;
     self->until_look -= (uint32_t)bytes;
-    mc_held_set_full(span);
     mc_span_clear_flag(span, MC_SPAN_CURRENT);
     span->counts--;
+    mc_held_set_full(span);
     mc_held_remove(self, first);
     mc_held_take_current(self, first);
     return first;
