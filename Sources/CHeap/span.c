@@ -212,6 +212,7 @@ uint64_t mc_span_give_back_whole(struct mc_span *span)
     if (!is_whole(span, word)) return 0;
     uint64_t held = (word & ~((1ull << 48) - 1)) | MC_REMOTE_HELD;
     if (!mc_swap_if(&span->remote, &seen, held)) return 0;
+    uint64_t size = mc_class_span_size(span); /* it is the owner's again once it is let go */
     /* What was read before may have been of another span in this struct. */
     if (!is_whole(span, word) || !mc_trim_whole(span)) {
         let_go(span, word);
@@ -219,7 +220,7 @@ uint64_t mc_span_give_back_whole(struct mc_span *span)
         mc_store(&span->counts, span->counts - mc_remote_count(word));
         let_go(span, MC_REMOTE_GONE);
     }
-    return mc_class_span_size(span);
+    return size;
 }
 
 static int list_has(const struct mc_span *span, uint64_t list, const void *slot)
