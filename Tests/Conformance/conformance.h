@@ -87,6 +87,10 @@ uint64_t random_next(uint64_t *state);
 
 /* Bytes of memory, in swap too, and of address space, as the kernel counts them. */
 size_t resident_bytes(void);
+
+/* What a thread may have beyond what it touches: where the kernel is to back all memory by huge pages, the
+ * arena's part that its spans are in; else 0. */
+size_t huge_page_rest(void);
 size_t address_space_bytes(void);
 /* Every way through the heap: sizes from a byte to 64 MiB, aligned, zeroed, reallocated, trimmed. */
 void use_all_sizes(void);

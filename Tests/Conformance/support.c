@@ -301,3 +301,12 @@ void *run_thread(void *(*body)(void *), void *argument, size_t stack)
     pthread_attr_destroy(&attributes);
     return result;
 }
+
+size_t huge_page_rest(void)
+{
+    char mode[64] = "";
+    FILE *file = fopen("/sys/kernel/mm/transparent_hugepage/enabled", "r");
+    if (file && !fgets(mode, sizeof mode, file)) mode[0] = 0;
+    if (file) fclose(file);
+    return strstr(mode, "[always]") ? 2 << 20 : 0;
+}
