@@ -118,6 +118,7 @@ static inline struct mc_span *mc_held_drop_current(struct mc_thread *self, unsig
     return span;
 }
 
+/* It has a slot to give, or may have. */
 static inline int mc_held_has_more(const struct mc_span *span)
 {
     return span->free || span->purged || span->fresh < span->slot_count;

@@ -79,7 +79,8 @@ enum { MC_COUNTS_SHIFT = 16, MC_COUNTS_ALLOCATION = (1 << MC_COUNTS_SHIFT) + 1 }
  *   5. the tag of a free slot is 0
  *   6. of a class that is not direct: it made as many allocations as slots of it are in use, or more
  * The first line of the cache is what every free reads, also one by another thread, and seldom changes;
- * the second is what frees write. */
+ * the second is what frees write. What is the owner's is for a moment that of whoever gives back a span that
+ * others have freed whole, see waiting.h. */
 struct mc_span {
     uint64_t base;       /* [const] first slot */
     uint64_t limit;      /* [owner] bytes that the owner's short path of free serves, or 0 */
