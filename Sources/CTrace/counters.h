@@ -1,22 +1,27 @@
 /* SPDX-License-Identifier: MIT */
-/* Counters: what came in and went out, per stack. Each stack may have a row in every shard; a thread
- * counts in a shard of its own, if it has one (shard.h), with plain additions, or in shard 0, which
- * is everybody's, with locked ones. Rows are made accessible where a shard first needs them, so a
- * stack that one thread knows takes half a cache line.
+/* Counters: what came in and went out, per stack. A stack has rows of three kinds, each made accessible where
+ * somebody first needs it:
  *
- * That is so little because a thread's own row counts modulo 2^32. What goes beyond is in a second row, its
- * turns, which few stacks have: see memctl_region.h. A counter's value follows at every instant from its
- * two words, since these may be three turns apart, and a thread that counts past a multiple of 2^30 notes that
- * before it counts anything else:
- *   1. Nothing larger than MC_COUNTERS_MOST is counted in such a row, but in shard 0.
+ *     own      in the shard of a thread that has one (shard.h), by plain additions
+ *     common   of all other threads, shard 0, by locked ones. Few stacks have one, here and there, so these lie
+ *              close together and the stack has a place that says which is its
+ *     wide     what is too large for the others, or sampled, and what found no room
+ *
+ * So a stack that one thread knows takes half a cache line. That is so little because all rows but the wide ones
+ * count modulo 2^32. What goes beyond is in a second row, its turns, which few stacks have: see memctl_region.h.
+ * A counter's value follows at every instant from its two words, since these may be three turns apart, and whoever
+ * is to count past a multiple of 2^30 knows it before, sees to it that the turns have a place, and notes them and
+ * what others have not noted yet before it counts anything else:
+ *   1. Nothing larger than MC_COUNTERS_MOST is counted in such a row.
  *   2. What counts objects or requested bytes is never ahead of what counts usable ones, so it is enough to
  *      look at these, and at lifetimes.
  *   3. A signal handler that counts in the row it interrupted may hide a turn from whom it interrupted:
  *      then it is noted with the next one.
+ *   4. In a common row the addition fails if the counter is not what was looked at. So four threads that pass one
+ *      such multiple after the other would all have to be stopped between the addition and the note.
  *
- * Counting can't fail: a thread for whose row there is no room counts in shard 0; if there is none
- * either, under MC_STACK_OVERFLOW, whose row there exists from the start. There, too, goes a row for whose
- * turns there is no room. */
+ * Counting can't fail: where there is no room for a row, or for its turns, the wide one counts; if there is none
+ * either, that of MC_STACK_OVERFLOW, which exists from the start. */
 #ifndef MC_COUNTERS_H
 #define MC_COUNTERS_H
 
@@ -35,13 +40,13 @@ struct mc_life {
     uint64_t temporary;
 };
 
-/* Where the row that is everybody's is, or would be. */
-static inline struct mc_region_counters *mc_counters_shared(uint32_t stack)
+/* Where the wide row is, or would be. */
+static inline struct mc_region_counters *mc_counters_wide(uint32_t stack)
 {
     return (struct mc_region_counters *)mc_area_record(MC_AREA_COUNTERS, 0) + stack;
 }
 
-/* Where the row of another shard than 0 is, or would be. */
+/* Where the row of another shard is, or would be. */
 static inline struct mc_region_narrow *mc_counters_row(unsigned shard, uint32_t stack)
 {
     const struct mc_region_area *area = &mc_own_region.areas[MC_AREA_COUNTERS];
@@ -58,13 +63,10 @@ int mc_counters_make(unsigned shard, uint32_t stack);
 enum { MC_COUNTERS_MOST = 1 << 26 };
 _Static_assert(MC_TAG_BIRTH_BITS < 26, "an object's lifetime may be counted there");
 
-/* Notes the turns of a row that has made some. */
-void mc_counters_note_turns(struct mc_region_narrow *row);
-
-/* 1 if adding that much, just now, was a turn. */
-static inline int mc_counters_turned(const uint32_t *counter, uint64_t added)
+/* 1 if adding that much would be a turn. */
+static inline int mc_counters_would_turn(uint32_t counter, uint64_t amount)
 {
-    return (mc_peek(counter) & ((1u << MC_TURN_SHIFT) - 1)) < added;
+    return (counter & ((1u << MC_TURN_SHIFT) - 1)) + amount >= 1u << MC_TURN_SHIFT;
 }
 
 /* Adds in one instruction, of whatever compiler: a signal handler may count in the same row. */
@@ -77,30 +79,30 @@ static inline void mc_counters_add(uint32_t *counter, uint64_t amount)
 #endif
 }
 
-/* Counts in such a row. */
-static inline void mc_counters_own_in(struct mc_region_narrow *row, struct mc_amount amount)
+/* Counts in a row of the calling thread's own. 0: it would be a turn, so nothing was counted. */
+static inline int mc_counters_own_in(struct mc_region_narrow *row, struct mc_amount amount)
 {
+    if (unlikely(mc_counters_would_turn(mc_peek(&row->usable_in), amount.usable))) return 0;
     mc_counters_add(&row->allocs, amount.count);
     mc_counters_add(&row->bytes_in, amount.requested);
     mc_counters_add(&row->usable_in, amount.usable);
-    if (unlikely(mc_counters_turned(&row->usable_in, amount.usable))) mc_counters_note_turns(row);
+    return 1;
 }
 
-static inline void mc_counters_own_out(struct mc_region_narrow *row, struct mc_amount amount,
-                                       struct mc_life life)
+static inline int mc_counters_own_out(struct mc_region_narrow *row, struct mc_amount amount,
+                                      struct mc_life life)
 {
+    if (unlikely(mc_counters_would_turn(mc_peek(&row->usable_out), amount.usable))) return 0;
+    /* Most do not live for a tick. */
+    if (life.lifetimes) {
+        if (unlikely(mc_counters_would_turn(mc_peek(&row->lifetimes), life.lifetimes))) return 0;
+        mc_counters_add(&row->lifetimes, life.lifetimes);
+    }
     mc_counters_add(&row->frees, amount.count);
     mc_counters_add(&row->bytes_out, amount.requested);
     mc_counters_add(&row->usable_out, amount.usable);
     mc_counters_add(&row->temporary, life.temporary);
-    /* Most do not live for a tick. */
-    int turned = 0;
-    if (life.lifetimes) {
-        mc_counters_add(&row->lifetimes, life.lifetimes);
-        turned = mc_counters_turned(&row->lifetimes, life.lifetimes);
-    }
-    if (unlikely(turned) || unlikely(mc_counters_turned(&row->usable_out, amount.usable)))
-        mc_counters_note_turns(row);
+    return 1;
 }
 
 /* In any row; `shard` is the calling thread's own, or 0. Returns the stack counted under: `stack`, or

@@ -162,13 +162,14 @@ static uint32_t runs_for(uint64_t size)
 }
 
 /* Cuts `size` bytes into areas. The shares follow from what stacks need: a record, its counters in
- * every run, its samples, and 24 frames of their own (stacks share their outer frames). */
+ * every run and in common, its samples, and 24 frames of their own (stacks share their outer frames). */
 static void lay_out(struct mc_region_area *areas, uint64_t size, uint32_t runs)
 {
-    enum { FRAMES_PER_STACK = 24 };
+    enum { FRAMES_PER_STACK = 24, ROW_AND_TURNS = 2 };
     uint64_t per_stack =
         sizeof(struct mc_region_stack) + FRAMES_PER_STACK * sizeof(struct mc_region_frame) +
-        runs * sizeof(struct mc_region_counters) + sizeof(struct mc_region_samples);
+        runs * sizeof(struct mc_region_counters) + sizeof(struct mc_region_samples) +
+        ROW_AND_TURNS * sizeof(struct mc_region_narrow) + sizeof(uint32_t);
     uint64_t modules = size / 64, strings = size / 32;
     if (modules > 4096 * sizeof(struct mc_region_module))
         modules = 4096 * sizeof(struct mc_region_module);
@@ -183,12 +184,14 @@ static void lay_out(struct mc_region_area *areas, uint64_t size, uint32_t runs)
         [MC_AREA_STACKS] = {0, sizeof(struct mc_region_stack), stacks, MC_STACK_FIRST},
         [MC_AREA_COUNTERS] = {0, sizeof(struct mc_region_counters), stacks, MC_STACK_FIRST},
         [MC_AREA_SAMPLES] = {0, sizeof(struct mc_region_samples), stacks, MC_STACK_FIRST},
+        [MC_AREA_COMMON] = {0, sizeof(struct mc_region_narrow), stacks, 1},
+        [MC_AREA_PLACES] = {0, sizeof(uint32_t), stacks, MC_STACK_FIRST},
     };
     uint64_t offset = MC_PAGE;
     for (unsigned i = 0; i < MC_AREA_COUNT; i++) {
         areas[i] = wanted[i];
         areas[i].offset = offset;
-        uint64_t times = i == MC_AREA_COUNTERS ? runs : 1;
+        uint64_t times = i == MC_AREA_COUNTERS ? runs : i == MC_AREA_COMMON ? ROW_AND_TURNS : 1;
         offset = mc_round_up(offset + areas[i].capacity * areas[i].record_size * times, MC_PAGE);
     }
 }
@@ -361,13 +364,15 @@ void mc_area_publish(unsigned area, uint64_t end)
 static int copy_areas(const char *from, const struct mc_region *parent)
 {
     static const uint8_t referring_first[MC_AREA_COUNT] = {
-        MC_AREA_SAMPLES, MC_AREA_COUNTERS, MC_AREA_STACKS,
-        MC_AREA_FRAMES,  MC_AREA_MODULES,  MC_AREA_STRINGS,
+        MC_AREA_PLACES, MC_AREA_COMMON, MC_AREA_SAMPLES, MC_AREA_COUNTERS,
+        MC_AREA_STACKS, MC_AREA_FRAMES, MC_AREA_MODULES, MC_AREA_STRINGS,
     };
     uint64_t counts[MC_AREA_COUNT];
     for (unsigned i = 0; i < MC_AREA_COUNT; i++)
         counts[referring_first[i]] = mc_load_acquire(&parent->areas[referring_first[i]].count);
-    counts[MC_AREA_COUNTERS] = counts[MC_AREA_SAMPLES] = counts[MC_AREA_STACKS];
+    counts[MC_AREA_COUNTERS] = counts[MC_AREA_SAMPLES] = counts[MC_AREA_PLACES] =
+        counts[MC_AREA_STACKS];
+    counts[MC_AREA_COMMON] = 1;
     for (unsigned i = 0; i < MC_FRAME_WINDOWS; i++) /* those of all frames counted */
         mc_store(&mc_own_region.frame_windows[i], mc_load(&parent->frame_windows[i]));
     for (unsigned i = 0; i < MC_AREA_COUNT; i++) {
@@ -375,8 +380,8 @@ static int copy_areas(const char *from, const struct mc_region *parent)
         if (area->capacity != parent->areas[i].capacity ||
             area->offset != parent->areas[i].offset || counts[i] > area->capacity)
             return ENOSPC;
-        /* Counters and samples start at 0, which is what they read as. */
-        int starts_anew = i == MC_AREA_COUNTERS || i == MC_AREA_SAMPLES;
+        /* All that counts starts at 0, which is what it reads as. */
+        int starts_anew = i >= MC_AREA_COUNTERS;
         uint64_t size = starts_anew ? 0 : counts[i] * area->record_size;
         if (size && !mc_area_ensure(mc_areas + area->offset, size)) return ENOSPC;
         memcpy(mc_areas + area->offset, from + area->offset, size);

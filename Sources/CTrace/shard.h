@@ -2,13 +2,13 @@
 /* Shards: which threads have rows of counters to themselves, and where these are, so that counting asks for
  * nothing else.
  *
- *     mc_shard_own     the calling thread's shard, or 0: that is everybody's
+ *     mc_shard_own     the calling thread's shard, or 0: it counts in common
  *     mc_shard_row     the row of a stack in it
  *     mc_shard_take    takes one for the thread, if it is time
  *     mc_shards_begin, mc_shards_end     the areas were made; they are about to go
  *
  * There are few shards, and a thread's rows are pages of its own. So they are for threads that count much: the first
- * that counts anything has one at once, every other when it has counted MC_SHARD_AFTER times in everybody's.
+ * that counts anything has one at once, every other when it has counted MC_SHARD_AFTER times in common.
  * A shard is a thread number's for good, and with it whoever has that number next.
  *
  * Where a thread's rows are changes when a forked child makes a region of its own. So what a thread

@@ -200,7 +200,8 @@ uint32_t mc_trace_recall(const struct mc_caller *caller)
 uint64_t mc_trace_count_recalled_in(uint32_t stack, size_t usable, size_t requested)
 {
     struct mc_region_narrow *row = mc_shard_row(stack);
-    mc_counters_own_in(row, (struct mc_amount){1, requested, usable});
+    if (unlikely(!mc_counters_own_in(row, (struct mc_amount){1, requested, usable})))
+        stack = count_in(stack, requested, usable);
     /* Stacks that were first met one after the other come so again. */
     __builtin_prefetch(row + 1, 1);
     answer_commands();
@@ -232,8 +233,7 @@ int mc_trace_count_slot_out(uint64_t tag, const size_t *usable)
     if (unlikely(!mc_area_is_there(row))) return 0;
     struct mc_life life = mc_births_life_until(tag, mc_births_now_made());
     size_t bytes = *usable;
-    mc_counters_own_out(row, (struct mc_amount){1, bytes - mc_tag_slack(tag), bytes}, life);
-    return 1;
+    return mc_counters_own_out(row, (struct mc_amount){1, bytes - mc_tag_slack(tag), bytes}, life);
 }
 
 void mc_trace_count_undo(uint64_t tag, size_t usable, size_t requested)

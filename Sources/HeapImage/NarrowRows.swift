@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 import CRegion
 
-/// The rows of a shard that one thread has for itself: counters modulo 2^32, and their turns, which say
-/// what is above.
+/// The rows of a shard that one thread has for itself, or those of all others: counters modulo 2^32, and their
+/// turns, which say what is above.
 ///
 /// A counter's value follows from the two words, if none of its turns was noted between the reading of one and
 /// of the other. So turns are read before and after the counters; and not at all while none was ever noted.
@@ -16,6 +16,11 @@ struct NarrowRows {
         let run = area.capacity.times(area.recordSize)
         rows = area.offset.plus(shard.times(run))
         turns = rows.plus(run / 2)
+    }
+
+    init(_ area: RegionHeader.Area) {
+        rows = area.offset
+        turns = area.offset.plus(area.capacity.times(area.recordSize))
     }
 
     func forEach(

@@ -81,7 +81,8 @@ extension RegionHeader {
         var header = self
         let none = Area(offset: 0, recordSize: 0, capacity: 0, count: 0)
         (header.modules, header.strings, header.frames) = (none, none, none)
-        (header.stacks, header.counters) = (none, none)
+        (header.stacks, header.counters, header.samples) = (none, none, none)
+        (header.common, header.places) = (none, none)
         (header.overflowStacks, header.untaggedAllocs) = (0, 0)
         (header.cutStacks, header.stoppedStacks) = (0, 0)
         (header.ownBytes, header.trailBytes) = (0, 0)

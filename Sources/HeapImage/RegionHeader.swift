@@ -81,6 +81,8 @@ package struct RegionHeader: Equatable, Sendable {
     package var stacks: Area
     package var counters: Area
     package var samples: Area
+    package var common: Area
+    package var places: Area
 
     /// Stacks that were given a row; the first two ids name none.
     package var stackCount: UInt64 { stacks.count.minus(UInt64(MC_STACK_FIRST)) }
@@ -148,6 +150,8 @@ package struct RegionHeader: Equatable, Sendable {
         stacks = areas[Int(MC_AREA_STACKS)]
         counters = areas[Int(MC_AREA_COUNTERS)]
         samples = areas[Int(MC_AREA_SAMPLES)]
+        common = areas[Int(MC_AREA_COMMON)]
+        places = areas[Int(MC_AREA_PLACES)]
     }
 
     /// The page, if it is one of a region of this version.

@@ -70,7 +70,7 @@ struct StackCountsReader {
     ) throws(HeapImageError) {
         let stackCount = intervals.count
         counts = Array(repeating: StackCounts(), count: stackCount)
-        guard try Self.check(bytes, header.counters, stackCount, named: "counters") else { return }
+        guard try Self.checkAll(bytes, header, stackCount) else { return }
         try Self.forEachRow(bytes, header, stackCount) { id, record in
             counts[id].frees &+= record.frees
             counts[id].bytesOut &+= record.bytes_out
@@ -89,7 +89,8 @@ struct StackCountsReader {
             counts[id] = counts[id].inObjects
         }
         guard !estimates.isEmpty,
-            try Self.check(bytes, header.samples, stackCount, named: "samples")
+            try Self.check(
+                bytes, header.samples, mc_region_samples.self, stackCount, named: "samples")
         else { return }
         try Self.forEach(
             bytes, from: header.samples.offset, stackCount, zero: mc_region_samples()
@@ -103,21 +104,31 @@ struct StackCountsReader {
         _ bytes: some RegionBytes, _ header: RegionHeader, intervals: [UInt8]
     ) throws(HeapImageError) -> UInt64 {
         var activity: UInt64 = 0
-        guard try check(bytes, header.counters, intervals.count, named: "counters") else {
-            return 0
-        }
+        guard try checkAll(bytes, header, intervals.count) else { return 0 }
         try forEachRow(bytes, header, intervals.count) {
             activity &+= $1.activity(intervals[$0])
         }
         return activity
     }
 
+    /// All that `forEachRow` reads.
+    private static func checkAll(
+        _ bytes: some RegionBytes, _ header: RegionHeader, _ stackCount: Int
+    ) throws(HeapImageError) -> Bool {
+        let (rows, common) = (mc_region_counters.self, mc_region_narrow.self)
+        guard try check(bytes, header.counters, rows, stackCount, named: "counters"),
+            try check(bytes, header.common, common, stackCount, named: "common counters")
+        else { return false }
+        return try check(bytes, header.places, UInt32.self, stackCount, named: "places")
+    }
+
     /// Tells whether there are any; throws where they can't be those of the stacks.
-    private static func check(
-        _ bytes: some RegionBytes, _ area: RegionHeader.Area, _ stackCount: Int, named name: String
+    private static func check<Record>(
+        _ bytes: some RegionBytes, _ area: RegionHeader.Area, _ type: Record.Type,
+        _ stackCount: Int, named name: String
     ) throws(HeapImageError) -> Bool {
         guard stackCount > 0, area.offset != 0 else { return false }
-        let size = UInt64(MemoryLayout<mc_region_counters>.stride)
+        let size = UInt64(MemoryLayout<Record>.stride)
         guard area.recordSize == size, area.offset % 8 == 0,
             area.offset >= UInt64(MC_REGION_PAGE), area.capacity >= UInt64(stackCount)
         else {
@@ -133,6 +144,7 @@ struct StackCountsReader {
         let area = header.counters
         try forEach(
             bytes, from: area.offset, stackCount, zero: mc_region_counters(), body)
+        try CommonRows(bytes, header, stackCount).forEach(in: bytes, body)
         for shard in 1..<(try bytes.shardsInUse(header)) {
             try NarrowRows(area, shard: shard).forEach(in: bytes, stackCount, body)
         }

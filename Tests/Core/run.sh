@@ -141,7 +141,7 @@ concurrent() {
     build calls "${faulty[@]}" && run calls calls_settle
     build index "${faulty_trace[@]}" && run index index_threads index_threads_without_memory
     build region "${trace[@]}" && run region windows_threads stack_threads counter_threads ready_threads
-    build counters "${trace[@]}" && run counters counters_turns_threads
+    build counters "${trace[@]}" && run counters counters_turns_threads counters_room_for_turns_comes counters_common_rows_are_made_once
     build own "${trace[@]}" && run own own_threads
     build shard "${trace[@]}" && run shard
     build births "${trace[@]}" && run births births_threads

@@ -307,7 +307,7 @@ static void runs_of(void *megabytes)
     uint32_t last = (uint32_t)mc_own_region.areas[MC_AREA_COUNTERS].capacity - 1;
     struct mc_region_narrow *row = mc_counters_row(mc_area_runs - 1, last);
     REQUIRE(mc_counters_make(mc_area_runs - 1, last));
-    mc_counters_own_in(row, (struct mc_amount){1, REQUESTED, USABLE});
+    REQUIRE(mc_counters_own_in(row, (struct mc_amount){1, REQUESTED, USABLE}));
     const struct mc_region_narrow *turns = row + last + 1;
     REQUIRE((const char *)(turns + 1) <= (const char *)mc_area_record(MC_AREA_SAMPLES, 0));
     REQUIRE((const char *)mc_area_record(MC_AREA_SAMPLES, last + 1) <= mc_areas + size);

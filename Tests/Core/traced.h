@@ -91,13 +91,41 @@ static inline void read_rows(int file, void *rows, uint64_t size, uint64_t place
     REQUIRE(pread(file, rows, size, (off_t)place) == (ssize_t)size);
 }
 
+enum { ROWS = 1 << 17 };
+
+/* Of narrow rows, and the turns of as many others. */
+static inline void add_narrow(struct mc_region_counters *sum, int file, uint64_t place,
+                              uint64_t place_of_turns, uint64_t count)
+{
+    static struct mc_region_narrow narrow[ROWS], turns[ROWS];
+    read_rows(file, narrow, count * sizeof(*narrow), place);
+    read_rows(file, turns, count * sizeof(*turns), place_of_turns);
+    for (uint64_t i = 0; i < count; i++) {
+        struct mc_region_counters row = widened(&narrow[i], &turns[i]);
+        add(sum, &row);
+    }
+}
+
+/* What threads without a shard counted of these stacks. */
+static inline void add_common(struct mc_region_counters *sum, int file, uint64_t from,
+                              uint64_t count)
+{
+    static uint32_t places[ROWS];
+    const struct mc_region_area *area = &mc_own_region.areas[MC_AREA_COMMON];
+    read_rows(file, places, count * sizeof(*places),
+              mc_own_region.areas[MC_AREA_PLACES].offset + from * sizeof(*places));
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t row = area->offset + places[i] * area->record_size;
+        REQUIRE(places[i] < area->count);
+        if (places[i]) add_narrow(sum, file, row, row + area->capacity * area->record_size, 1);
+    }
+}
+
 /* Rows [from, end), as memctl reads them: from the file, since touching a page of the mapping that
  * is not there yet would make it, or be a SIGBUS. */
 static inline struct mc_region_counters sum_of_rows(uint64_t from, uint64_t end)
 {
-    enum { ROWS = 1 << 17 };
     static struct mc_region_counters rows[ROWS];
-    static struct mc_region_narrow narrow[ROWS], turns[ROWS];
     const struct mc_region_area *area = &mc_own_region.areas[MC_AREA_COUNTERS];
     struct mc_region_counters sum = {0};
     int file = open(file_name(getpid()), O_RDONLY);
@@ -107,14 +135,10 @@ static inline struct mc_region_counters sum_of_rows(uint64_t from, uint64_t end)
     for (uint64_t i = 0; i < count; i++)
         add(&sum, &rows[i]);
     for (uint64_t shard = 1; shard < mc_area_runs; shard++) {
-        uint64_t place = area->offset + shard * run + from * sizeof(*narrow);
-        read_rows(file, narrow, count * sizeof(*narrow), place);
-        read_rows(file, turns, count * sizeof(*turns), place + run / 2);
-        for (uint64_t i = 0; i < count; i++) {
-            struct mc_region_counters row = widened(&narrow[i], &turns[i]);
-            add(&sum, &row);
-        }
+        uint64_t place = area->offset + shard * run + from * sizeof(struct mc_region_narrow);
+        add_narrow(&sum, file, place, place + run / 2, count);
     }
+    add_common(&sum, file, from, count);
     close(file);
     return sum;
 }

@@ -72,6 +72,39 @@ import Testing
         #expect(counts.usableOut == before.usableOut + 3 * turn)
     }
 
+    /// Of what threads count in common, a stack's place tells which row is its.
+    @Test func commonRowsBelongToStacks() throws {
+        var sample = SampleRegion()
+        let turn: UInt64 = 1 << UInt64(MC_TURN_SHIFT)
+        let counters = mc_region_counters(3, 1, bytes: turn + 300, 100, usable: turn + 400, 112)
+        sample.count(3, row: 2, mc_region_narrow(counters))
+        sample.count(2, row: 1, mc_region_narrow(counters))
+        sample.header.turns = 1
+        sample.putHeader()
+        let region = ByteArray(bytes: sample.bytes)
+        let rows = try StackTable(region, region.header()).rows
+        #expect(rows.map(\.counts.allocs) == [15, 8, 7])
+        #expect(rows.map(\.counts.frees) == [6, 1, 7])
+        #expect(rows[1].counts.bytesIn == turn + 380)
+        #expect(rows[1].counts.usableOut == 112)
+    }
+
+    @Test func aRowOfNobodyIsNotCounted() throws {
+        var sample = SampleRegion()
+        let counters = mc_region_counters(3, 1, bytes: 300, 100, usable: 400, 112)
+        sample.count(3, row: 2, mc_region_narrow(counters))
+        sample.put(UInt32(0), at: SampleRegion.placesOffset + 3 * 4)
+        let region = ByteArray(bytes: sample.bytes)
+        #expect(try StackTable(region, region.header()).rows[1].counts.allocs == 5)
+    }
+
+    @Test func aPlaceBeyondTheRowsIsDamage() throws {
+        var sample = SampleRegion()
+        sample.put(UInt32(SampleRegion.capacity), at: SampleRegion.placesOffset + 3 * 4)
+        let region = ByteArray(bytes: sample.bytes)
+        #expect(throws: HeapImageError.self) { try StackTable(region, region.header()) }
+    }
+
     @Test func framesOfTheLibraryAreCut() throws {
         let region = ByteArray(bytes: SampleRegion().bytes)
         let table = try StackTable(region, region.header())

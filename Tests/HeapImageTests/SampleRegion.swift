@@ -20,7 +20,9 @@ struct SampleRegion {
     static let capacity = 8
     static let shards = 8
     static let samplesOffset = countersOffset + shards * capacity * 64
-    static let size = samplesOffset + capacity * 64
+    static let commonOffset = samplesOffset + capacity * 64
+    static let placesOffset = commonOffset + capacity * 64
+    static let size = placesOffset + capacity * 4
 
     init() {
         bytes = [UInt8](repeating: 0, count: Self.size)
@@ -108,6 +110,16 @@ struct SampleRegion {
         put(turns, at: run + (Self.capacity + stack) * 32)
     }
 
+    /// In a common row.
+    mutating func count(
+        _ stack: Int, row: Int, _ counters: mc_region_narrow,
+        turns: mc_region_narrow = mc_region_narrow()
+    ) {
+        put(UInt32(row), at: Self.placesOffset + stack * 4)
+        put(counters, at: Self.commonOffset + row * 32)
+        put(turns, at: Self.commonOffset + (Self.capacity + row) * 32)
+    }
+
     mutating func samples(_ stack: Int, _ samples: mc_region_samples) {
         put(samples, at: Self.samplesOffset + stack * 64)
     }
@@ -134,6 +146,8 @@ struct SampleRegion {
             (Self.framesOffset, 4, 30, 15), (Self.stacksOffset, 16, Self.capacity, 6),
             (Self.countersOffset, 64, Self.capacity, 6),
             (Self.samplesOffset, 64, Self.capacity, 0),
+            (Self.commonOffset, 32, Self.capacity, 1),
+            (Self.placesOffset, 4, Self.capacity, 6),
         ]
         withUnsafeMutableBytes(of: &header.areas) { bytes in
             let table = bytes.bindMemory(to: mc_region_area.self)

@@ -258,7 +258,7 @@ class Region:
 
     FIELDS = {"armed": (0, "<B"), "commands": (16, "<Q"), "magic": (64, "<Q"), "pid": (80, "<I"),
               "sample": (32, "<I"), "deepen": (36, "<I"), "commands_seen": (136, "<Q"), "epoch": (144, "<Q"), "overflow_stacks": (152, "<Q"),
-              "traced_since_ns": (192, "<Q"), "executable": (472, "<1024s")}
+              "traced_since_ns": (192, "<Q"), "executable": (536, "<1024s")}
 
     AREAS, COUNTERS = 216, 4
 

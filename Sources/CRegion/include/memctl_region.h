@@ -29,11 +29,11 @@
 #define MC_REGION_MAGIC 0x316c74636d656d89ull /* 0x89 "memctl1" */
 
 enum {
-    MC_REGION_VERSION = 5,
+    MC_REGION_VERSION = 6,
     MC_REGION_PAGE = 4096,
     /* Counter shards, at most: shard 0 is shared by any number of threads, the others have one thread each,
-     * so that most threads count without a locked instruction. A row's sums run over all shards. */
-    MC_REGION_SHARDS = 64,
+     * so that most threads count without a locked instruction. A stack's sums run over all shards. */
+    MC_REGION_SHARDS = 63, /* a million stacks fit beside in 4 GiB */
     MC_REGION_PATH_MAX = 1024,
 };
 
@@ -60,6 +60,9 @@ enum {
     MC_AREA_COUNTERS, /* struct mc_region_counters, a run of `capacity`; then, of the same size, runs of twice
                          as many struct mc_region_narrow: mc_region.shards runs in all, so far */
     MC_AREA_SAMPLES, /* struct mc_region_samples, of sampled stacks alone */
+    MC_AREA_COMMON, /* struct mc_region_narrow, of stacks that threads without a shard count in: `capacity` rows,
+                        as they come up, and then as many again, their turns. Row 0 is never used */
+    MC_AREA_PLACES, /* uint32_t: which of these is the stack's; 0: none */
     MC_AREA_COUNT,
 };
 
@@ -70,7 +73,7 @@ struct mc_region_area {
     uint64_t offset;      /* in the file; 0 until the area exists */
     uint64_t record_size; /* bytes */
     uint64_t capacity;    /* records that fit (for counters: in one shard) */
-    uint64_t count; /* records that are whole; of counters as many as stacks, of samples none */
+    uint64_t count;       /* records that are whole; of what has one a stack, it says nothing */
 };
 
 /* An object the process had loaded; [start, end) is never empty. */
@@ -151,10 +154,10 @@ struct mc_region_counters {
     uint64_t temporary; /* of the freed, those with a lifetime of MC_TEMPORARY_TICKS at most */
 };
 
-/* What a shard other than 0 counted of it: half a cache line. The shard's run holds `capacity` of these, the
- * counters modulo 2^32, and then as many again, their turns: a multiple of 2^MC_TURN_SHIFT is a turn, and what
- * the upper two bits of a counter are ahead of its turns is to be added to them. Turns are noted after the
- * counter has made them, and before it makes four. */
+/* The same in half a cache line: what a shard other than 0 counted of it, or all threads without one in common.
+ * The shard's run holds `capacity` of these, the counters modulo 2^32, and then as many again, their turns: a
+ * multiple of 2^MC_TURN_SHIFT is a turn, and what the upper two bits of a counter are ahead of its turns is to be
+ * added to them. Turns are noted after the counter has made them, and before it makes four. */
 struct mc_region_narrow {
     uint32_t allocs;
     uint32_t frees;
@@ -245,9 +248,9 @@ struct mc_region {
 _Static_assert(offsetof(struct mc_region, magic) == 64, "region layout is an ABI");
 _Static_assert(offsetof(struct mc_region, commands_seen) == 136, "region layout is an ABI");
 _Static_assert(offsetof(struct mc_region, areas) == 216, "region layout is an ABI");
-_Static_assert(offsetof(struct mc_region, name) == 408, "region layout is an ABI");
-_Static_assert(offsetof(struct mc_region, misplaced_frees) == 1496, "region layout is an ABI");
-_Static_assert(offsetof(struct mc_region, frame_windows) == 1536, "region layout is an ABI");
+_Static_assert(offsetof(struct mc_region, name) == 472, "region layout is an ABI");
+_Static_assert(offsetof(struct mc_region, misplaced_frees) == 1560, "region layout is an ABI");
+_Static_assert(offsetof(struct mc_region, frame_windows) == 1600, "region layout is an ABI");
 _Static_assert(sizeof(struct mc_region) <= MC_REGION_PAGE, "the control words fill one page");
 _Static_assert(sizeof(struct mc_region_module) == 80, "region layout is an ABI");
 _Static_assert(sizeof(struct mc_region_frame) == 4, "region layout is an ABI");
