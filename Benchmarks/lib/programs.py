@@ -33,6 +33,10 @@ def script_cases(scale):
                                   "objects, strings, dicts, JSON; PYTHONMALLOC=malloc",
                                   env={"PYTHONMALLOC": "malloc", "PYTHONHASHSEED": "0"},
                                   kernel=True))
+    if python and subprocess.run([python, "-c", "import numpy"], check=False,
+                                 capture_output=True).returncode == 0:
+        cases.append(measure.Case("numpy", [python, f"{FOLDER}/arrays.py", scaled(6, scale)],
+                                  "expressions with arrays of 256 KiB to 16 MiB", kernel=True))
     for name, script, count in (("perl", "workload.pl", 60), ("ruby", "workload.rb", 40),
                                 ("lua5.4", "workload.lua", 20)):
         if shutil.which(name):

@@ -43,6 +43,16 @@ static void set_up(struct mc_span *span)
 
 enum { REST = MC_LARGE_KEPT - 1, GROWING = REST - 1 };
 
+static unsigned place_after(unsigned place)
+{
+    return place + 1 < GROWING ? place + 1 : 0;
+}
+
+static unsigned place_before(unsigned place, unsigned count)
+{
+    return place ? place - 1 : count - 1;
+}
+
 static int has_places(const struct mc_thread *self)
 {
     return self && self != &mc_thread_none;
@@ -139,21 +149,45 @@ static int extend(struct mc_span *span, uint64_t size)
     return 1;
 }
 
-/* The front of the rest, or NULL: for what may go on to grow, and for what is too large to be kept
- * otherwise. */
-static struct mc_span *take_from_rest(struct mc_thread *self, uint64_t size, uint64_t room,
-                                      uint64_t align)
+/* The front of what waits there, or NULL. */
+static struct mc_span *take_front(struct mc_thread *self, unsigned place, uint64_t size,
+                                  uint64_t room, uint64_t align)
 {
-    if ((!room && size <= MC_LARGE_KEPT_MAX) || size > MC_LARGE_MAX) return 0;
-    struct mc_span *rest = take_place(self, REST);
-    if (!rest) return 0;
+    struct mc_span *span = take_place(self, place);
+    if (!span) return 0;
     uint64_t least = mc_round_up(size, MC_SLICE), wanted = mc_round_up(size + room, MC_SLICE);
-    if (rest->base & (align - 1) || !extend(rest, least)) {
-        put_place(self, REST, rest);
+    if (span->base & (align - 1) || !extend(span, least)) {
+        put_place(self, place, span);
         return 0;
     }
-    if (rest->size > wanted) cut(self, rest, wanted);
-    return rest;
+    if (span->size > wanted) cut(self, span, wanted);
+    return span;
+}
+
+/* -- what is larger than others that wait ---------------------------------------------------- */
+
+/* Bytes of those; 0 for any other. */
+static uint64_t big_size(const struct mc_thread *self, unsigned place)
+{
+    const struct mc_span *span = (const struct mc_span *)mc_load(&self->large[place]);
+    uint64_t size = span ? mc_load(&span->size) : 0;
+    return size > MC_LARGE_KEPT_MAX ? size : 0;
+}
+
+/* Some of them go, from the next place on that is given, the oldest, until `size` more bytes are not too much to
+ * keep. Sizes of spans that another thread just takes are guesses. */
+static __attribute__((noinline)) void make_way(struct mc_thread *self, uint64_t size)
+{
+    uint64_t all = size;
+    for (unsigned i = 0; i < MC_LARGE_KEPT; i++)
+        all += big_size(self, i);
+    for (unsigned i = 0, place = self->large_next; all > MC_LARGE_MAX && i <= GROWING; i++) {
+        place = i < GROWING ? place_after(place) : REST;
+        uint64_t less = big_size(self, place);
+        struct mc_span *old = less ? take_place(self, place) : 0;
+        if (old) replaced(old);
+        all -= less;
+    }
 }
 
 /* -- spans that wait ------------------------------------------------------------------------ */
@@ -164,16 +198,6 @@ static int fits(const struct mc_span *span, uint64_t size, uint64_t room, uint64
     uint64_t has = mc_load(&span->size);
     return has >= size && has - size <= MC_SLICE + size / 8 + room &&
            !(mc_load(&span->base) & (align - 1));
-}
-
-static unsigned place_after(unsigned place)
-{
-    return place + 1 < GROWING ? place + 1 : 0;
-}
-
-static unsigned place_before(unsigned place, unsigned count)
-{
-    return place ? place - 1 : count - 1;
 }
 
 /* The waiting span of the place if it fits, or NULL. What is seen before it is taken is a guess. */
@@ -188,18 +212,32 @@ static struct mc_span *take_fitting(struct mc_thread *self, unsigned place, uint
     return 0;
 }
 
-/* A waiting span for the request, or NULL: the one that was freed last of those that fit. */
+/* Of what is larger than others that wait, what will do if it is cut, or takes what is behind it. */
+static __attribute__((noinline)) struct mc_span *take_from_big(struct mc_thread *self,
+                                                               uint64_t size, uint64_t align)
+{
+    struct mc_span *span = take_front(self, REST, size, 0, align);
+    for (unsigned i = 0, place = self->large_next; i < GROWING && !span; i++) {
+        if (big_size(self, place)) span = take_front(self, place, size, 0, align);
+        place = place_before(place, GROWING);
+    }
+    return span;
+}
+
+/* A waiting span for the request, or NULL: for what is to grow the front of the rest, for others the one that was
+ * freed last of those that fit. */
 static struct mc_span *take_waiting(struct mc_thread *self, uint64_t size, uint64_t room,
                                     uint64_t align)
 {
-    struct mc_span *span = take_from_rest(self, size, room, align);
+    if (size > MC_LARGE_MAX) return 0;
+    struct mc_span *span = room ? take_front(self, REST, size, room, align) : 0;
     unsigned last = self->large_next, place = last;
     for (unsigned i = 0; i < MC_LARGE_KEPT && !span; i++) {
         span = take_fitting(self, place, size, room, align);
         if (span && place == last) self->large_next = place_before(last, GROWING);
         place = place_before(place, MC_LARGE_KEPT);
     }
-    return span;
+    return !span && !room && size > MC_LARGE_KEPT_MAX ? take_from_big(self, size, align) : span;
 }
 
 /* Where an ordinary one waits: where the one taken last did, else in place of the oldest. */
@@ -219,7 +257,7 @@ static int is_blocked(const struct mc_span *span, const struct mc_span *rest)
 }
 
 /* The rest are what it was cut from, joined to it again as long as that is not too much to keep; what is
- * larger than others that wait; and what has more room than it. */
+ * larger than others that wait, if there is no rest; and what has more room than it. */
 static void keep(struct mc_thread *self, struct mc_span *span)
 {
     const struct mc_span *rest = (const struct mc_span *)mc_load(&self->large[REST]);
@@ -231,7 +269,9 @@ static void keep(struct mc_thread *self, struct mc_span *span)
         return;
     }
     int joins = rest && span->size + rest_size <= MC_LARGE_MAX && join_rest(self, span);
-    if (joins || roomy || span->size > MC_LARGE_KEPT_MAX)
+    int big = span->size > MC_LARGE_KEPT_MAX;
+    if (big) make_way(self, span->size);
+    if (joins || roomy || (big && !mc_load(&self->large[REST])))
         put_place(self, REST, span);
     else
         put_place(self, place_for(self), span);
@@ -253,13 +293,15 @@ void mc_large_flush_all(void)
 
 void mc_large_check(const struct mc_thread *thread)
 {
+    uint64_t big = 0;
     for (unsigned i = 0; i < MC_LARGE_KEPT; i++) {
         const struct mc_span *span = (const struct mc_span *)thread->large[i];
         if (!span) continue;
         mc_assert(span->state == MC_SPAN_WAITING && mc_page_map_find((void *)span->base) == span);
         mc_assert(span->size && span->size % MC_SLICE == 0 && span->slot_size <= span->size);
-        mc_assert(i == REST || span->size <= MC_LARGE_KEPT_MAX);
+        big += big_size(thread, i);
     }
+    mc_assert(big <= MC_LARGE_MAX && !big_size(thread, GROWING));
     mc_assert(thread->large_next < GROWING);
 }
 

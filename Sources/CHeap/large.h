@@ -14,8 +14,10 @@
  * places that only it fills and any thread may empty:
  *     all but two   whole: a buffer that is taken and freed again and again is found where it was
  *     one           for the next small object that grows: of MC_GROWING_SIZE
- *     the rest      what objects that grow, and those above MC_LARGE_KEPT_MAX, are cut from, and join
- *                   again when they lie before it: the next has pages that are populated already */
+ *     the rest      what objects that grow are cut from, and join again when they lie before it: the next has
+ *                   pages that are populated already
+ * Those above MC_LARGE_KEPT_MAX, the rest among them, are no more than MC_LARGE_MAX together: the oldest go,
+ * with their pages. A request of that size that none fits is cut from one of them. */
 #ifndef MC_LARGE_H
 #define MC_LARGE_H
 

@@ -185,11 +185,12 @@ static size_t resident_pages(void *place, size_t size)
     return count;
 }
 
-/* The last large one freed is there for the next, smaller or larger; of those before it no page is. */
+/* The last large one freed is there for the next, smaller or larger; of those before it that would be too much
+ * with it no page is. */
 static void large_ones_wait(void)
 {
     stop_ticks();
-    size_t size = 12 << 20;
+    size_t size = 20 << 20;
     unsigned char *first = mc_alloc(size), *wall = mc_alloc(size), *second = mc_alloc(size), *zeros;
     fill_bytes(first, size, 1);
     fill_bytes(second, size, 2);
@@ -210,6 +211,53 @@ static void large_ones_wait(void)
     mc_free(second);
     mc_free(zeros);
     mc_free(wall);
+    mc_heap_trim();
+    mc_heap_check();
+    struct mc_heap_totals totals;
+    mc_heap_totals(&totals);
+    REQUIRE_EQUAL(totals.used, 0);
+    REQUIRE_EQUAL(totals.free_slices, totals.reserved);
+}
+
+/* Of several, as many as are not too much together are there for the next, in whatever order they are freed. */
+static void large_ones_wait_together(void)
+{
+    enum { COUNT = 5, SIZE = 9 << 20, KEPT = MC_LARGE_MAX / SIZE };
+    unsigned char *places[COUNT], *walls[COUNT];
+    stop_ticks();
+    for (unsigned i = 0; i < COUNT; i++) {
+        places[i] = mc_alloc(SIZE);
+        walls[i] = mc_alloc(MC_LARGE_KEPT_MAX);
+        fill_bytes(places[i], SIZE, i);
+    }
+    for (unsigned round = 0; round < 20; round++) {
+        for (unsigned i = 0; i < KEPT; i++)
+            mc_free(places[(round + i) % KEPT]);
+        for (unsigned i = 0; i < KEPT; i++) {
+            unsigned char *again = mc_alloc(SIZE - i * MC_PAGE);
+            unsigned known = 0;
+            for (unsigned k = 0; k < KEPT; k++)
+                known += again == places[k];
+            REQUIRE_EQUAL(known, 1);
+            REQUIRE_EQUAL(resident_pages(again, SIZE), SIZE / MC_PAGE);
+        }
+        mc_heap_check();
+    }
+    for (unsigned i = 0; i < COUNT; i++) {
+        size_t pages = 0;
+        mc_free(places[i]);
+        for (unsigned k = 0; k <= i; k++)
+            pages += resident_pages(places[k], SIZE);
+        REQUIRE_EQUAL(pages, (i < KEPT ? i + 1 : KEPT) * (SIZE / MC_PAGE));
+        REQUIRE_EQUAL(resident_pages(places[i], SIZE), SIZE / MC_PAGE);
+    }
+    mc_heap_check(); /* which reads what is free and clean, so that it has pages of zeros */
+    /* One that none fits is cut from one of them, or takes what is behind. */
+    unsigned char *smaller = mc_alloc(SIZE / 2);
+    REQUIRE_EQUAL(resident_pages(smaller, SIZE / 2), SIZE / 2 / MC_PAGE);
+    mc_free(smaller);
+    for (unsigned i = 0; i < COUNT; i++)
+        mc_free(walls[i]);
     mc_heap_trim();
     mc_heap_check();
     struct mc_heap_totals totals;
@@ -324,9 +372,14 @@ static void growth_in_threads(void)
 }
 
 static const struct test_case cases[] = {
-    {"large_in_place", large_in_place, 0},     {"huge_moves", huge_moves, 0},
-    {"realloc_growing", realloc_growing, 0},   {"growth_is_repeated", growth_is_repeated, 0},
-    {"growth_is_mapped", growth_is_mapped, 0}, {"large_ones_wait", large_ones_wait, 0},
-    {"trim_finds_all", trim_finds_all, 0},     {"growth_in_threads", growth_in_threads, 480},
+    {"large_in_place", large_in_place, 0},
+    {"huge_moves", huge_moves, 0},
+    {"realloc_growing", realloc_growing, 0},
+    {"growth_is_repeated", growth_is_repeated, 0},
+    {"growth_is_mapped", growth_is_mapped, 0},
+    {"large_ones_wait", large_ones_wait, 0},
+    {"large_ones_wait_together", large_ones_wait_together, 0},
+    {"trim_finds_all", trim_finds_all, 0},
+    {"growth_in_threads", growth_in_threads, 480},
 };
 TEST_MAIN(cases)

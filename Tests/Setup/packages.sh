@@ -21,7 +21,7 @@ set_build=(libdw-dev libelf-dev libunwind-dev pkg-config g++ gcc make binutils z
 set_demo=(libssl-dev zlib1g-dev libsqlite3-dev libxml2-dev procps)
 set_test=(python3 libpython3.11-testsuite redis-server redis-tools nginx-light wrk postgresql
     sqlite3 ruby perl git ffmpeg gdb openssl xz-utils nodejs valgrind)
-set_bench=(python3 perl ruby lua5.4 sqlite3 redis-server redis-tools valgrind
+set_bench=(python3 python3-numpy perl ruby lua5.4 sqlite3 redis-server redis-tools valgrind
     libjemalloc2 libmimalloc2.0 libtcmalloc-minimal4 heaptrack zstd)
 set_numa=(python3 gcc libc6-dev qemu-system-x86 busybox-static cpio gzip binutils)
 set_lint=(clang-format-14 shellcheck git)
