@@ -9,6 +9,7 @@
 #include "class.h"
 #include "ended.h"
 #include "large.h"
+#include "large_kept.h"
 #include "lend.h"
 #include "os.h"
 #include "pagemap.h"
@@ -42,7 +43,7 @@ static void relieve(struct mc_thread *self)
     mc_threads_reap(); /* before this one collects: what ended threads cached may be its own */
     mc_refill_collect(self);
     mc_refill_flush(self, 0);
-    mc_large_flush_all();
+    mc_kept_flush_all();
     mc_arena_release_idle();
     mc_arena_purge(1);
 }
@@ -408,7 +409,7 @@ int mc_heap_trim(void)
         mc_refill_flush(mc_self, 0);
         mc_trim_thread(mc_self);
     }
-    mc_large_flush_all();
+    mc_kept_flush_all();
     mc_waiting_give_back(1);
     mc_arena_purge(1);
     mc_structs_trim();

@@ -4,7 +4,7 @@
 
 #include "cache.h"
 #include "check.h"
-#include "large.h"
+#include "large_kept.h"
 
 void mc_held_put_empty(struct mc_thread *self, struct mc_span *span)
 {
@@ -93,5 +93,5 @@ void mc_thread_check(const struct mc_thread *thread)
     mc_cache_check(thread);
     mc_serving_check((struct mc_thread *)thread);
     mc_own_map_check((struct mc_thread *)thread);
-    mc_large_check(thread);
+    mc_kept_check(thread);
 }

@@ -9,15 +9,7 @@
  *
  * A small object that grows has a large span too, GROWING: a page or two, and room behind them. Each
  * thread has MC_GROWING_COUNT of them at most, counted in `growing`.
- *
- * A thread keeps the last few large spans that it freed until the next tick (of any thread), in
- * places that only it fills and any thread may empty:
- *     all but two   whole: a buffer that is taken and freed again and again is found where it was
- *     one           for the next small object that grows: of MC_GROWING_SIZE
- *     the rest      what objects that grow are cut from, and join again when they lie before it: the next has
- *                   pages that are populated already
- * Those above MC_LARGE_KEPT_MAX, the rest among them, are no more than MC_LARGE_MAX together: the oldest go,
- * with their pages. A request of that size that none fits is cut from one of them. */
+ * What a thread frees it keeps for a while: see large_kept.h. */
 #ifndef MC_LARGE_H
 #define MC_LARGE_H
 
@@ -53,13 +45,6 @@ void mc_large_free(struct mc_thread *self, struct mc_span *span, void *object);
 /* The short path of that, for one without flags that waits as it is: 1; else 0, and nothing was done.
  * Requires a large span, perhaps of another object, or none any more; `self` may be the none thread. */
 int mc_large_free_short(struct mc_thread *self, struct mc_span *span, void *object);
-
-/* Gives back the spans that wait. Any thread, for any thread. */
-void mc_large_flush(struct mc_thread *thread);
-void mc_large_flush_all(void);
-
-/* Asserts that what waits is whole, and is found in the page map. No other thread may be in the heap. */
-void mc_large_check(const struct mc_thread *thread);
 
 /* The object, perhaps moved (huge), with `size` bytes; NULL if it can't be done so: then it is
  * untouched, and has to be copied. */

@@ -5,7 +5,9 @@
 #include "arena.h"
 #include "large.h"
 #include "os.h"
+#include "pagemap.h"
 #include "root.h"
+#include "structs.h"
 
 void mc_large_memory_count(int64_t mappings, int64_t bytes)
 {
@@ -58,4 +60,29 @@ void mc_large_memory_give(uint64_t base, uint64_t size, int state)
         mc_os_release((void *)base, size);
         mc_large_memory_count(-1, -(int64_t)size);
     }
+}
+
+__attribute__((noinline)) void mc_large_unmake(struct mc_span *span, int state)
+{
+    uint64_t base = span->base, size = span->size;
+    mc_page_map_clear(base, 1);
+    mc_span_struct_give(span);
+    mc_large_memory_give(base, size, state);
+}
+
+void mc_large_set_up(struct mc_span *span)
+{
+    span->limit = span->owner = 0;
+    span->reciprocal = 0;
+    span->free = 0;
+    mc_store(&span->remote, 0); /* seen by waiting.c, as are `flags` */
+    mc_store(&span->mark, 0);
+    mc_store(&span->slot_count, 1); /* seen by mc_spans_dense() */
+    mc_store(&span->fresh, 1);
+    mc_store(&span->flags, 0);
+    span->untagged_frees = 0;
+    span->purged = 0;
+    span->tag = 0;
+    span->maker = 0;
+    span->requested = 0;
 }

@@ -14,6 +14,13 @@ int mc_large_memory_take(struct mc_span *span, size_t room, size_t align, int *z
 /* Gives it back, of the state that it was taken with. */
 void mc_large_memory_give(uint64_t base, uint64_t size, int state);
 
+/* The span's fields of a large or huge object that nobody asked for yet, but for `base`, `size` and
+ * `slot_size`. */
+void mc_large_set_up(struct mc_span *span);
+
+/* Gives back all that it is: its memory, of that state, its struct, its place in the page map. */
+void mc_large_unmake(struct mc_span *span, int state);
+
 /* So many more mappings, and bytes in them. */
 void mc_large_memory_count(int64_t mappings, int64_t bytes);
 

@@ -7,7 +7,7 @@
 #include "class.h"
 #include "ended.h"
 #include "held.h"
-#include "large.h"
+#include "large_kept.h"
 #include "os.h"
 #include "root.h"
 #include "serving.h"
@@ -71,7 +71,7 @@ void mc_refill_collect(struct mc_thread *thread)
 
 void mc_refill_flush(struct mc_thread *thread, int purge)
 {
-    mc_large_flush(thread);
+    mc_kept_flush(thread);
     mc_held_flush(thread, purge);
 }
 
@@ -242,7 +242,7 @@ void mc_refill_tick(struct mc_thread *self)
     if (likely(now < due) || !mc_swap_if(&next_tick_ms, &due, now + MC_TICK_MS) || !due) return;
     if (likely(self != &mc_thread_none)) give_back(self);
     mc_threads_reap();
-    mc_large_flush_all();
+    mc_kept_flush_all();
     mc_waiting_give_back(0);
     if (mc_arena_purgeable()) mc_arena_purge(0);
     trim_metadata();

@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "heap.h"
-#include "large.h"
+#include "large_kept.h"
 #include "limits.h"
 #include "os_faulty.h"
 #include "pagemap.h"
@@ -266,7 +266,7 @@ static void *grow_any(void *stream)
         place[size - 1] = (unsigned char)random_below(&random, 256);
         ((struct piece *)place)->size = size;
         if (!mc_swap_if(at, &none, (uint64_t)place)) mc_free(place);
-        if (!random_below(&random, 200)) mc_large_flush_all(); /* as at a tick */
+        if (!random_below(&random, 200)) mc_kept_flush_all(); /* as at a tick */
     }
     /* None ends while another may still look after ended threads. */
     pthread_barrier_wait(&all_done);

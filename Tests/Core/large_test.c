@@ -8,7 +8,7 @@
 
 #include "heap.h"
 #include "hooks.h"
-#include "large.h"
+#include "large_kept.h"
 #include "limits.h"
 #include "os_faulty.h"
 #include "test.h"
@@ -348,7 +348,7 @@ static void *grow_any(void *stream)
         }
         uint64_t none = 0;
         if (place && !mc_swap_if(shared, &none, (uint64_t)place)) mc_free(place);
-        if (!random_below(&random, 100)) mc_large_flush_all(); /* as at a tick */
+        if (!random_below(&random, 100)) mc_kept_flush_all(); /* as at a tick */
         if (!random_below(&random, 500)) mc_heap_trim();
     }
     /* None ends while another may still look after ended threads. */
