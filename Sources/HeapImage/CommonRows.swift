@@ -31,7 +31,26 @@ struct CommonRows {
     private static func owners(
         _ bytes: some RegionBytes, _ header: RegionHeader, _ stackCount: Int
     ) throws(HeapImageError) -> [Int] {
-        var owners: [Int] = []
+        let places = try places(bytes, header, stackCount)
+        guard let last = places.map(\.row).max() else { return [] }
+        var claimed = header.common
+        claimed.count = UInt64(last) + 1
+        try bytes.check(
+            claimed, named: "common counters",
+            recordSize: UInt64(MemoryLayout<mc_region_narrow>.stride), atMost: rowLimit)
+        var owners = [Int](repeating: 0, count: Int(last) + 1)
+        for place in places { owners[Int(place.row)] = place.stack }
+        return owners
+    }
+
+    /// As many as there can be stacks.
+    private static var rowLimit: UInt64 { 1 << UInt64(MC_TAG_STACK_BITS) }
+
+    /// Of the stacks that have a row.
+    private static func places(
+        _ bytes: some RegionBytes, _ header: RegionHeader, _ stackCount: Int
+    ) throws(HeapImageError) -> [(stack: Int, row: UInt32)] {
+        var places: [(stack: Int, row: UInt32)] = []
         var part = [UInt32](repeating: 0, count: min(placesAtOnce, stackCount))
         var first = 0
         while first < stackCount {
@@ -43,19 +62,11 @@ struct CommonRows {
                 got = try bytes.read(at: start, into: limited) / 4
             }
             for index in 0..<got where part[index] > 0 {
-                let row = Int(part[index])
-                guard UInt64(row) < header.common.capacity else {
-                    throw .damagedRegion(
-                        path: bytes.path, why: "stack \(first + index) counts in row \(row)")
-                }
-                if row >= owners.count {
-                    owners.append(contentsOf: repeatElement(0, count: row + 1 - owners.count))
-                }
-                owners[row] = first + index
+                places.append((first + index, part[index]))
             }
             if got < wanted { break }
             first += wanted
         }
-        return owners
+        return places
     }
 }

@@ -98,9 +98,23 @@ import Testing
         #expect(try StackTable(region, region.header()).rows[1].counts.allocs == 5)
     }
 
-    @Test func aPlaceBeyondTheRowsIsDamage() throws {
+    @Test(arguments: [UInt32(SampleRegion.capacity), 1 << 20, .max])
+    func aPlaceBeyondTheRowsIsDamage(row: UInt32) throws {
         var sample = SampleRegion()
-        sample.put(UInt32(SampleRegion.capacity), at: SampleRegion.placesOffset + 3 * 4)
+        sample.put(row, at: SampleRegion.placesOffset + 3 * 4)
+        let region = ByteArray(bytes: sample.bytes)
+        #expect(throws: HeapImageError.self) { try StackTable(region, region.header()) }
+    }
+
+    /// A region says itself how many rows it has room for; what matters is what the file holds.
+    @Test func rowsThatAFileCannotHoldAreDamage() throws {
+        var sample = SampleRegion()
+        sample.put(UInt32(200_000_000), at: SampleRegion.placesOffset + 3 * 4)
+        withUnsafeMutableBytes(of: &sample.header.areas) { bytes in
+            let table = bytes.bindMemory(to: mc_region_area.self)
+            table[Int(MC_AREA_COMMON)].capacity = .max / 64
+        }
+        sample.putHeader()
         let region = ByteArray(bytes: sample.bytes)
         #expect(throws: HeapImageError.self) { try StackTable(region, region.header()) }
     }
