@@ -185,6 +185,17 @@ static size_t resident_pages(void *place, size_t size)
     return count;
 }
 
+/* All was freed: trimmed, the heap has nothing but free slices. */
+static void require_all_goes(void)
+{
+    struct mc_heap_totals totals;
+    mc_heap_trim();
+    mc_heap_check();
+    mc_heap_totals(&totals);
+    REQUIRE_EQUAL(totals.used, 0);
+    REQUIRE_EQUAL(totals.free_slices, totals.reserved);
+}
+
 /* The last large one freed is there for the next, smaller or larger; of those before it that would be too much
  * with it no page is. */
 static void large_ones_wait(void)
@@ -211,15 +222,11 @@ static void large_ones_wait(void)
     mc_free(second);
     mc_free(zeros);
     mc_free(wall);
-    mc_heap_trim();
-    mc_heap_check();
-    struct mc_heap_totals totals;
-    mc_heap_totals(&totals);
-    REQUIRE_EQUAL(totals.used, 0);
-    REQUIRE_EQUAL(totals.free_slices, totals.reserved);
+    require_all_goes();
 }
 
-/* Of several, as many as are not too much together are there for the next, in whatever order they are freed. */
+/* Of several, as many as are not too much together are there for the next, in whatever order they are freed. The
+ * heap is checked last: that reads what is free and clean, which gives it pages of zeros. */
 static void large_ones_wait_together(void)
 {
     enum { COUNT = 5, SIZE = 9 << 20, KEPT = MC_LARGE_MAX / SIZE };
@@ -231,17 +238,18 @@ static void large_ones_wait_together(void)
         fill_bytes(places[i], SIZE, i);
     }
     for (unsigned round = 0; round < 20; round++) {
+        unsigned taken = 0;
         for (unsigned i = 0; i < KEPT; i++)
             mc_free(places[(round + i) % KEPT]);
         for (unsigned i = 0; i < KEPT; i++) {
             unsigned char *again = mc_alloc(SIZE - i * MC_PAGE);
             unsigned known = 0;
-            for (unsigned k = 0; k < KEPT; k++)
-                known += again == places[k];
-            REQUIRE_EQUAL(known, 1);
+            while (known < KEPT && again != places[known])
+                known++;
+            REQUIRE(known < KEPT && !(taken & 1u << known));
+            taken |= 1u << known;
             REQUIRE_EQUAL(resident_pages(again, SIZE), SIZE / MC_PAGE);
         }
-        mc_heap_check();
     }
     for (unsigned i = 0; i < COUNT; i++) {
         size_t pages = 0;
@@ -251,19 +259,17 @@ static void large_ones_wait_together(void)
         REQUIRE_EQUAL(pages, (i < KEPT ? i + 1 : KEPT) * (SIZE / MC_PAGE));
         REQUIRE_EQUAL(resident_pages(places[i], SIZE), SIZE / MC_PAGE);
     }
-    mc_heap_check(); /* which reads what is free and clean, so that it has pages of zeros */
-    /* One that none fits is cut from one of them, or takes what is behind. */
-    unsigned char *smaller = mc_alloc(SIZE / 2);
-    REQUIRE_EQUAL(resident_pages(smaller, SIZE / 2), SIZE / 2 / MC_PAGE);
-    mc_free(smaller);
+    /* What none fits is cut from one of them, and from what that leaves. */
+    unsigned char *halves[2 * KEPT];
+    for (unsigned i = 0; i < 2 * KEPT; i++) {
+        halves[i] = mc_alloc(SIZE / 2);
+        REQUIRE_EQUAL(resident_pages(halves[i], SIZE / 2), SIZE / 2 / MC_PAGE);
+    }
+    for (unsigned i = 0; i < 2 * KEPT; i++)
+        mc_free(halves[i]);
     for (unsigned i = 0; i < COUNT; i++)
         mc_free(walls[i]);
-    mc_heap_trim();
-    mc_heap_check();
-    struct mc_heap_totals totals;
-    mc_heap_totals(&totals);
-    REQUIRE_EQUAL(totals.used, 0);
-    REQUIRE_EQUAL(totals.free_slices, totals.reserved);
+    require_all_goes();
 }
 
 enum { IDLE_SIZE = 20 << 20 };
