@@ -11,7 +11,7 @@ import numpy
 
 
 def expressions(a, b, c, times):
-    """Each makes and frees a result and some that are in between; a file's worth of mean squares, say."""
+    """Each result replaces the last; what is in between is made and freed. Returns the mean of the last."""
     result = a
     for _ in range(times):
         result = (a * b + c) * c - result / b

@@ -110,8 +110,8 @@ static uint64_t big_size(const struct mc_thread *self, unsigned place)
     return size > MC_LARGE_KEPT_MAX ? size : 0;
 }
 
-/* Some of them go, from the next place on that is given, the oldest, until `size` more bytes are not too much to
- * keep. Sizes of spans that another thread just takes are guesses. */
+/* Some of them go, from the place on that is given next, the oldest's, and at last the rest, until `size` more
+ * bytes are not too much to keep. Sizes of spans that another thread just takes are guesses. */
 static __attribute__((noinline)) void make_way(struct mc_thread *self, uint64_t size)
 {
     uint64_t all = size;
