@@ -229,14 +229,17 @@ void mc_kept_flush_all(void)
 
 void mc_kept_check(const struct mc_thread *thread)
 {
-    uint64_t big = 0;
+    uint64_t big = 0, biggest = 0;
     for (unsigned i = 0; i < MC_LARGE_KEPT; i++) {
         const struct mc_span *span = (const struct mc_span *)thread->large[i];
         if (!span) continue;
         mc_assert(span->state == MC_SPAN_WAITING && mc_page_map_find((void *)span->base) == span);
         mc_assert(span->size && span->size % MC_SLICE == 0 && span->slot_size <= span->size);
-        big += big_size(thread, i);
+        uint64_t size = big_size(thread, i);
+        big += size;
+        if (size > biggest) biggest = size;
     }
-    mc_assert(big <= MC_LARGE_MAX && !big_size(thread, MC_KEPT_GROWING));
+    mc_assert(big <= MC_LARGE_MAX || big == biggest);
+    mc_assert(biggest <= MC_LARGE_MAX + MC_GROW_ROOM_MAX && !big_size(thread, MC_KEPT_GROWING));
     mc_assert(thread->large_next < MC_KEPT_GROWING);
 }

@@ -5,8 +5,9 @@
  *     MC_KEPT_GROWING     for the next small object that grows: of MC_GROWING_SIZE
  *     MC_KEPT_REST        what objects that grow are cut from, and join again when they lie before it: the next
  *                         has pages that are populated already
- * Those above MC_LARGE_KEPT_MAX, the rest among them, are no more than MC_LARGE_MAX together: before that is
- * exceeded some go, with their pages, the oldest first and the rest last. A request of that size that none fits is cut from one of them.
+ * Those above MC_LARGE_KEPT_MAX, the rest among them, are no more than MC_LARGE_MAX together, or a single one with
+ * its room: before that is exceeded some go, with their pages, the oldest first and the rest last. A request of
+ * that size that none fits is cut from one of them.
  *
  * Invariant: a span in a place is WAITING; whoever takes it out has it to itself. */
 #ifndef MC_LARGE_KEPT_H

@@ -20,7 +20,7 @@
 #define MC_LARGE_MAX (32ull << 20)
 
 /* A thread keeps MC_LARGE_KEPT freed large spans until the next tick, of those larger than this no more than
- * MC_LARGE_MAX bytes: their sum bounds what that withholds from others. */
+ * MC_LARGE_MAX bytes, or a single one with its room to grow on: their sum bounds what that withholds from others. */
 #define MC_LARGE_KEPT_MAX (2ull << 20)
 
 /* A copy made because an object grew gets room to grow on, from MC_GROW_MIN (heap.h) on: MC_GROW_TIMES

@@ -11,6 +11,7 @@
 #include "large_kept.h"
 #include "limits.h"
 #include "os_faulty.h"
+#include "pagemap.h"
 #include "test.h"
 
 static void fill_bytes(unsigned char *place, size_t size, unsigned value)
@@ -272,6 +273,30 @@ static void large_ones_wait_together(void)
     require_all_goes();
 }
 
+/* The largest with all the room there is to grow on is more than several may be: it waits alone. */
+static void large_one_with_room_waits(void)
+{
+    enum { BEFORE = 6, STAY = 2 }; /* so that there is an arena with room for several */
+    unsigned char *before[BEFORE], *place;
+    stop_ticks();
+    for (unsigned i = 0; i < BEFORE; i++)
+        before[i] = mc_alloc(MC_LARGE_MAX);
+    for (unsigned i = STAY; i < BEFORE; i++)
+        mc_free(before[i]);
+    mc_kept_flush_all();
+    place = mc_alloc(MC_LARGE_MAX / 2);
+    REQUIRE(mc_realloc_in_place(place, MC_LARGE_MAX - MC_PAGE) == place);
+    REQUIRE(mc_page_map_find(place)->size > MC_LARGE_MAX);
+    fill_bytes(place, MC_LARGE_MAX - MC_PAGE, 8);
+    mc_free(mc_alloc(MC_LARGE_MAX / 4));
+    mc_free(place);
+    REQUIRE_EQUAL(resident_pages(place, MC_LARGE_MAX), MC_LARGE_MAX / MC_PAGE - 1);
+    mc_heap_check();
+    for (unsigned i = 0; i < STAY; i++)
+        mc_free(before[i]);
+    require_all_goes();
+}
+
 enum { IDLE_SIZE = 20 << 20 };
 static pthread_barrier_t freed, trimmed;
 
@@ -385,6 +410,7 @@ static const struct test_case cases[] = {
     {"growth_is_mapped", growth_is_mapped, 0},
     {"large_ones_wait", large_ones_wait, 0},
     {"large_ones_wait_together", large_ones_wait_together, 0},
+    {"large_one_with_room_waits", large_one_with_room_waits, 0},
     {"trim_finds_all", trim_finds_all, 0},
     {"growth_in_threads", growth_in_threads, 480},
 };
