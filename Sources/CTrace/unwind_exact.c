@@ -45,7 +45,8 @@ static int is_plausible(const struct mc_stack *stack, uintptr_t pc)
     return pc >= LOWEST_CODE && !(pc >> MC_RULE_KEY_BITS) && !on_stack;
 }
 
-/* The frame of an interrupted instruction that is first or last of its function. */
+/* The frame of an interrupted instruction that is first or last of its function, if what would then be the return
+ * address is behind a call: hand-written code pushes rbp after other registers. */
 static int guess_entry(struct mc_stack *stack, uintptr_t *sp, uintptr_t *bp, uintptr_t *pc)
 {
     uintptr_t saved[2] = {0, 0};
@@ -53,7 +54,7 @@ static int guess_entry(struct mc_stack *stack, uintptr_t *sp, uintptr_t *bp, uin
     size_t size = depth < 0 ? 0 : (size_t)(depth + 1) * sizeof *saved;
     if (size == 0 || mc_stack_reach(stack, *sp, size)) return 0;
     memcpy(saved, (const void *)*sp, size);
-    if (!is_plausible(stack, saved[depth])) return 0;
+    if (!is_plausible(stack, saved[depth]) || !mc_machine_is_after_call(saved[depth])) return 0;
     *sp += size;
     *pc = saved[depth];
     if (depth == 1) *bp = saved[0];

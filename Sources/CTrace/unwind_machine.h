@@ -20,4 +20,7 @@ int mc_machine_readable(uintptr_t address);
  * entry, in a PLT stub or at a return; 1 where the frame pointer has just been pushed. Else -1. */
 int mc_machine_entry_depth(uintptr_t pc);
 
+/* Is there a call in front of `pc`, which may be any number? */
+int mc_machine_is_after_call(uintptr_t pc);
+
 #endif

@@ -81,6 +81,21 @@ int mc_machine_entry_depth(uintptr_t pc)
     return -1;
 }
 
+/* e8 and an offset, or ff /2 with any operand. */
+int mc_machine_is_after_call(uintptr_t pc)
+{
+    unsigned char code[7];
+    uintptr_t first = pc - sizeof code;
+    if (!mc_machine_readable(first & ~(uintptr_t)7) ||
+        !mc_machine_readable((pc - 1) & ~(uintptr_t)7))
+        return 0;
+    __builtin_memcpy(code, (const void *)first, sizeof code);
+    if (code[2] == 0xe8) return 1;
+    for (unsigned i = 0; i + 1 < sizeof code; i++)
+        if (code[i] == 0xff && (code[i + 1] >> 3 & 7) == 2) return 1;
+    return 0;
+}
+
 /* Is the expression exactly: the word at rbp + *offset (`deref`), or rbp + 0 itself? */
 static int is_bp_expression(const struct mc_cfi_entry *entry, int32_t expression, int deref,
                             int64_t *offset)

@@ -26,17 +26,6 @@ static int is_low_sp(size_t at)
     return theirs.pc[at] == ours[at].pc && theirs.cfa[at] == theirs.cfa[at - 1] + 16;
 }
 
-/* Is the instruction before `pc` a call: e8 rel32, or ff /2 with any operand? */
-static int is_after_call(uintptr_t pc)
-{
-    const unsigned char *code = (const unsigned char *)pc;
-    if (!mc_machine_readable((pc - 7) & ~7ul) || !mc_machine_readable((pc - 1) & ~7ul)) return 0;
-    if (code[-5] == 0xe8) return 1;
-    for (int size = 2; size <= 7; size++)
-        if (code[-size] == 0xff && (code[1 - size] >> 3 & 7) == 2) return 1;
-    return 0;
-}
-
 /* FRAME_OF_DATA: our walk ends at the first byte of a function, a return address that makecontext
  * pushed and that nothing describes, or stops in code without information whose frame pointer leads to
  * no code; libunwind guesses on and makes a frame out of data. */
@@ -44,7 +33,7 @@ static int is_frame_of_data(size_t count, unsigned flags, size_t at)
 {
     uintptr_t pc = theirs.pc[at];
     if (at != count) return 0;
-    if (flags & MC_UNWIND_STOPPED) return !in_a_module(pc) || !is_after_call(pc);
+    if (flags & MC_UNWIND_STOPPED) return !in_a_module(pc) || !mc_machine_is_after_call(pc);
     return flags & MC_UNWIND_COMPLETE && mc_cfi_is_start(ours[at - 1].pc, 1) && !in_a_module(pc);
 }
 
@@ -66,11 +55,11 @@ static int is_called_from(uintptr_t pc, uintptr_t inside)
  * libunwind's next is one of ours further out, or lies behind no call. */
 static int is_skipped_caller(const ucontext_t *context, size_t count, size_t at)
 {
-    if (!context || at != 1 || count < 2 || !is_after_call(ours[1].pc)) return 0;
+    if (!context || at != 1 || count < 2 || !mc_machine_is_after_call(ours[1].pc)) return 0;
     uintptr_t sp = (uintptr_t)context->uc_mcontext.gregs[REG_RSP];
     if (ours[1].slot != sp && ours[1].slot != sp + 8) return 0;
     if (theirs.count == 1 || is_called_from(ours[1].pc, ours[0].pc)) return 1;
-    if (!in_a_module(theirs.pc[1]) || !is_after_call(theirs.pc[1])) return 1;
+    if (!in_a_module(theirs.pc[1]) || !mc_machine_is_after_call(theirs.pc[1])) return 1;
     for (size_t i = 2; i < count; i++)
         if (theirs.pc[1] == ours[i].pc) return 1;
     return 0;

@@ -233,6 +233,28 @@ static void survives_wrong_registers(void)
     munmap(map, 4 * 4096);
 }
 
+/* Interrupted at a push of rbp that is not its function's first instruction, as in hand-written code. */
+static void guesses_behind_calls_only(void)
+{
+    unsigned char *code =
+        mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uintptr_t pushed[4] = {0}, caller = (uintptr_t)__builtin_return_address(0);
+    ucontext_t context;
+    memset(code, 0x90, 4096);
+    memcpy(code + 64, (unsigned char[]){0x53, 0x55}, 2); /* push %rbx; push %rbp */
+    memset(&context, 0, sizeof context);
+    context.uc_mcontext.gregs[REG_RIP] = (greg_t)(code + 65);
+    context.uc_mcontext.gregs[REG_RSP] = (greg_t)pushed;
+    pushed[0] = (uintptr_t)guesses_behind_calls_only; /* what rbx had */
+    pushed[1] = caller;
+    count = mc_unwind_context(&context, frames, DEPTH, &flags);
+    CHECK(count == 1 && flags == (MC_UNWIND_COMPLETE | MC_UNWIND_GUESSED));
+    pushed[0] = caller;
+    count = mc_unwind_context(&context, frames, DEPTH, &flags);
+    CHECK(count > 1 && frames[1].pc == caller && frames[1].slot == (uintptr_t)pushed);
+    munmap(code, 4096);
+}
+
 int main(void)
 {
     TEST(reaches_the_outermost_frame);
@@ -243,5 +265,6 @@ int main(void)
     TEST(ends_with_its_coroutine);
     TEST(walks_threads_of_all_kinds);
     TEST(survives_wrong_registers);
+    TEST(guesses_behind_calls_only);
     return check_failed_tests != 0;
 }
