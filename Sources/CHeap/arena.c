@@ -4,6 +4,7 @@
 
 #include <errno.h>
 
+#include "arena_slices.h"
 #include "bitmap.h"
 #include "check.h"
 #include "meta.h"
@@ -12,23 +13,11 @@
 #include "root.h"
 #include "span.h"
 
-static uint32_t scarce;    /* [shared] 1: the kernel once refused address space */
-static uint64_t purgeable; /* [shared] 1: something was freed since the last purge */
-
-/* By the count at its making: it is 0 in one that was unmade meanwhile. */
-static uint64_t *bitmap(const struct mc_arena *arena, unsigned which)
-{
-    return (uint64_t *)arena->bitmaps + which * arena->words;
-}
+static uint32_t scarce; /* [shared] 1: the kernel once refused address space */
 
 static uint64_t index_of(const struct mc_arena *arena, uint64_t address)
 {
     return (address - mc_load(&arena->base)) / MC_SLICE;
-}
-
-static struct mc_arena *arena_at(uint64_t number)
-{
-    return (struct mc_arena *)mc_load_acquire(&mc_arenas[number]); /* pairs with publish */
 }
 
 /* The arena that holds `base`, which is a slice of one. */
@@ -83,6 +72,7 @@ static int fill(struct mc_arena *arena, void *start, uint64_t slices, int fresh,
     mc_store(&arena->huge, alignment_of(size) == MC_HUGE_PAGE);
     mc_store(&arena->free_slices, slices);
     mc_store(&arena->hint, 0);
+    mc_store(&arena->populated, 0);
     if (fresh) {
         arena->slice_count = slices;
         arena->words = slices / 64;
@@ -149,6 +139,7 @@ void mc_arena_release_idle(void)
         mc_store(&arena->free_slices, 0);
         mc_store_release(&arena->slice_count, 0);
         if (!mc_os_release((void *)start, slices * MC_SLICE + alignment_of(slices * MC_SLICE))) {
+            mc_store(&arena->populated, 0);
             mc_store_release(&arena->unmade, 1); /* pairs with take_unmade */
             continue;
         }
@@ -236,16 +227,22 @@ static int claim(struct mc_arena *arena, uint64_t first, uint64_t slices, struct
     mc_bits_clear(bitmap(arena, MC_ARENA_AGING), first, slices);
     run->base = mc_load(&arena->base) + first * MC_SLICE;
     run->slices = slices;
-    run->zero = !mc_bits_set(bitmap(arena, MC_ARENA_DIRTY), first, slices);
+    uint64_t populated = mc_bits_set(bitmap(arena, MC_ARENA_DIRTY), first, slices);
+    mc_sub(&arena->populated, (uint32_t)populated);
+    run->fresh = slices - populated;
     return 0;
+}
+
+/* Slice numbers congruent to it modulo `step` are multiples of so many slices. */
+static uint64_t phase_of(const struct mc_arena *arena, uint64_t step)
+{
+    return (step - mc_load(&arena->base) / MC_SLICE % step) % step;
 }
 
 static int take_from(struct mc_arena *arena, uint64_t slices, uint64_t align, struct mc_run *run)
 {
     uint64_t *used = bitmap(arena, MC_ARENA_USED);
-    uint64_t step = align / MC_SLICE;
-    /* Slice numbers congruent to `phase` are aligned. */
-    uint64_t phase = (step - mc_load(&arena->base) / MC_SLICE % step) % step;
+    uint64_t step = align / MC_SLICE, phase = phase_of(arena, step);
     uint64_t from = mc_load(&arena->hint) * 64;
     for (int wrapped = !from;;) {
         uint64_t first =
@@ -262,7 +259,7 @@ static int take_from(struct mc_arena *arena, uint64_t slices, uint64_t align, st
             return ENOMEM;
         }
         if (error != EAGAIN) {
-            if (!error && slices == 1 && step == 1) mc_store(&arena->hint, first / 64);
+            if (!error && slices == 1 && step == 1) mc_store(&arena->hint, (uint32_t)(first / 64));
             return error;
         }
         from = first;
@@ -289,138 +286,87 @@ int mc_arena_take(uint64_t slices, uint64_t align, struct mc_run *run)
     return error;
 }
 
+/* Slices of one arena that are populated. */
+static int take_populated_from(struct mc_arena *arena, uint64_t slices, uint64_t align,
+                               struct mc_run *run)
+{
+    uint64_t step = align / MC_SLICE;
+    uint64_t first =
+        mc_bits_find_in(bitmap(arena, MC_ARENA_USED), bitmap(arena, MC_ARENA_DIRTY),
+                        mc_load(&arena->slice_count), 0, slices, step, phase_of(arena, step));
+    if (first == MC_BITS_NONE || claim(arena, first, slices, run)) return ENOMEM;
+    if (likely(!(run->base & (align - 1)))) return 0;
+    mc_arena_give(run->base, slices); /* made again elsewhere, as in take_from() */
+    return ENOMEM;
+}
+
+static __attribute__((noinline)) int take_populated(uint64_t slices, uint64_t align,
+                                                    struct mc_run *run)
+{
+    for (uint64_t i = 0; i < MC_ARENAS_MAX && arena_at(i); i++)
+        if (mc_load(&arena_at(i)->populated) >= slices &&
+            !take_populated_from(arena_at(i), slices, align, run))
+            return 0;
+    return ENOMEM;
+}
+
+int mc_arena_take_populated(uint64_t slices, uint64_t align, struct mc_run *run)
+{
+    if (slices <= MC_SPAN_SLICES_MAX || !mc_load(&mc_arenas_purgeable) ||
+        take_populated(slices, align, run)) {
+        int error = mc_arena_take(slices, align, run);
+        if (!error) mc_arena_instead(run->fresh);
+        return error;
+    }
+    mc_add(&mc_root()->slices_taken, 1);
+    return 0;
+}
+
 int mc_arena_take_at(uint64_t base, uint64_t slices)
 {
     struct mc_arena *arena = arena_of(base - MC_SLICE);
     uint64_t first = index_of(arena, base);
     struct mc_run run;
-    if (first + slices > mc_load(&arena->slice_count)) return ENOMEM;
-    return claim(arena, first, slices, &run) ? ENOMEM : 0;
+    if (first + slices > mc_load(&arena->slice_count) || claim(arena, first, slices, &run))
+        return ENOMEM;
+    mc_arena_instead(run.fresh);
+    return 0;
 }
 
-void mc_arena_give(uint64_t base, uint64_t slices)
+/* All of them are dirty, or none is. */
+static void give(struct mc_arena *arena, uint64_t first, uint64_t slices, uint64_t dirty)
 {
-    struct mc_arena *arena = arena_of(base);
-    uint64_t first = index_of(arena, base);
     mc_add(&arena->free_slices, slices);
+    mc_add(&arena->populated, (uint32_t)dirty);
     mc_bits_clear(bitmap(arena, MC_ARENA_USED), first, slices);
     /* The lowest word that may have room. */
-    if (first / 64 < mc_load(&arena->hint)) mc_store(&arena->hint, first / 64);
-    mc_store(&purgeable, 1);
+    if (first / 64 < mc_load(&arena->hint)) mc_store(&arena->hint, (uint32_t)(first / 64));
+    mc_store(&mc_arenas_purgeable, 1);
     /* Others than us may need it, for a thread's stack, say. */
     if (unlikely(mc_load(&scarce)) && mc_load(&arena->free_slices) == mc_load(&arena->slice_count))
         mc_arena_release_idle();
 }
 
-uint64_t mc_arena_give_pages(uint64_t base, uint64_t slices)
+void mc_arena_give(uint64_t base, uint64_t slices)
 {
     struct mc_arena *arena = arena_of(base);
+    give(arena, index_of(arena, base), slices, slices);
+}
+
+__attribute__((noinline)) uint64_t mc_arena_give_pages(uint64_t base, uint64_t slices)
+{
+    struct mc_arena *arena = arena_of(base);
+    uint64_t first = index_of(arena, base), dirty = slices;
     uint64_t purged = mc_os_purge((void *)base, slices * MC_SLICE) ? 0 : slices * MC_SLICE;
     /* Of a huge page others may be populated that nobody ever had: they go by what is dirty of it, and all
      * of it counts then. */
     if (purged && !mc_load(&arena->huge)) {
-        mc_bits_clear(bitmap(arena, MC_ARENA_DIRTY), index_of(arena, base), slices);
+        mc_bits_clear(bitmap(arena, MC_ARENA_DIRTY), first, slices);
         mc_add(&mc_root()->purged_bytes, purged);
+        dirty = 0;
     }
-    mc_arena_give(base, slices);
+    give(arena, first, slices, dirty);
     return purged;
-}
-
-int mc_arena_purgeable(void)
-{
-    return mc_load(&purgeable) != 0;
-}
-
-/* Purges the free slices of one bitmap word that are set in `which`: takes them as any other taker
- * does, so that nobody gets a slice while its pages go. */
-static uint64_t purge_word(struct mc_arena *arena, uint64_t word, uint64_t which)
-{
-    uint64_t *used = bitmap(arena, MC_ARENA_USED) + word;
-    uint64_t held = which & ~__atomic_fetch_or(used, which, __ATOMIC_ACQUIRE);
-    uint64_t purged = 0;
-    for (uint64_t rest = held; rest;) {
-        unsigned first = (unsigned)__builtin_ctzll(rest);
-        uint64_t behind = ~(rest >> first);
-        unsigned count = behind ? (unsigned)__builtin_ctzll(behind) : 64;
-        uint64_t bits = count == 64 ? ~0ull : ((1ull << count) - 1) << first;
-        uint64_t start = mc_load(&arena->base) + (word * 64 + first) * MC_SLICE;
-        if (!mc_os_purge((void *)start, (uint64_t)count * MC_SLICE)) {
-            __atomic_fetch_and(bitmap(arena, MC_ARENA_DIRTY) + word, ~bits, __ATOMIC_RELAXED);
-            purged += (uint64_t)count * MC_SLICE;
-        }
-        rest &= ~bits;
-    }
-    __atomic_fetch_and(used, ~held, __ATOMIC_RELEASE);
-    return purged;
-}
-
-/* Slices of one bitmap word that may be populated: those that are dirty, and all of a huge page of
- * which one is. */
-static uint64_t touched(const struct mc_arena *arena, uint64_t word)
-{
-    const uint64_t *dirty = bitmap(arena, MC_ARENA_DIRTY);
-    if (!mc_load(&arena->huge)) return mc_load(&dirty[word]);
-    return mc_load(&dirty[word]) | mc_load(&dirty[word ^ 1]) ? ~0ull : 0;
-}
-_Static_assert(MC_HUGE_PAGE == 2 * 64 * MC_SLICE, "a huge page is two words of slices");
-
-/* From now on only small pages back what is touched anew, and the kernel does not put together what
- * was purged. What a huge page populated and nobody ever had is dirty from now on, or it would stay. */
-static void split(struct mc_arena *arena)
-{
-    uint64_t slices = mc_load(&arena->slice_count);
-    for (uint64_t word = 0; word < slices / 64; word++) {
-        uint64_t dirty = touched(arena, word);
-        if (dirty) __atomic_fetch_or(bitmap(arena, MC_ARENA_DIRTY) + word, dirty, __ATOMIC_RELAXED);
-    }
-    mc_store(&arena->huge, 0);
-    mc_os_huge_pages((void *)mc_load(&arena->base), slices * MC_SLICE, 0);
-}
-
-uint64_t mc_arena_purge(int all)
-{
-    uint64_t purged = 0;
-    int waiting = 0;
-    mc_store(&purgeable, 0);
-    for (uint64_t i = 0; i < MC_ARENAS_MAX && arena_at(i); i++) {
-        struct mc_arena *arena = arena_at(i);
-        uint64_t words = mc_load(&arena->slice_count) / 64, before = purged, second = 0;
-        for (uint64_t word = 0; word < words; word++) {
-            uint64_t *aging = bitmap(arena, MC_ARENA_AGING) + word;
-            /* Both words of a huge page are looked at before the first is purged. */
-            uint64_t dirty = mc_load(&arena->huge) && word % 2 ? second : touched(arena, word);
-            second = dirty;
-            dirty &= ~mc_load(bitmap(arena, MC_ARENA_USED) + word);
-            uint64_t old = all ? dirty : dirty & mc_load(aging);
-            if (old) purged += purge_word(arena, word, old);
-            mc_store(aging, dirty & ~old);
-            waiting |= (dirty & ~old) != 0;
-        }
-        if (mc_load(&arena->huge) && (purged - before) * MC_HUGE_PURGED > words * 64 * MC_SLICE)
-            split(arena);
-    }
-    if (waiting) mc_store(&purgeable, 1);
-    mc_add(&mc_root()->purged_bytes, purged);
-    return purged;
-}
-
-void mc_arena_trim_map(void)
-{
-    enum { COUNT = MC_MAP_PAGE_SLICES };
-    for (uint64_t i = 0; i < MC_ARENAS_MAX && arena_at(i); i++) {
-        struct mc_arena *arena = arena_at(i);
-        uint64_t slices = mc_load_acquire(&arena->slice_count), base = mc_load(&arena->base);
-        uint64_t *used = bitmap(arena, MC_ARENA_USED);
-        uint64_t first = (COUNT - base / MC_SLICE % COUNT) % COUNT;
-        for (; first + COUNT <= slices; first += COUNT) {
-            if (mc_bits_find(used, first + COUNT, first, COUNT, 1, 0) != first ||
-                !mc_bits_claim(used, first, COUNT))
-                continue;
-            /* Unless it was made again elsewhere before the claim. */
-            if (mc_load(&arena->base) == base) mc_page_map_purge(base + first * MC_SLICE);
-            mc_bits_clear(used, first, COUNT);
-        }
-    }
 }
 
 void mc_arena_check(void)
@@ -431,16 +377,19 @@ void mc_arena_check(void)
         mc_assert(arena->slice_count % 64 == 0 && arena->base % MC_SLICE == 0);
         mc_assert(!arena->huge || (arena->slice_count * MC_SLICE % MC_HUGE_PAGE == 0 &&
                                    arena->base % MC_HUGE_PAGE == 0));
+        uint64_t populated = 0;
         for (uint64_t slice = 0; slice < arena->slice_count; slice++) {
             uint64_t bit = 1ull << slice % 64;
             uint64_t used = bitmap(arena, MC_ARENA_USED)[slice / 64] & bit;
             uint64_t dirty = bitmap(arena, MC_ARENA_DIRTY)[slice / 64] & bit;
             uint64_t run = slice / MC_COMMIT_SLICES;
+            populated += dirty && !used;
             mc_assert(!(used | dirty) || committed[run / 64] >> run % 64 & 1);
             if (used || dirty || !(committed[run / 64] >> run % 64 & 1)) continue;
             const uint64_t *words = (const uint64_t *)(arena->base + slice * MC_SLICE);
             for (unsigned word = 0; word < MC_SLICE / 8; word += MC_PAGE / 8)
                 mc_assert(words[word] == 0);
         }
+        mc_assert(arena->populated == populated);
     }
 }

@@ -8,12 +8,14 @@
  * forked child can lose is a run that another thread was just taking.
  *
  * Pages: a run is made accessible (committed) when first taken and stays so. Freed slices stay
- * populated until they have been free for a whole tick; then they are purged, and read as zero.
+ * populated until they have been free for a whole tick, or others are populated for a large object
+ * instead; then they are purged, and read as zero.
  *
  * Invariants, asserted by mc_arena_check():
  *   1. slices that are neither used nor dirty read as zero
  *   2. used and dirty bits are only ever set in committed runs
- *   3. an arena that huge pages may back consists of whole ones */
+ *   3. an arena that huge pages may back consists of whole ones
+ *   4. `populated` is how many slices are free and dirty */
 #ifndef MC_ARENA_H
 #define MC_ARENA_H
 
@@ -22,18 +24,25 @@
 struct mc_run {
     uint64_t base;
     uint64_t slices;
-    int zero; /* reads as zero */
+    uint64_t fresh; /* how many read as zero, and have no pages */
 };
 
 /* Takes `slices` slices at a multiple of `align` (a power of two, >= MC_SLICE). Returns 0, or
  * ENOMEM and leaves *run alone. */
 int mc_arena_take(uint64_t slices, uint64_t align, struct mc_run *run);
 
+/* The same for large objects: slices that are populated if there are. For those that are not, as many that a large
+ * object left go, so that the heap has no more pages than if it had given them back at once. */
+int mc_arena_take_populated(uint64_t slices, uint64_t align, struct mc_run *run);
+
 /* Takes the slices from `base` on, which follow a run of the caller's. Returns 0 or ENOMEM. */
 int mc_arena_take_at(uint64_t base, uint64_t slices);
 
 /* Slices of one or several adjoining runs; their contents are lost. */
 void mc_arena_give(uint64_t base, uint64_t slices);
+
+/* For whoever gave many: no more stay populated than MC_POPULATED_MAX, but for short runs. */
+void mc_arena_bound_populated(void);
 
 /* Commits all that is reserved, for when that is not possible later. What can't be stays as it is. */
 void mc_arena_commit_all(void);

@@ -8,19 +8,6 @@
 #include "span.h"
 #include "structs.h"
 
-/* A span that was in a place has to go, a large one with its pages: those that stay are enough. */
-static void replaced(struct mc_span *old)
-{
-    if (old->size <= MC_LARGE_KEPT_MAX) {
-        mc_large_unmake(old, MC_SPAN_LARGE);
-        return;
-    }
-    uint64_t base = old->base, slices = old->size / MC_SLICE;
-    mc_page_map_clear(base, 1);
-    mc_span_struct_give(old);
-    mc_arena_give_pages(base, slices);
-}
-
 void mc_kept_put_place(struct mc_thread *self, unsigned place, struct mc_span *span)
 {
     /* Others only ever empty it. Either pairs with mc_kept_take_place(). */
@@ -30,7 +17,7 @@ void mc_kept_put_place(struct mc_thread *self, unsigned place, struct mc_span *s
     }
     struct mc_span *old = (struct mc_span *)__atomic_exchange_n(&self->large[place], (uint64_t)span,
                                                                 __ATOMIC_ACQ_REL);
-    if (old) replaced(old);
+    if (old) mc_large_unmake(old, MC_SPAN_LARGE);
 }
 
 void mc_kept_cut(struct mc_thread *self, struct mc_span *span, uint64_t size)
@@ -122,7 +109,7 @@ static __attribute__((noinline)) void make_way(struct mc_thread *self, uint64_t 
         place = i < MC_KEPT_GROWING ? mc_kept_place_after(place) : MC_KEPT_REST;
         uint64_t less = big_size(self, place);
         struct mc_span *old = less ? mc_kept_take_place(self, place) : 0;
-        if (old) replaced(old);
+        if (old) mc_large_unmake(old, MC_SPAN_LARGE);
         all -= less;
     }
 }

@@ -33,10 +33,10 @@ int mc_large_memory_take(struct mc_span *span, size_t room, size_t align, int *z
     struct mc_run run;
     uint64_t slices = mc_round_up(span->slot_size + room, MC_SLICE) / MC_SLICE;
     if (room != MC_LARGE_MAPPED && span->slot_size <= MC_LARGE_MAX && align <= MC_LARGE_MAX &&
-        !mc_arena_take(slices, align < MC_SLICE ? MC_SLICE : align, &run)) {
+        !mc_arena_take_populated(slices, align < MC_SLICE ? MC_SLICE : align, &run)) {
         mc_store(&span->base, run.base);
         mc_store(&span->size, slices * MC_SLICE);
-        *zero = run.zero;
+        *zero = run.fresh == run.slices;
         return MC_SPAN_LARGE;
     }
     /* Also when the arenas are full and no new one can be had. The page map knows one span a slice, so no
@@ -56,6 +56,7 @@ void mc_large_memory_give(uint64_t base, uint64_t size, int state)
 {
     if (state == MC_SPAN_LARGE) {
         mc_arena_give(base, size / MC_SLICE);
+        if (size > MC_LARGE_KEPT_MAX) mc_arena_bound_populated();
     } else {
         mc_os_release((void *)base, size);
         mc_large_memory_count(-1, -(int64_t)size);

@@ -49,7 +49,7 @@ struct mc_span *mc_span_make(unsigned class_index, struct mc_thread *owner)
     mc_span_count_for(span, class_index);
     mc_store(&span->fresh, 0);
     mc_store(&span->slot_count, (uint16_t)(run.slices * MC_SLICE / slot_size));
-    mc_store(&span->flags, run.zero ? MC_SPAN_ZERO : 0);
+    mc_store(&span->flags, run.fresh == run.slices ? MC_SPAN_ZERO : 0);
     span->untagged_frees = 0;
     span->purged = 0;
     mc_store(&span->remote, 0);

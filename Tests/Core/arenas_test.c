@@ -46,9 +46,9 @@ static void take_run(struct random *random, struct mc_run *run, uint64_t value)
 {
     uint64_t slices = 1 + random_below(random, random_below(random, 3) ? 6 : 200);
     uint64_t align = MC_SLICE << (random_below(random, 3) ? 0 : random_below(random, 8));
-    REQUIRE_EQUAL(mc_arena_take(slices, align, run), 0);
+    REQUIRE_EQUAL((value % 2 ? mc_arena_take : mc_arena_take_populated)(slices, align, run), 0);
     REQUIRE(run->base % align == 0 && run->slices == slices);
-    if (run->zero) check_run(run, 0);
+    if (run->fresh == run->slices) check_run(run, 0);
     fill_run(run, value);
 }
 
@@ -122,15 +122,6 @@ static void arena_sizes(void)
     mc_arena_check();
 }
 
-/* A few slices of huge pages, of an arena that nothing else is in. */
-static void take_few(struct mc_run *few, unsigned count)
-{
-    struct mc_run all;
-    REQUIRE(!mc_arena_take(MC_HUGE_ARENA / MC_SLICE, MC_SLICE, &all));
-    for (unsigned i = 0; i < count; i++)
-        REQUIRE(!mc_arena_take(3, MC_HUGE_PAGE, &few[i]));
-}
-
 /* As the kernel does with all of a huge page when a part of it is touched. */
 static void populate_around(const struct mc_run *few)
 {
@@ -143,6 +134,93 @@ static void require_unpopulated(const struct mc_run *few)
     for (uint64_t at = MC_SLICE; at <= MC_HUGE_PAGE; at += MC_SLICE)
         REQUIRE(!*(unsigned char *)(few->base + at - 1));
     mc_arena_check();
+}
+
+static uint64_t populated_slices(void)
+{
+    uint64_t slices = 0;
+    mc_arena_check();
+    for (uint64_t i = 0; i < MC_ARENAS_MAX && mc_arenas[i]; i++)
+        slices += ((const struct mc_arena *)mc_arenas[i])->populated;
+    return slices;
+}
+
+/* What is populated is had first; and what is populated instead of it takes its place. */
+static void arena_populated_first(void)
+{
+    enum { RUN = 100, PART = 60 };
+    struct mc_run runs[3], again, part, more;
+    for (unsigned i = 0; i < 3; i++) {
+        REQUIRE(!mc_arena_take(RUN, MC_SLICE, &runs[i]));
+        fill_run(&runs[i], i + 1);
+    }
+    REQUIRE_EQUAL(populated_slices(), 0);
+    mc_arena_give(runs[1].base, RUN);
+    REQUIRE_EQUAL(populated_slices(), RUN);
+    REQUIRE(!mc_arena_take_populated(RUN, MC_SLICE, &again));
+    REQUIRE(again.base == runs[1].base && again.fresh == 0);
+    mc_arena_give(again.base, RUN);
+    REQUIRE(!mc_arena_take_populated(PART, MC_SLICE, &part));
+    REQUIRE(part.base == runs[1].base && part.fresh == 0);
+    struct mc_run rest = {part.base + PART * MC_SLICE, RUN - PART, 0};
+    REQUIRE(!mc_arena_take_populated(RUN, MC_SLICE, &more));
+    REQUIRE_EQUAL(more.fresh, RUN);
+    REQUIRE_EQUAL(populated_slices(), 0);
+    check_run(&rest, 0);
+    check_run(&runs[0], 1);
+    check_run(&runs[2], 3);
+}
+
+/* Also where what is populated is of pages that a huge one may back. */
+static void arena_populated_huge(void)
+{
+    enum { RUN = MC_HUGE_PAGE / MC_SLICE };
+    struct mc_run all, run, more;
+    REQUIRE(!mc_arena_take(MC_HUGE_ARENA / MC_SLICE, MC_SLICE, &all));
+    REQUIRE(!mc_arena_take(RUN / 2, MC_HUGE_PAGE, &run));
+    populate_around(&run);
+    mc_arena_give(run.base, run.slices);
+    REQUIRE(!mc_arena_take_populated(RUN * 4, MC_SLICE, &more));
+    REQUIRE_EQUAL(populated_slices(), 0);
+    if (more.base >= run.base + MC_HUGE_PAGE || more.base + more.slices * MC_SLICE <= run.base)
+        require_unpopulated(&run);
+}
+
+/* Of many that are free, so much stays populated, but for the pages of huge ones that what goes begins and ends in;
+ * of short runs all. */
+static void arena_populated_bounded(void)
+{
+    enum { RUN = 1000, COUNT = 2 * MC_POPULATED_MAX / MC_SLICE / RUN, SHORT = 10 };
+    static struct mc_run runs[COUNT], between[COUNT];
+    for (unsigned i = 0; i < COUNT; i++) {
+        REQUIRE(!mc_arena_take(RUN, MC_SLICE, &runs[i]));
+        REQUIRE(!mc_arena_take(SHORT, MC_SLICE, &between[i]));
+    }
+    for (unsigned i = 0; i < COUNT; i++) {
+        mc_arena_give(runs[i].base, RUN);
+        mc_arena_bound_populated();
+        uint64_t most = MC_POPULATED_MAX / MC_SLICE, given = (uint64_t)(i + 1) * RUN;
+        uint64_t left = populated_slices();
+        REQUIRE(left <= most);
+        REQUIRE(left + 2 * MC_HUGE_PAGE / MC_SLICE >= (given < most ? given : most));
+    }
+    mc_arena_purge(1);
+    mc_arena_purge(1); /* what is no huge page any more counts anew */
+    for (unsigned i = 0; i < COUNT; i++)
+        mc_arena_give(between[i].base, SHORT);
+    mc_arena_bound_populated();
+    REQUIRE_EQUAL(populated_slices(), COUNT * SHORT);
+    mc_arena_purge(1);
+    REQUIRE_EQUAL(populated_slices(), 0);
+}
+
+/* A few slices of huge pages, of an arena that nothing else is in. */
+static void take_few(struct mc_run *few, unsigned count)
+{
+    struct mc_run all;
+    REQUIRE(!mc_arena_take(MC_HUGE_ARENA / MC_SLICE, MC_SLICE, &all));
+    for (unsigned i = 0; i < count; i++)
+        REQUIRE(!mc_arena_take(3, MC_HUGE_PAGE, &few[i]));
 }
 
 /* What was populated beside what was asked for goes back with it. */
@@ -235,8 +313,9 @@ static void *use_arenas(void *argument)
             run->base = 0;
         } else {
             uint64_t slices = 1 + random_below(&random, random_below(&random, 4) ? 3 : 90);
-            REQUIRE_EQUAL(mc_arena_take(slices, MC_SLICE, run), 0);
-            if (run->zero) check_run(run, 0);
+            REQUIRE_EQUAL((i % 2 ? mc_arena_take : mc_arena_take_populated)(slices, MC_SLICE, run),
+                          0);
+            if (run->fresh == run->slices) check_run(run, 0);
             fill_run(run, number);
         }
         if (i % 100 == 0) mc_arena_purge(i % 300 == 0);
@@ -263,6 +342,9 @@ static void arena_threads(void)
 static const struct test_case cases[] = {
     {"arenas", arenas, 0},
     {"arena_sizes", arena_sizes, 0},
+    {"arena_populated_first", arena_populated_first, 0},
+    {"arena_populated_huge", arena_populated_huge, 0},
+    {"arena_populated_bounded", arena_populated_bounded, 0},
     {"arena_huge_pages_freed", arena_huge_pages_freed, 0},
     {"arena_huge_pages_given_at_once", arena_huge_pages_given_at_once, 0},
     {"arena_huge_pages_waiting", arena_huge_pages_waiting, 0},

@@ -197,8 +197,8 @@ static void require_all_goes(void)
     REQUIRE_EQUAL(totals.free_slices, totals.reserved);
 }
 
-/* The last large one freed is there for the next, smaller or larger; of those before it that would be too much
- * with it no page is. */
+/* The last large one freed is there for the next, smaller or larger; those before it that would be too much with it
+ * wait no more. */
 static void large_ones_wait(void)
 {
     stop_ticks();
@@ -207,9 +207,9 @@ static void large_ones_wait(void)
     fill_bytes(first, size, 1);
     fill_bytes(second, size, 2);
     mc_free(first);
-    REQUIRE(resident_pages(first, size) > 0);
+    REQUIRE_EQUAL(mc_page_map_find(first)->state, MC_SPAN_WAITING);
     mc_free(second);
-    REQUIRE_EQUAL(resident_pages(first, size), 0);
+    REQUIRE(!mc_page_map_find(first));
     REQUIRE(mc_alloc(size / 2) == second);
     zeros = mc_alloc_slow(size / 3, 1);
     for (size_t at = 0; at < size / 3; at++)
@@ -226,8 +226,9 @@ static void large_ones_wait(void)
     require_all_goes();
 }
 
-/* Of several, as many as are not too much together are there for the next, in whatever order they are freed. The
- * heap is checked last: that reads what is free and clean, which gives it pages of zeros. */
+/* Of several, as many as are not too much together wait for the next, in whatever order they are freed; others
+ * leave their pages to whoever comes. The heap is checked last: that reads what is free and clean, which gives it
+ * pages of zeros. */
 static void large_ones_wait_together(void)
 {
     enum { COUNT = 5, SIZE = 9 << 20, KEPT = MC_LARGE_MAX / SIZE };
@@ -257,8 +258,7 @@ static void large_ones_wait_together(void)
         mc_free(places[i]);
         for (unsigned k = 0; k <= i; k++)
             pages += resident_pages(places[k], SIZE);
-        REQUIRE_EQUAL(pages, (i < KEPT ? i + 1 : KEPT) * (SIZE / MC_PAGE));
-        REQUIRE_EQUAL(resident_pages(places[i], SIZE), SIZE / MC_PAGE);
+        REQUIRE_EQUAL(pages, (i + 1) * (SIZE / MC_PAGE));
     }
     /* What none fits is cut from one of them, and from what that leaves. */
     unsigned char *halves[2 * KEPT];
@@ -268,6 +268,40 @@ static void large_ones_wait_together(void)
     }
     for (unsigned i = 0; i < 2 * KEPT; i++)
         mc_free(halves[i]);
+    for (unsigned i = 0; i < COUNT; i++)
+        mc_free(walls[i]);
+    require_all_goes();
+}
+
+/* What large objects left is had by the next ones of any size that fits; and for what fits nowhere, as many pages
+ * go. */
+static void large_ones_leave_pages(void)
+{
+    enum { COUNT = 7, SIZE = 9 << 20, LARGER = 20 << 20, PAGES = COUNT * (SIZE / MC_PAGE) };
+    unsigned char *places[COUNT], *walls[COUNT], *others[COUNT];
+    stop_ticks();
+    for (unsigned i = 0; i < COUNT; i++) {
+        places[i] = mc_alloc(SIZE);
+        walls[i] = mc_alloc(MC_LARGE_KEPT_MAX);
+        fill_bytes(places[i], SIZE, i);
+    }
+    for (unsigned i = 0; i < COUNT; i++)
+        mc_free(places[i]);
+    for (unsigned i = 0; i < COUNT; i++) {
+        size_t size = SIZE - i * (64 << 10);
+        others[i] = mc_alloc(size);
+        REQUIRE_EQUAL(resident_pages(others[i], size), size / MC_PAGE);
+    }
+    for (unsigned i = 0; i < COUNT; i++)
+        mc_free(others[i]);
+    unsigned char *larger = mc_alloc(LARGER);
+    fill_bytes(larger, LARGER, 0);
+    size_t pages = resident_pages(larger, LARGER);
+    for (unsigned i = 0; i < COUNT; i++)
+        for (unsigned char *at = places[i]; at < places[i] + SIZE; at += MC_PAGE)
+            if (at < larger || at >= larger + LARGER) pages += resident_pages(at, MC_PAGE);
+    REQUIRE(pages <= PAGES + 2 * MC_HUGE_PAGE / MC_PAGE && pages + MC_HUGE_PAGE / MC_PAGE >= PAGES);
+    mc_free(larger);
     for (unsigned i = 0; i < COUNT; i++)
         mc_free(walls[i]);
     require_all_goes();
@@ -410,6 +444,7 @@ static const struct test_case cases[] = {
     {"growth_is_mapped", growth_is_mapped, 0},
     {"large_ones_wait", large_ones_wait, 0},
     {"large_ones_wait_together", large_ones_wait_together, 0},
+    {"large_ones_leave_pages", large_ones_leave_pages, 0},
     {"large_one_with_room_waits", large_one_with_room_waits, 0},
     {"trim_finds_all", trim_finds_all, 0},
     {"growth_in_threads", growth_in_threads, 480},

@@ -102,6 +102,14 @@ static uint64_t model_find(const unsigned char *model, uint64_t from, uint64_t c
     return MC_BITS_NONE;
 }
 
+static uint64_t model_count(const unsigned char *model, uint64_t first, uint64_t count)
+{
+    uint64_t set = 0;
+    for (uint64_t bit = first; bit < first + count; bit++)
+        set += model[bit];
+    return set;
+}
+
 /* A run of random place and length, long ones rare; `words` is touched over the whole bitmap. */
 static uint64_t random_run(struct random *random, uint64_t *count)
 {
@@ -119,11 +127,15 @@ static void bitmaps(void)
         uint64_t first = random_run(&random, &count);
         switch (random_below(&random, 5)) {
         case 0:
-            mc_bits_clear(words, first, count);
+            if (i % 2)
+                mc_bits_clear(words, first, count);
+            else
+                REQUIRE_EQUAL(mc_bits_clear_set(words, first, count),
+                              model_count(model, first, count));
             memset(model + first, 0, count);
             break;
         case 1:
-            REQUIRE_EQUAL(mc_bits_set(words, first, count), memchr(model + first, 1, count) != 0);
+            REQUIRE_EQUAL(mc_bits_set(words, first, count), model_count(model, first, count));
             memset(model + first, 1, count);
             break;
         case 2: {
@@ -139,6 +151,31 @@ static void bitmaps(void)
         }
         }
         if (i % 64 == 0) compare_bits(words, model);
+    }
+}
+
+/* In two bitmaps: clear in the first and set in the second. */
+static void bitmaps_of_two(void)
+{
+    struct random random = test_random(2);
+    uint64_t words[BITS / 64], only[BITS / 64], count;
+    for (uint64_t i = 0; i < test_scale(20000); i++) {
+        unsigned char model[BITS];
+        for (unsigned word = 0; word < BITS / 64; word++) {
+            words[word] = random_next(&random) & random_next(&random) & random_next(&random);
+            only[word] = ~(random_next(&random) & random_next(&random));
+        }
+        for (uint64_t bit = 0; bit < BITS; bit++)
+            model[bit] = (words[bit / 64] | ~only[bit / 64]) >> bit % 64 & 1;
+        uint64_t from = random_run(&random, &count), step = 1ull << random_below(&random, 4);
+        uint64_t phase = random_below(&random, step);
+        count = 1 + count % 12;
+        uint64_t first = mc_bits_find_in(words, only, BITS, from, count, step, phase);
+        REQUIRE_EQUAL(first, model_find(model, from, count, step, phase));
+        if (first == MC_BITS_NONE) continue;
+        const unsigned char *end = memchr(model + first, 1, BITS - first);
+        REQUIRE_EQUAL(mc_bits_run_in(words, only, BITS, first),
+                      (end ? (uint64_t)(end - model) : BITS) - first);
     }
 }
 
@@ -358,6 +395,7 @@ static const struct test_case cases[] = {
     {"class_spans", class_spans, 0},
     {"reciprocals", reciprocals, 0},
     {"bitmaps", bitmaps, 0},
+    {"bitmaps_of_two", bitmaps_of_two, 0},
     {"bitmap_threads", bitmap_threads, 0},
     {"metadata", metadata, 0},
     {"metadata_is_listed", metadata_is_listed, 0},

@@ -137,7 +137,8 @@ struct mc_arena {
     uint64_t base;        /* [const] multiple of MC_SLICE */
     uint64_t slice_count; /* [shared] multiple of 64; 0 once the arena is unmade */
     uint64_t free_slices; /* [shared] advisory: tells where to look */
-    uint64_t hint;        /* [shared] advisory: word to start looking at */
+    uint32_t hint;        /* [shared] advisory: word to start looking at */
+    uint32_t populated;   /* [shared] slices that are free and dirty */
     uint64_t bitmaps;     /* [const] address of the first bitmap */
     uint64_t words;       /* [const] 64-bit words of each bitmap */
     uint64_t start;       /* [const] of the mapping, somewhat before base */
