@@ -126,7 +126,7 @@ format: | packages-lint
 lint: | packages-lint
 	clang-format-14 --dry-run -Werror $(C_FILES)
 	"$(SWIFT)" format lint --strict --parallel --recursive Package.swift Sources Tests preload
-	shellcheck $(SHELL_FILES)
+	shellcheck -x $(SHELL_FILES)
 
 packages-build packages-demo packages-test packages-numa packages-bench packages-lint: packages-%:
 	@[ "$(PACKAGES)" = skip ] || Tests/Setup/packages.sh $*

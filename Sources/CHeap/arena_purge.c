@@ -123,8 +123,11 @@ static uint64_t purge_long_runs(struct mc_arena *arena, uint64_t slices)
         uint64_t rest = slices - purged / MC_SLICE;
         if (rest < LEAST) rest = LEAST;
         if (run > rest) run = rest;
-        if (mc_bits_claim(used, first, run)) purged += purge_held(arena, first, first + run);
         from = first + run;
+        if (!mc_bits_claim(used, first, run)) continue;
+        uint64_t gone = purge_held(arena, first, from);
+        if (!gone) break; /* pages that are locked: the others are, too */
+        purged += gone;
     }
     return purged;
 }

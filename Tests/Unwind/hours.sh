@@ -13,6 +13,7 @@ if [[ ! $minutes =~ ^[1-9][0-9]*$ ]]; then
     echo "hours.sh: MINUTES is a number from 1 on, not \"$minutes\"" >&2
     exit 64
 fi
+# shellcheck source=Tests/Unwind/steps.sh
 . "$here/steps.sh"
 workloads=$here/../../Benchmarks/Programs
 

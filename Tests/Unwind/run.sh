@@ -14,6 +14,7 @@ if [[ ${1:-} == --long ]]; then
 fi
 scale=${scale:-1}
 only=("$@")
+# shellcheck source=Tests/Unwind/steps.sh
 . "$here/steps.sh"
 
 # unit NAME ARGUMENT...: a program that speaks the protocol; dying without a word is a failure too.

@@ -6,6 +6,7 @@
 # CC chooses the compiler of the unwinder. The logs of differences stay in $OUT (default: a
 # directory under /tmp, removed when all is well: $TMPDIR may be private, and LD_PRELOAD is cut at
 # spaces).
+# shellcheck disable=SC2034,SC2154 # what it gives and takes
 trace=$(cd "$here/../../Sources/CTrace" && pwd)
 programs=$here/programs
 cc=${CC:-cc}
