@@ -75,7 +75,7 @@ add_up() {
         }
         END {
             for (name in runs)
-                printf "%-16s %5d %11d %13d %13d %13d %11d\n", name, runs[name], stacks[name],
+                printf "%-16s %5.0f %11.0f %13.0f %13.0f %13.0f %11.0f\n", name, runs[name], stacks[name],
                        frames[name], calls[name], recalled[name], wrong[name]
         }' "$out/rounds"
 }
