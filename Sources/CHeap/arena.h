@@ -15,7 +15,8 @@
  *   1. slices that are neither used nor dirty read as zero
  *   2. used and dirty bits are only ever set in committed runs
  *   3. an arena that huge pages may back consists of whole ones
- *   4. `populated` is how many slices are free and dirty */
+ *   4. `populated` is how many slices are free and dirty; in a forked child more, if another thread of
+ *      its parent was just changing that */
 #ifndef MC_ARENA_H
 #define MC_ARENA_H
 
@@ -41,14 +42,14 @@ int mc_arena_take_at(uint64_t base, uint64_t slices);
 /* Slices of one or several adjoining runs; their contents are lost. */
 void mc_arena_give(uint64_t base, uint64_t slices);
 
+/* The same, and their pages go back at once. Returns bytes. */
+uint64_t mc_arena_give_pages(uint64_t base, uint64_t slices);
+
 /* For whoever gave many: no more stay populated than MC_POPULATED_MAX, but for short runs. */
 void mc_arena_bound_populated(void);
 
 /* Commits all that is reserved, for when that is not possible later. What can't be stays as it is. */
 void mc_arena_commit_all(void);
-
-/* The same, and their pages go back at once. Returns bytes. */
-uint64_t mc_arena_give_pages(uint64_t base, uint64_t slices);
 
 /* Gives wholly free arenas back; for when address space is short. */
 void mc_arena_release_idle(void);

@@ -56,9 +56,10 @@ static void split(struct mc_arena *arena)
     for (uint64_t word = 0; word < slices / 64; word++) {
         uint64_t dirty = touched(arena, word), *words = bitmap(arena, MC_ARENA_DIRTY);
         if (!dirty) continue;
+        /* Whoever just claims one of them finds it dirty, too. Never too few, for a child that is forked here. */
+        mc_add(&arena->populated, mc_bits_in(dirty));
         uint64_t before = __atomic_fetch_or(&words[word], dirty, __ATOMIC_RELAXED);
-        /* Whoever just claims one of them finds it dirty, too. */
-        mc_add(&arena->populated, mc_bits_in(dirty & ~before));
+        mc_sub(&arena->populated, mc_bits_in(dirty & before));
     }
     mc_store(&arena->huge, 0);
     mc_os_huge_pages((void *)mc_load(&arena->base), slices * MC_SLICE, 0);

@@ -25,9 +25,7 @@
 
 /* So much that large objects left stays populated in arenas until the tick after the next, for others to have: a
  * process that sleeps has no ticks. */
-#ifndef MC_POPULATED_MAX
-#    define MC_POPULATED_MAX (2 * MC_LARGE_MAX)
-#endif
+#define MC_POPULATED_MAX (2 * MC_LARGE_MAX)
 
 /* A copy made because an object grew gets room to grow on, from MC_GROW_MIN (heap.h) on: MC_GROW_TIMES
  * the request in address space, at most MC_GROW_ROOM_MAX more than it. Growing to N bytes then copies
