@@ -53,6 +53,7 @@ def fork_while_parent_churns(t):
     t.on(program)
     program.ask("alloc a 1000 64")
     program.ask("churn 4")
+    t.until(lambda: t.trace(program).sums("churn_")[0] > 0, "the threads have begun")
     for _ in range(3):
         child = program.fork()
         child.ask("alloc b 200 64")
