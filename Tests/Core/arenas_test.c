@@ -143,6 +143,15 @@ static void arena_sizes(void)
     mc_arena_check();
 }
 
+/* A few slices of huge pages, of an arena that nothing else is in. */
+static void take_few(struct mc_run *few, unsigned count)
+{
+    struct mc_run all;
+    REQUIRE(!mc_arena_take(MC_HUGE_ARENA / MC_SLICE, MC_SLICE, &all));
+    for (unsigned i = 0; i < count; i++)
+        REQUIRE(!mc_arena_take(3, MC_HUGE_PAGE, &few[i]));
+}
+
 /* As the kernel does with all of a huge page when a part of it is touched. */
 static void populate_around(const struct mc_run *few)
 {
@@ -183,19 +192,26 @@ static void arena_populated_first(void)
     check_run(&runs[2], 3);
 }
 
-/* Also where what is populated is of pages that a huge one may back. */
+/* Also what a huge page populated beside it goes. */
 static void arena_populated_huge(void)
 {
-    enum { RUN = MC_HUGE_PAGE / MC_SLICE };
-    struct mc_run all, run, more;
-    REQUIRE(!mc_arena_take(MC_HUGE_ARENA / MC_SLICE, MC_SLICE, &all));
-    REQUIRE(!mc_arena_take(RUN / 2, MC_HUGE_PAGE, &run));
-    populate_around(&run);
-    mc_arena_give(run.base, run.slices);
-    REQUIRE(!mc_arena_take_populated(RUN * 4, MC_SLICE, &more));
-    REQUIRE_EQUAL(populated_slices(), 0);
-    if (more.base >= run.base + MC_HUGE_PAGE || more.base + more.slices * MC_SLICE <= run.base)
-        require_unpopulated(&run);
+    enum { PAGE = MC_HUGE_PAGE / MC_SLICE };
+    struct mc_run few[3], more;
+    take_few(few, 3); /* each in a page of its own, so that four in a row are behind them */
+    populate_around(&few[1]);
+    mc_arena_give(few[1].base, few[1].slices);
+    REQUIRE_EQUAL(populated_slices(), few[1].slices);
+    REQUIRE(!mc_arena_take_populated(4 * PAGE, MC_SLICE, &more));
+    REQUIRE(more.base > few[2].base && more.fresh == 4 * PAGE);
+    REQUIRE_EQUAL(populated_slices(), few[1].slices); /* no run is long enough to go */
+    mc_arena_give(few[0].base, few[0].slices);
+    REQUIRE(!mc_arena_take(PAGE / 2, MC_HUGE_PAGE, &few[1]));
+    REQUIRE(few[1].base < few[2].base);
+    populate_around(&few[1]);
+    mc_arena_give(few[1].base, few[1].slices);
+    REQUIRE(!mc_arena_take_populated(4 * PAGE, MC_SLICE, &more));
+    REQUIRE(more.base > few[2].base);
+    require_unpopulated(&few[1]);
 }
 
 /* Of many that are free, so much stays populated, but for the pages of huge ones that what goes begins and ends in;
@@ -224,15 +240,6 @@ static void arena_populated_bounded(void)
     REQUIRE_EQUAL(populated_slices(), COUNT * SHORT);
     mc_arena_purge(1);
     REQUIRE_EQUAL(populated_slices(), 0);
-}
-
-/* A few slices of huge pages, of an arena that nothing else is in. */
-static void take_few(struct mc_run *few, unsigned count)
-{
-    struct mc_run all;
-    REQUIRE(!mc_arena_take(MC_HUGE_ARENA / MC_SLICE, MC_SLICE, &all));
-    for (unsigned i = 0; i < count; i++)
-        REQUIRE(!mc_arena_take(3, MC_HUGE_PAGE, &few[i]));
 }
 
 /* What was populated beside what was asked for goes back with it. */
