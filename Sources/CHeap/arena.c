@@ -24,7 +24,7 @@ static uint64_t index_of(const struct mc_arena *arena, uint64_t address)
 static struct mc_arena *arena_of(uint64_t base)
 {
     for (uint64_t i = 0;; i++) {
-        struct mc_arena *arena = arena_at(i);
+        struct mc_arena *arena = mc_arena_at(i);
         /* The count first: if it is one of a former arena of this struct, the base is newer, and
          * the caller's slice is not in it. Pairs with fill(). */
         uint64_t slices = mc_load_acquire(&arena->slice_count);
@@ -48,8 +48,8 @@ static int publish(struct mc_arena *arena)
  * look at it find all its slices used until it is made again. */
 static struct mc_arena *take_unmade(uint64_t words)
 {
-    for (uint64_t i = 0; i < MC_ARENAS_MAX && arena_at(i); i++) {
-        struct mc_arena *arena = arena_at(i);
+    for (uint64_t i = 0; i < MC_ARENAS_MAX && mc_arena_at(i); i++) {
+        struct mc_arena *arena = mc_arena_at(i);
         uint32_t unmade = 1;
         if (arena->words == words && mc_swap_if(&arena->unmade, &unmade, 0)) return arena;
     }
@@ -77,15 +77,16 @@ static int fill(struct mc_arena *arena, void *start, uint64_t slices, int fresh,
         arena->slice_count = slices;
         arena->words = slices / 64;
         arena->bitmaps = (uint64_t)(arena + 1);
-        if (usable) mc_bits_set(bitmap(arena, MC_ARENA_COMMITTED), 0, slices / MC_COMMIT_SLICES);
+        if (usable)
+            mc_bits_set(mc_arena_bitmap(arena, MC_ARENA_COMMITTED), 0, slices / MC_COMMIT_SLICES);
         return publish(arena);
     }
     /* `used` last: whoever claims a slice finds all the rest in place. */
     mc_store_release(&arena->slice_count, slices);
     for (unsigned which = MC_ARENA_BITMAPS; which-- > 0;) {
         if (which == MC_ARENA_USED && usable)
-            mc_bits_set(bitmap(arena, MC_ARENA_COMMITTED), 0, slices / MC_COMMIT_SLICES);
-        mc_bits_clear(bitmap(arena, which), 0, slices);
+            mc_bits_set(mc_arena_bitmap(arena, MC_ARENA_COMMITTED), 0, slices / MC_COMMIT_SLICES);
+        mc_bits_clear(mc_arena_bitmap(arena, which), 0, slices);
     }
     return 0;
 }
@@ -93,8 +94,8 @@ static int fill(struct mc_arena *arena, void *start, uint64_t slices, int fresh,
 static uint64_t reserved_bytes(void)
 {
     uint64_t bytes = 0;
-    for (uint64_t i = 0; i < MC_ARENAS_MAX && arena_at(i); i++)
-        bytes += mc_load(&arena_at(i)->slice_count) * MC_SLICE;
+    for (uint64_t i = 0; i < MC_ARENAS_MAX && mc_arena_at(i); i++)
+        bytes += mc_load(&mc_arena_at(i)->slice_count) * MC_SLICE;
     return bytes;
 }
 
@@ -131,10 +132,10 @@ static int make(uint64_t bytes)
  * alone with it; with no slices left, nobody finds anything in it any more. */
 void mc_arena_release_idle(void)
 {
-    for (uint64_t i = 0; i < MC_ARENAS_MAX && arena_at(i); i++) {
-        struct mc_arena *arena = arena_at(i);
+    for (uint64_t i = 0; i < MC_ARENAS_MAX && mc_arena_at(i); i++) {
+        struct mc_arena *arena = mc_arena_at(i);
         uint64_t slices = mc_load(&arena->slice_count);
-        if (!slices || !mc_bits_claim(bitmap(arena, MC_ARENA_USED), 0, slices)) continue;
+        if (!slices || !mc_bits_claim(mc_arena_bitmap(arena, MC_ARENA_USED), 0, slices)) continue;
         uint64_t start = arena->start;
         mc_store(&arena->free_slices, 0);
         mc_store_release(&arena->slice_count, 0);
@@ -145,7 +146,7 @@ void mc_arena_release_idle(void)
         }
         mc_store(&arena->free_slices, slices); /* it stays, as it was */
         mc_store_release(&arena->slice_count, slices);
-        mc_bits_clear(bitmap(arena, MC_ARENA_USED), 0, slices);
+        mc_bits_clear(mc_arena_bitmap(arena, MC_ARENA_USED), 0, slices);
     }
 }
 
@@ -175,7 +176,7 @@ static int commit_runs(struct mc_arena *arena, uint64_t run, uint64_t runs)
     int error = mc_os_commit(start, runs * RUN);
     if (error) return error;
     if (mc_load(&arena->huge)) ask_for_huge_pages(start, runs * RUN);
-    mc_bits_set(bitmap(arena, MC_ARENA_COMMITTED), run, runs);
+    mc_bits_set(mc_arena_bitmap(arena, MC_ARENA_COMMITTED), run, runs);
     return 0;
 }
 
@@ -183,7 +184,7 @@ static int commit_runs(struct mc_arena *arena, uint64_t run, uint64_t runs)
  * harmless: it takes nothing away from pages that are in use. */
 static int commit(struct mc_arena *arena, uint64_t first, uint64_t slices)
 {
-    const uint64_t *committed = bitmap(arena, MC_ARENA_COMMITTED);
+    const uint64_t *committed = mc_arena_bitmap(arena, MC_ARENA_COMMITTED);
     uint64_t all = mc_load(&arena->slice_count) / MC_COMMIT_SLICES, runs = runs_at_once(arena);
     for (uint64_t i = first / MC_COMMIT_SLICES; i <= (first + slices - 1) / MC_COMMIT_SLICES; i++) {
         if (mc_load_acquire(&committed[i / 64]) >> i % 64 & 1) continue;
@@ -198,18 +199,18 @@ static int commit(struct mc_arena *arena, uint64_t first, uint64_t slices)
 
 void mc_arena_commit_all(void)
 {
-    for (uint64_t i = 0; i < MC_ARENAS_MAX && arena_at(i); i++) {
-        struct mc_arena *arena = arena_at(i);
+    for (uint64_t i = 0; i < MC_ARENAS_MAX && mc_arena_at(i); i++) {
+        struct mc_arena *arena = mc_arena_at(i);
         uint64_t slices = mc_load_acquire(&arena->slice_count);
-        const uint64_t *committed = bitmap(arena, MC_ARENA_COMMITTED);
+        const uint64_t *committed = mc_arena_bitmap(arena, MC_ARENA_COMMITTED);
         for (uint64_t run = 0; run < slices / MC_COMMIT_SLICES; run++) {
             uint64_t first = run * MC_COMMIT_SLICES;
             /* Whoever has a slice of it commits it. Claimed, so that the arena stays meanwhile. */
             if (mc_load_acquire(&committed[run / 64]) >> run % 64 & 1 ||
-                !mc_bits_claim(bitmap(arena, MC_ARENA_USED), first, MC_COMMIT_SLICES))
+                !mc_bits_claim(mc_arena_bitmap(arena, MC_ARENA_USED), first, MC_COMMIT_SLICES))
                 continue;
             commit(arena, first, MC_COMMIT_SLICES);
-            mc_bits_clear(bitmap(arena, MC_ARENA_USED), first, MC_COMMIT_SLICES);
+            mc_bits_clear(mc_arena_bitmap(arena, MC_ARENA_USED), first, MC_COMMIT_SLICES);
         }
     }
 }
@@ -217,17 +218,17 @@ void mc_arena_commit_all(void)
 /* Takes slices whose bits look free; `hint` and `free_slices` follow. */
 static int claim(struct mc_arena *arena, uint64_t first, uint64_t slices, struct mc_run *run)
 {
-    uint64_t *used = bitmap(arena, MC_ARENA_USED);
+    uint64_t *used = mc_arena_bitmap(arena, MC_ARENA_USED);
     if (!mc_bits_claim(used, first, slices)) return EAGAIN;
     if (commit(arena, first, slices)) {
         mc_bits_clear(used, first, slices);
         return ENOMEM;
     }
     mc_sub(&arena->free_slices, slices);
-    mc_bits_clear(bitmap(arena, MC_ARENA_AGING), first, slices);
+    mc_bits_clear(mc_arena_bitmap(arena, MC_ARENA_AGING), first, slices);
     run->base = mc_load(&arena->base) + first * MC_SLICE;
     run->slices = slices;
-    uint64_t populated = mc_bits_set(bitmap(arena, MC_ARENA_DIRTY), first, slices);
+    uint64_t populated = mc_bits_set(mc_arena_bitmap(arena, MC_ARENA_DIRTY), first, slices);
     mc_sub(&arena->populated, (uint32_t)populated);
     run->fresh = slices - populated;
     return 0;
@@ -241,7 +242,7 @@ static uint64_t phase_of(const struct mc_arena *arena, uint64_t step)
 
 static int take_from(struct mc_arena *arena, uint64_t slices, uint64_t align, struct mc_run *run)
 {
-    uint64_t *used = bitmap(arena, MC_ARENA_USED);
+    uint64_t *used = mc_arena_bitmap(arena, MC_ARENA_USED);
     uint64_t step = align / MC_SLICE, phase = phase_of(arena, step);
     uint64_t from = mc_load(&arena->hint) * 64;
     for (int wrapped = !from;;) {
@@ -269,8 +270,8 @@ static int take_from(struct mc_arena *arena, uint64_t slices, uint64_t align, st
 static int take(uint64_t slices, uint64_t align, struct mc_run *run)
 {
     for (int fresh = 0; fresh < 2; fresh++) {
-        for (uint64_t i = 0; i < MC_ARENAS_MAX && arena_at(i); i++) {
-            struct mc_arena *arena = arena_at(i);
+        for (uint64_t i = 0; i < MC_ARENAS_MAX && mc_arena_at(i); i++) {
+            struct mc_arena *arena = mc_arena_at(i);
             if (mc_load(&arena->free_slices) >= slices && !take_from(arena, slices, align, run))
                 return 0;
         }
@@ -291,9 +292,9 @@ static int take_populated_from(struct mc_arena *arena, uint64_t slices, uint64_t
                                struct mc_run *run)
 {
     uint64_t step = align / MC_SLICE;
-    uint64_t first =
-        mc_bits_find_in(bitmap(arena, MC_ARENA_USED), bitmap(arena, MC_ARENA_DIRTY),
-                        mc_load(&arena->slice_count), 0, slices, step, phase_of(arena, step));
+    uint64_t first = mc_bits_find_in(
+        mc_arena_bitmap(arena, MC_ARENA_USED), mc_arena_bitmap(arena, MC_ARENA_DIRTY),
+        mc_load(&arena->slice_count), 0, slices, step, phase_of(arena, step));
     if (first == MC_BITS_NONE || claim(arena, first, slices, run)) return ENOMEM;
     if (likely(!(run->base & (align - 1)))) return 0;
     mc_arena_give(run->base, slices); /* made again elsewhere, as in take_from() */
@@ -303,9 +304,9 @@ static int take_populated_from(struct mc_arena *arena, uint64_t slices, uint64_t
 static __attribute__((noinline)) int take_populated(uint64_t slices, uint64_t align,
                                                     struct mc_run *run)
 {
-    for (uint64_t i = 0; i < MC_ARENAS_MAX && arena_at(i); i++)
-        if (mc_load(&arena_at(i)->populated) >= slices &&
-            !take_populated_from(arena_at(i), slices, align, run))
+    for (uint64_t i = 0; i < MC_ARENAS_MAX && mc_arena_at(i); i++)
+        if (mc_load(&mc_arena_at(i)->populated) >= slices &&
+            !take_populated_from(mc_arena_at(i), slices, align, run))
             return 0;
     return ENOMEM;
 }
@@ -338,7 +339,7 @@ static void give(struct mc_arena *arena, uint64_t first, uint64_t slices, uint64
 {
     mc_add(&arena->free_slices, slices);
     mc_add(&arena->populated, (uint32_t)dirty);
-    mc_bits_clear(bitmap(arena, MC_ARENA_USED), first, slices);
+    mc_bits_clear(mc_arena_bitmap(arena, MC_ARENA_USED), first, slices);
     /* The lowest word that may have room. */
     if (first / 64 < mc_load(&arena->hint)) mc_store(&arena->hint, (uint32_t)(first / 64));
     mc_store(&mc_arenas_purgeable, 1);
@@ -361,7 +362,7 @@ __attribute__((noinline)) uint64_t mc_arena_give_pages(uint64_t base, uint64_t s
     /* Of a huge page others may be populated that nobody ever had: they go by what is dirty of it, and all
      * of it counts then. */
     if (purged && !mc_load(&arena->huge)) {
-        mc_bits_clear(bitmap(arena, MC_ARENA_DIRTY), first, slices);
+        mc_bits_clear(mc_arena_bitmap(arena, MC_ARENA_DIRTY), first, slices);
         mc_add(&mc_root()->purged_bytes, purged);
         dirty = 0;
     }
@@ -371,17 +372,17 @@ __attribute__((noinline)) uint64_t mc_arena_give_pages(uint64_t base, uint64_t s
 
 void mc_arena_check(void)
 {
-    for (uint64_t i = 0; i < MC_ARENAS_MAX && arena_at(i); i++) {
-        struct mc_arena *arena = arena_at(i);
-        const uint64_t *committed = bitmap(arena, MC_ARENA_COMMITTED);
+    for (uint64_t i = 0; i < MC_ARENAS_MAX && mc_arena_at(i); i++) {
+        struct mc_arena *arena = mc_arena_at(i);
+        const uint64_t *committed = mc_arena_bitmap(arena, MC_ARENA_COMMITTED);
         mc_assert(arena->slice_count % 64 == 0 && arena->base % MC_SLICE == 0);
         mc_assert(!arena->huge || (arena->slice_count * MC_SLICE % MC_HUGE_PAGE == 0 &&
                                    arena->base % MC_HUGE_PAGE == 0));
         uint64_t populated = 0;
         for (uint64_t slice = 0; slice < arena->slice_count; slice++) {
             uint64_t bit = 1ull << slice % 64;
-            uint64_t used = bitmap(arena, MC_ARENA_USED)[slice / 64] & bit;
-            uint64_t dirty = bitmap(arena, MC_ARENA_DIRTY)[slice / 64] & bit;
+            uint64_t used = mc_arena_bitmap(arena, MC_ARENA_USED)[slice / 64] & bit;
+            uint64_t dirty = mc_arena_bitmap(arena, MC_ARENA_DIRTY)[slice / 64] & bit;
             uint64_t run = slice / MC_COMMIT_SLICES;
             populated += dirty && !used;
             mc_assert(!(used | dirty) || committed[run / 64] >> run % 64 & 1);

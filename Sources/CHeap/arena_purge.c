@@ -17,7 +17,7 @@ int mc_arena_purgeable(void)
  * does, so that nobody gets a slice while its pages go. */
 static uint64_t purge_word(struct mc_arena *arena, uint64_t word, uint64_t which)
 {
-    uint64_t *used = bitmap(arena, MC_ARENA_USED) + word;
+    uint64_t *used = mc_arena_bitmap(arena, MC_ARENA_USED) + word;
     uint64_t held = which & ~__atomic_fetch_or(used, which, __ATOMIC_ACQUIRE);
     uint64_t purged = 0;
     for (uint64_t rest = held; rest;) {
@@ -27,7 +27,7 @@ static uint64_t purge_word(struct mc_arena *arena, uint64_t word, uint64_t which
         uint64_t bits = count == 64 ? ~0ull : ((1ull << count) - 1) << first;
         uint64_t start = mc_load(&arena->base) + (word * 64 + first) * MC_SLICE;
         if (!mc_os_purge((void *)start, (uint64_t)count * MC_SLICE)) {
-            uint64_t *dirty = bitmap(arena, MC_ARENA_DIRTY) + word;
+            uint64_t *dirty = mc_arena_bitmap(arena, MC_ARENA_DIRTY) + word;
             uint64_t were = bits & __atomic_fetch_and(dirty, ~bits, __ATOMIC_RELAXED);
             mc_sub(&arena->populated, mc_bits_in(were));
             purged += (uint64_t)count * MC_SLICE;
@@ -42,7 +42,7 @@ static uint64_t purge_word(struct mc_arena *arena, uint64_t word, uint64_t which
  * which one is. */
 static uint64_t touched(const struct mc_arena *arena, uint64_t word)
 {
-    const uint64_t *dirty = bitmap(arena, MC_ARENA_DIRTY);
+    const uint64_t *dirty = mc_arena_bitmap(arena, MC_ARENA_DIRTY);
     if (!mc_load(&arena->huge)) return mc_load(&dirty[word]);
     return mc_load(&dirty[word]) | mc_load(&dirty[word ^ 1]) ? ~0ull : 0;
 }
@@ -54,7 +54,7 @@ static void split(struct mc_arena *arena)
 {
     uint64_t slices = mc_load(&arena->slice_count);
     for (uint64_t word = 0; word < slices / 64; word++) {
-        uint64_t dirty = touched(arena, word), *words = bitmap(arena, MC_ARENA_DIRTY);
+        uint64_t dirty = touched(arena, word), *words = mc_arena_bitmap(arena, MC_ARENA_DIRTY);
         if (!dirty) continue;
         /* Whoever just claims one of them finds it dirty, too. Never too few, for a child that is forked here. */
         mc_add(&arena->populated, mc_bits_in(dirty));
@@ -70,15 +70,15 @@ uint64_t mc_arena_purge(int all)
     uint64_t purged = 0;
     int waiting = 0;
     mc_store(&mc_arenas_purgeable, 0);
-    for (uint64_t i = 0; i < MC_ARENAS_MAX && arena_at(i); i++) {
-        struct mc_arena *arena = arena_at(i);
+    for (uint64_t i = 0; i < MC_ARENAS_MAX && mc_arena_at(i); i++) {
+        struct mc_arena *arena = mc_arena_at(i);
         uint64_t words = mc_load(&arena->slice_count) / 64, before = purged, second = 0;
         for (uint64_t word = 0; word < words; word++) {
-            uint64_t *aging = bitmap(arena, MC_ARENA_AGING) + word;
+            uint64_t *aging = mc_arena_bitmap(arena, MC_ARENA_AGING) + word;
             /* Both words of a huge page are looked at before the first is purged. */
             uint64_t dirty = mc_load(&arena->huge) && word % 2 ? second : touched(arena, word);
             second = dirty;
-            dirty &= ~mc_load(bitmap(arena, MC_ARENA_USED) + word);
+            dirty &= ~mc_load(mc_arena_bitmap(arena, MC_ARENA_USED) + word);
             uint64_t old = all ? dirty : dirty & mc_load(aging);
             if (old) purged += purge_word(arena, word, old);
             mc_store(aging, dirty & ~old);
@@ -97,7 +97,8 @@ uint64_t mc_arena_purge(int all)
 static uint64_t purge_held(struct mc_arena *arena, uint64_t first, uint64_t end)
 {
     enum { PAGE = MC_HUGE_PAGE / MC_SLICE };
-    uint64_t *used = bitmap(arena, MC_ARENA_USED), *dirty = bitmap(arena, MC_ARENA_DIRTY);
+    uint64_t *used = mc_arena_bitmap(arena, MC_ARENA_USED),
+             *dirty = mc_arena_bitmap(arena, MC_ARENA_DIRTY);
     uint64_t before = first % PAGE, behind = (PAGE - end % PAGE) % PAGE, purged = 0;
     if (mc_load(&arena->huge) && before && mc_bits_claim(used, first - before, before))
         first -= before;
@@ -114,7 +115,8 @@ static uint64_t purge_held(struct mc_arena *arena, uint64_t first, uint64_t end)
 /* Purges free slices in runs that are longer than any of a span, until so many are gone. Returns bytes. */
 static uint64_t purge_long_runs(struct mc_arena *arena, uint64_t slices)
 {
-    uint64_t *used = bitmap(arena, MC_ARENA_USED), *dirty = bitmap(arena, MC_ARENA_DIRTY);
+    uint64_t *used = mc_arena_bitmap(arena, MC_ARENA_USED),
+             *dirty = mc_arena_bitmap(arena, MC_ARENA_DIRTY);
     uint64_t count = mc_load(&arena->slice_count), from = 0, purged = 0;
     while (purged < slices * MC_SLICE) {
         enum { LEAST = MC_SPAN_SLICES_MAX + 1 };
@@ -136,17 +138,17 @@ static uint64_t purge_long_runs(struct mc_arena *arena, uint64_t slices)
 void mc_arena_purge_slices(uint64_t slices)
 {
     uint64_t purged = 0;
-    for (uint64_t i = 0; i < MC_ARENAS_MAX && arena_at(i) && purged < slices * MC_SLICE; i++)
-        if (mc_load(&arena_at(i)->populated) > MC_SPAN_SLICES_MAX)
-            purged += purge_long_runs(arena_at(i), slices - purged / MC_SLICE);
+    for (uint64_t i = 0; i < MC_ARENAS_MAX && mc_arena_at(i) && purged < slices * MC_SLICE; i++)
+        if (mc_load(&mc_arena_at(i)->populated) > MC_SPAN_SLICES_MAX)
+            purged += purge_long_runs(mc_arena_at(i), slices - purged / MC_SLICE);
     mc_add(&mc_root()->purged_bytes, purged);
 }
 
 __attribute__((noinline)) void mc_arena_bound_populated(void)
 {
     uint64_t slices = 0;
-    for (uint64_t i = 0; i < MC_ARENAS_MAX && arena_at(i); i++)
-        slices += mc_load(&arena_at(i)->populated);
+    for (uint64_t i = 0; i < MC_ARENAS_MAX && mc_arena_at(i); i++)
+        slices += mc_load(&mc_arena_at(i)->populated);
     if (slices > MC_POPULATED_MAX / MC_SLICE)
         mc_arena_purge_slices(slices - MC_POPULATED_MAX / MC_SLICE);
 }
@@ -154,10 +156,10 @@ __attribute__((noinline)) void mc_arena_bound_populated(void)
 void mc_arena_trim_map(void)
 {
     enum { COUNT = MC_MAP_PAGE_SLICES };
-    for (uint64_t i = 0; i < MC_ARENAS_MAX && arena_at(i); i++) {
-        struct mc_arena *arena = arena_at(i);
+    for (uint64_t i = 0; i < MC_ARENAS_MAX && mc_arena_at(i); i++) {
+        struct mc_arena *arena = mc_arena_at(i);
         uint64_t slices = mc_load_acquire(&arena->slice_count), base = mc_load(&arena->base);
-        uint64_t *used = bitmap(arena, MC_ARENA_USED);
+        uint64_t *used = mc_arena_bitmap(arena, MC_ARENA_USED);
         uint64_t first = (COUNT - base / MC_SLICE % COUNT) % COUNT;
         for (; first + COUNT <= slices; first += COUNT) {
             if (mc_bits_find(used, first + COUNT, first, COUNT, 1, 0) != first ||

@@ -12,13 +12,13 @@
 extern uint64_t mc_arenas_purgeable;
 
 /* By the count at its making: it is 0 in one that was unmade meanwhile. */
-static inline uint64_t *bitmap(const struct mc_arena *arena, unsigned which)
+static inline uint64_t *mc_arena_bitmap(const struct mc_arena *arena, unsigned which)
 {
     return (uint64_t *)arena->bitmaps + which * arena->words;
 }
 
 /* The arena of this number, or NULL: there are none from there on. */
-static inline struct mc_arena *arena_at(uint64_t number)
+static inline struct mc_arena *mc_arena_at(uint64_t number)
 {
     return (struct mc_arena *)mc_load_acquire(&mc_arenas[number]); /* pairs with publish */
 }

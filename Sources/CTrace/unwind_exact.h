@@ -14,8 +14,8 @@ size_t mc_unwind_exact(const struct mc_unwind_start *start, int running,
 
 /* Code without unwind information: takes *bp for a frame pointer, [bp] the caller's, [bp + 8] the
  * return address. Where an instruction was interrupted (*pc is one more than its address) that by
- * itself tells where the return address is, and a call is in front of that, it comes first. Returns 0 and the caller's *sp, *bp,
- * *pc when those make sense, else the flags a walk ends with. */
+ * itself tells where the return address is, and a call is in front of that, it comes first. Returns
+ * 0 and the caller's *sp, *bp, *pc when those make sense, else the flags a walk ends with. */
 unsigned mc_unwind_guess(struct mc_stack *stack, int interrupted, uintptr_t *sp, uintptr_t *bp,
                          uintptr_t *pc);
 
