@@ -6,6 +6,7 @@
 #include "limits.h"
 #include "meta.h"
 #include "pagemap.h"
+#include "proxy.h"
 #include "span.h"
 #include "thread.h"
 
@@ -25,7 +26,7 @@ static uint16_t limit_of(uint64_t slot_size, uint64_t bytes)
 
 static struct mc_span *make(struct mc_thread *self)
 {
-    struct mc_span *lists = mc_meta_alloc(MC_CACHE_CLASSES * sizeof(*lists));
+    struct mc_span *lists = mc_meta_alloc((MC_CACHE_CLASSES + MC_PROXIES) * sizeof(*lists));
     if (!lists) return 0;
     for (unsigned i = 0; i < MC_CACHE_CLASSES; i++) {
         lists[i].state = MC_SPAN_CACHE;
@@ -116,6 +117,7 @@ struct mc_span *mc_cache_ready(struct mc_thread *self, unsigned class_index)
     if (likely(!self->cache) || class_index >= MC_CACHE_CLASSES) return 0;
     struct mc_span *list = (struct mc_span *)self->cache + class_index;
     if (unlikely(!list->fresh)) widen(list);
+    mc_proxy_gather(list, 0);
     if (mc_cache_count(list) < MC_CACHE_SERVES) return 0;
     if (++list->untagged_frees % MC_CACHE_RETURNS) return list;
     shrink(list, 0);
@@ -124,8 +126,10 @@ struct mc_span *mc_cache_ready(struct mc_thread *self, unsigned class_index)
 
 void mc_cache_flush_class(struct mc_thread *thread, unsigned class_index)
 {
-    if (thread->cache && class_index < MC_CACHE_CLASSES)
-        shrink((struct mc_span *)thread->cache + class_index, 0);
+    if (!thread->cache || class_index >= MC_CACHE_CLASSES) return;
+    struct mc_span *list = (struct mc_span *)thread->cache + class_index;
+    mc_proxy_gather(list, 1);
+    shrink(list, 0);
 }
 
 void mc_cache_flush(struct mc_thread *thread)
@@ -153,9 +157,12 @@ int mc_cache_has(const struct mc_span *span, const void *slot)
     if (span->class_index >= MC_CACHE_CLASSES) return 0;
     struct mc_thread *thread = mc_thread_first();
     for (; thread; thread = mc_thread_next(thread)) {
-        const struct mc_span *lists = lists_of(thread);
-        if (lists &&
-            mc_slots_reach(mc_load(&lists[span->class_index].free), span->class_index, slot))
+        struct mc_span *lists = lists_of(thread);
+        if (!lists) continue;
+        uint64_t list = mc_load(&lists[span->class_index].free),
+                 proxy = mc_load(&mc_proxy_place(lists, span)->free);
+        if (mc_slots_reach(list, span->class_index, slot) ||
+            mc_slots_reach(proxy, span->class_index, slot))
             return 1;
     }
     return 0;
@@ -163,8 +170,10 @@ int mc_cache_has(const struct mc_span *span, const void *slot)
 
 void mc_cache_check(const struct mc_thread *thread)
 {
-    const struct mc_span *lists = lists_of(thread);
-    for (unsigned i = 0; lists && i < MC_CACHE_CLASSES; i++) {
+    struct mc_span *lists = lists_of(thread);
+    if (!lists) return;
+    mc_proxy_check(lists);
+    for (unsigned i = 0; i < MC_CACHE_CLASSES; i++) {
         uint32_t count = 0;
         for (uint64_t at = lists[i].free; at; at = (uint64_t)((struct mc_slot *)at)->next) {
             const struct mc_span *span = mc_page_map_find((void *)at);

@@ -8,9 +8,12 @@
  * thread's current span where spans serve themselves: the paths of malloc know no difference. For small
  * classes see serving.h.
  *
+ * A span of which it frees many slots has a list of its own, to which frees find a shorter way: proxy.h.
+ *
  * Only the thread itself touches its cache, or whoever seized its struct. The lists are given back
  * when the thread wins a tick, at malloc_trim(3) and when it has ended; what a thread that does
- * nothing can withhold is MC_CACHE_BYTES a class, and MC_CACHE_FIRST of one whose slots it never asked for.
+ * nothing can withhold is MC_CACHE_BYTES a class, and MC_CACHE_FIRST of one whose slots it never asked for; and
+ * of each span that has a proxy as much again, or half as much.
  *
  * Invariants, asserted by mc_cache_check():
  *   1. a cached slot is free (mark, no tag), and counted in the `used` of the span it lies in
@@ -20,6 +23,7 @@
 
 #include "heap.h"
 #include "limits.h"
+#include "proxy.h"
 
 /* Puts a live slot of another's span in the cache, if all is plain: the start of one, without a tag, of
  * a class that is cached, and room for it. Else 0, and nothing was done. The short path of remote
@@ -94,11 +98,12 @@ static inline int mc_cache_push_plain(struct mc_thread *self, const struct mc_sp
         return 0;
     struct mc_span *list = &lists[class_index];
     unsigned __int128 product = (unsigned __int128)((uint64_t)slot - span->base) * span->reciprocal;
-    if (unlikely(mc_cache_count(list) >= list->slot_count) ||
-        unlikely((uint64_t)product >= span->reciprocal) ||
+    if (unlikely((uint64_t)product >= span->reciprocal) ||
         unlikely((uint64_t)(product >> 64) >= mc_load(&span->fresh)) ||
         unlikely(mc_looks_free(slot, span->mark)))
         return 0;
+    if (mc_proxy_push(self, list, span, slot)) return 1;
+    if (unlikely(mc_cache_count(list) >= list->slot_count)) return 0;
     mc_cache_add(list, slot, span->mark);
     return 1;
 }

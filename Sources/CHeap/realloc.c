@@ -84,7 +84,7 @@ void *mc_realloc_short(void *object, size_t size)
     struct mc_thread *self = mc_self;
     if (unlikely(size - 1 >= MC_LARGE_MAX)) return 0;
     struct mc_span *span = mc_own_map_find(self, (uint64_t)object);
-    if (unlikely((uint64_t)object - span->base >= span->limit)) {
+    if (unlikely((uint64_t)object - span->base >= mc_peek(&span->limit))) {
         span = mc_page_map_find(object);
         if (!span) return 0;
         if (mc_load(&span->state) == MC_SPAN_LARGE) return grow_large(span, object, size);

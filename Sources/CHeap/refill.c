@@ -9,6 +9,7 @@
 #include "held.h"
 #include "large_kept.h"
 #include "os.h"
+#include "proxy.h"
 #include "root.h"
 #include "serving.h"
 #include "span.h"
@@ -28,6 +29,10 @@ void mc_refill_reopen(struct mc_thread *self, struct mc_span *span)
 
 void mc_refill_span_freed(struct mc_thread *self, struct mc_span *span)
 {
+    if (unlikely(span->state == MC_SPAN_PROXY)) {
+        mc_proxy_full(self, span);
+        return mc_refill_look(self, MC_LOOK_REFILL);
+    }
     if (span->flags & MC_SPAN_FULL) mc_refill_reopen(self, span);
     if (!span->used) {
         uint64_t size = mc_class_span_size(span);

@@ -5,6 +5,7 @@
 #include "cache.h"
 #include "check.h"
 #include "pagemap.h"
+#include "proxy.h"
 #include "root.h"
 #include "serving.h"
 #include "span.h"
@@ -72,6 +73,11 @@ static void move_cached(const struct mc_thread *thread, struct mc_heap_totals *t
     for (unsigned i = 0; i < MC_CACHE_CLASSES; i++) {
         if (lists) move(mc_cache_count(&lists[i]), i, totals);
         if (i < MC_DIRECT_CLASSES) move(mc_serving_count(&thread->serving[i]), i, totals);
+    }
+    for (unsigned i = 0; lists && i < MC_PROXIES; i++) {
+        const struct mc_span *proxy = &lists[MC_CACHE_CLASSES + i];
+        if (mc_load(&proxy->state) == MC_SPAN_PROXY)
+            move(mc_proxy_count(proxy), mc_load(&proxy->class_index), totals);
     }
 }
 

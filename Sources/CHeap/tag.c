@@ -4,6 +4,7 @@
 
 #include "check.h"
 #include "meta.h"
+#include "proxy.h"
 #include "root.h"
 #include "span.h"
 
@@ -97,7 +98,10 @@ void mc_tag_finish(const struct mc_tagged *tagged, size_t requested, uint64_t ta
     if (unlikely(tagged->large)) span->requested = requested;
     if (unlikely(!(mc_peek(&span->flags) & MC_SPAN_TAGGED))) {
         mc_span_set_flag(span, MC_SPAN_TAGGED);
-        if (!tagged->large) mc_span_set_limit(span);
+        if (!tagged->large) {
+            mc_span_set_limit(span);
+            mc_proxies_stop(span);
+        }
     }
     mc_store(&span->untagged_frees, 0);
     mc_store_release(tagged->place, tag);

@@ -5,6 +5,7 @@
 #include "class.h"
 #include "limits.h"
 #include "os.h"
+#include "proxy.h"
 #include "root.h"
 #include "span.h"
 #include "thread.h"
@@ -76,6 +77,7 @@ static void trim(struct mc_span *span)
     if (!parts) return;
     mc_store(&span->purged, span->purged | parts);
     mc_span_set_limit(span); /* frees look at `purged` by the long path only */
+    mc_proxies_stop(span);
     unlink_purged(span);
     for (unsigned part = 0; part < PARTS; part++) {
         uint64_t start = span->base + part * part_size(span);

@@ -1,30 +1,28 @@
 // SPDX-License-Identifier: MIT
 import CRegion
 
-/// Slots of other threads' spans that a thread freed and keeps: its cache, a list a class.
+/// Slots of other threads' spans that a thread freed and keeps: its cache, see CacheList.
 ///
 /// They count in the `used` of the spans they lie in, but nobody uses them.
 extension HeapStructures {
-    /// The lists of a thread's cache, by class; none that makes no sense.
+    /// The lists of a thread's cache; none where there is no memory to read.
     func cacheLists(
         of thread: ThreadRecord, _ memory: some MemorySource
-    ) throws(HeapImageError) -> [mc_span] {
+    ) throws(HeapImageError) -> [CacheList] {
         guard thread.cache != 0 else { return [] }
-        var lists = [mc_span](repeating: mc_span(), count: Int(MC_CACHE_CLASSES))
-        guard
-            try memory.attempt({ () throws(HeapImageError) in
-                try memory.load(into: &lists, from: thread.cache)
-            })
-        else { return [] }
+        var lists: [CacheList] = []
+        _ = try memory.attempt { () throws(HeapImageError) in
+            lists = try CacheList.all(memory, at: thread.cache)
+        }
         return lists
     }
 
-    /// What a thread holds of the class: the list of its cache, and what it took from there to serve.
+    /// What a thread holds: the lists of its cache, and what it took from there to serve.
     fileprivate func cachedChains(
         of thread: ThreadRecord, _ memory: some MemorySource
     ) throws(HeapImageError) -> [CachedChain] {
-        var chains = try cacheLists(of: thread, memory).enumerated().map {
-            CachedChain(index: $0, free: $1.free, count: $1.cachedCount)
+        var chains = try cacheLists(of: thread, memory).map {
+            CachedChain(index: $0.index, free: $0.raw.free, count: $0.count)
         }
         var serving: [mc_serving] = []
         _ = try memory.attempt { () throws(HeapImageError) in
@@ -59,8 +57,8 @@ extension HeapStructures {
         return false
     }
 
-    /// Slots of a list: limits.h of the heap has 128.
-    static let cacheLimit = 256
+    /// Slots of a list, to which those of the proxies may come: limits.h of the heap has 256 each.
+    static let cacheLimit = 256 * (1 + UInt64(MC_PROXIES))
 }
 
 /// Slots of other threads' spans, of one class.
@@ -79,8 +77,11 @@ extension HeapLook {
         of thread: ThreadRecord, _ memory: some MemorySource
     ) throws(HeapImageError) {
         let lists = try heap.cacheLists(of: thread, memory)
-        for (index, list) in lists.enumerated() {
-            guard Int32(list.state) == Int32(MC_SPAN_CACHE), Int(list.class_index) == index else {
+        checkProxies(of: thread, lists)
+        for list in lists where !list.isProxy {
+            guard Int32(list.raw.state) == Int32(MC_SPAN_CACHE),
+                Int(list.raw.class_index) == list.index
+            else {
                 return note(
                     .threadSpan, .thread(thread.number), thread.cache,
                     "its cache at \(hex(thread.cache)) is none")

@@ -3,7 +3,8 @@ import CRegion
 
 /// Where each thread's frees look first: its own spans by address.
 extension HeapLook {
-    /// Each entry leads to a span of slots that the thread owns, from a slice of that span.
+    /// Each entry leads to a span of slots that the thread owns, from a slice of that span, or to one
+    /// of its proxies.
     mutating func checkOwnMaps(_ memory: some MemorySource) throws(HeapImageError) {
         let count = UInt64(heap.root.own_map_count)
         // The entries of a page map leaf are 1 GiB of slices.
@@ -37,10 +38,13 @@ extension HeapLook {
         }
     }
 
-    /// To a span of the thread's that has such a slice.
+    /// To a span of the thread's that has such a slice, or to a proxy.
+    ///
+    /// A proxy may stand for another span by now; then it takes no frees of this one.
     private func leads(
         _ entry: UInt64, of thread: ThreadRecord, fromSlice index: Int, modulo count: Int
     ) -> Bool {
+        if thread.hasProxy(at: thread.address &+ entry) { return true }
         guard let number = heap.span(at: thread.address &+ entry) else { return false }
         let span = heap.spans[number]
         let slice = UInt64(MC_SLICE)

@@ -248,6 +248,13 @@ struct ThreadRecord {
 }
 
 extension ThreadRecord {
+    /// Tells whether a proxy of its cache is there.
+    func hasProxy(at address: UInt64) -> Bool {
+        let size = HeapStructures.spanSize
+        let offset = address &- cache &- UInt64(MC_CACHE_CLASSES) &* size
+        return cache != 0 && offset % size == 0 && offset / size < UInt64(MC_PROXIES)
+    }
+
     /// Where its list of cached slots of a class is; nil: it has none.
     func cacheList(_ index: Int) -> UInt64? {
         guard cache != 0, index < Int(MC_CACHE_CLASSES) else { return nil }

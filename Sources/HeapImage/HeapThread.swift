@@ -33,12 +33,9 @@ package struct HeapThread: Equatable, Sendable {
         self.stackAt = stackAt
     }
 
-    /// The lists of its cache, by class; each says by its `used` how many slots it has.
-    func cacheLists(_ memory: some MemorySource) throws(HeapImageError) -> [mc_span] {
-        guard cache != 0 else { return [] }
-        var lists = [mc_span](repeating: mc_span(), count: Int(MC_CACHE_CLASSES))
-        try memory.load(into: &lists, from: cache)
-        return lists
+    /// The lists of its cache.
+    func cacheLists(_ memory: some MemorySource) throws(HeapImageError) -> [CacheList] {
+        cache == 0 ? [] : try CacheList.all(memory, at: cache)
     }
 
     static func all(

@@ -16,8 +16,8 @@ package struct HeapTotal: Equatable, Sendable {
             used = used.plus(span.liveBytes)
         }
         for thread in threads {
-            for (index, list) in try thread.cacheLists(memory).enumerated() {
-                used = used.minus(list.cachedCount.times(mc_class_slot_size(UInt32(index))))
+            for list in try thread.cacheLists(memory) {
+                used = used.minus(list.count.times(mc_class_slot_size(UInt32(list.index))))
             }
             for (index, list) in try memory.serving(ofThread: thread.address).enumerated() {
                 used = used.minus(list.count.times(mc_class_slot_size(UInt32(index))))

@@ -134,9 +134,9 @@ package struct HeapWalk: Sendable {
         // After the spans: what moves from a span to a thread's lists meanwhile is not counted as used.
         var served: [UInt64: UInt64] = [:]
         for thread in threads {
-            for (index, list) in try thread.cacheLists(memory).enumerated() {
-                cachedSlots[mc_class_slot_size(UInt32(index)), default: 0] += list.cachedCount
-                requests.add(list)
+            for list in try thread.cacheLists(memory) {
+                cachedSlots[mc_class_slot_size(UInt32(list.index)), default: 0] += list.count
+                requests.add(list.raw)
             }
             for (index, list) in try memory.serving(ofThread: thread.address).enumerated() {
                 requests.add(list, class: index)

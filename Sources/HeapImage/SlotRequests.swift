@@ -79,9 +79,6 @@ extension mc_span {
     /// Slots handed out, or freed by others; of a span only lists of caches have a number below 0.
     var usedCount: UInt64 { UInt64(UInt16(bitPattern: used)) }
 
-    /// Slots of a list of a thread's cache.
-    var cachedCount: UInt64 { UInt64(UInt16(bitPattern: 0 &- used)) }
-
     /// The same but for how many allocations it served: what was handed out has come back since.
     func equals(_ other: mc_span) -> Bool {
         var (one, two) = (self, other)

@@ -12,6 +12,8 @@
 #include "test.h"
 #include "thread.h"
 
+/* A slot that its proxy keeps when the others leave. */
+enum { STAYS = 1 };
 enum { SIZE = 64, A_PAGE = MC_PAGE / SIZE, SPAN = MC_SLICE / SIZE };
 
 static void *objects[2 * SPAN];
@@ -29,10 +31,21 @@ static void in_thread(void *(*work)(void *argument), void *argument)
     REQUIRE(!pthread_join(thread, 0));
 }
 
+static struct mc_span *lists(void)
+{
+    return (struct mc_span *)mc_self->cache;
+}
+
+static uint32_t listed(void)
+{
+    return lists() ? mc_cache_count(&lists()[mc_class_for(SIZE)]) : 0;
+}
+
+/* On the list and in the proxy of the span that the objects lie in. */
 static uint32_t cached(void)
 {
-    const struct mc_span *lists = (const struct mc_span *)mc_self->cache;
-    return lists ? mc_cache_count(&lists[mc_class_for(SIZE)]) : 0;
+    const struct mc_span *span = mc_span_of(objects[0]);
+    return lists() ? listed() + mc_proxy_count(mc_proxy_place(lists(), span)) : 0;
 }
 
 /* -- threads that only free ----------------------------------------------------------------- */
@@ -71,13 +84,14 @@ static void *serve(void *unused)
     unsigned index = mc_class_for(SIZE), next = 0;
     REQUIRE(mc_thread_attach());
     for (unsigned time = 1; time <= 2 * MC_CACHE_RETURNS; time++) {
-        while (cached() < MC_CACHE_SERVES)
+        while (cached() < MC_CACHE_SERVES + STAYS)
             mc_free(objects[next++]);
         struct mc_span *list = mc_cache_ready(mc_self, index);
         REQUIRE_EQUAL(!list, time % MC_CACHE_RETURNS == 0);
-        REQUIRE_EQUAL(cached(), list ? MC_CACHE_SERVES : 0);
+        REQUIRE_EQUAL(listed(), list ? MC_CACHE_SERVES : 0);
+        REQUIRE_EQUAL(cached(), listed() + STAYS);
     }
-    REQUIRE_EQUAL(mc_remote_count(mc_span_of(objects[0])->remote), next);
+    REQUIRE_EQUAL(mc_remote_count(mc_span_of(objects[0])->remote), next - STAYS);
     return unused;
 }
 
@@ -91,24 +105,24 @@ static void returned_in_turns(void)
 /* Of a class that it never asked for a thread withholds little, and then nothing; once it has asked, more. */
 static void *hoard(void *unused)
 {
-    enum { FEW = MC_CACHE_FIRST / SIZE, MANY = 2 * FEW };
-    unsigned index = mc_class_for(SIZE);
+    enum { FEW = MC_CACHE_FIRST / SIZE + MC_PROXY_WANTED, MANY = FEW + MC_CACHE_FIRST / SIZE };
+    unsigned index = mc_class_for(SIZE), left = MC_PROXY_WANTED + STAYS;
     REQUIRE(mc_thread_attach());
-    for (unsigned i = 0; i <= FEW; i++) {
+    for (unsigned i = 0; i < FEW; i++) {
         REQUIRE_EQUAL(cached(), i);
         mc_free(objects[i]);
     }
-    REQUIRE_EQUAL(cached(), 1);
+    REQUIRE_EQUAL(cached(), left);
     REQUIRE(!mc_cache_ready(mc_self, index));
-    for (unsigned i = FEW + 1; i <= MANY; i++)
+    for (unsigned i = FEW; i < MANY; i++)
         mc_free(objects[i]);
-    REQUIRE_EQUAL(cached(), MANY - FEW + 1);
+    REQUIRE_EQUAL(cached(), MANY - FEW + left);
     return unused;
 }
 
 static void widened(void)
 {
-    _Static_assert(2 * MC_CACHE_FIRST <= MC_CACHE_BYTES && MC_CACHE_FIRST / SIZE < SPAN / 2, "");
+    _Static_assert(2 * MC_CACHE_FIRST <= MC_CACHE_BYTES && MC_CACHE_FIRST / SIZE < SPAN / 3, "");
     fill(SPAN);
     in_thread(hoard, 0);
     mc_heap_check();

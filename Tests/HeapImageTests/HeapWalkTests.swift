@@ -123,13 +123,17 @@ struct SampleHeap {
     /// Slots that a thread caches count in their span's `used`, but are free.
     @Test func cachedSlotsAreNotUsed() throws {
         var sample = SampleHeap()
-        sample.cache = [mc_span](repeating: mc_span(), count: Int(MC_CACHE_CLASSES))
+        sample.cache = [mc_span](repeating: mc_span(), count: Int(MC_CACHE_CLASSES + MC_PROXIES))
         sample.cache[3].used = 0 &- 2
+        let proxy = Int(MC_CACHE_CLASSES) + 5
+        sample.cache[proxy].state = UInt8(MC_SPAN_PROXY)
+        (sample.cache[proxy].class_index, sample.cache[proxy].slot_count) = (3, 64)
+        sample.cache[proxy].used = 61
         let walk = try HeapWalk(sample.build(), root: 0x1000)
-        #expect(walk.cachedSlots[64] == 2)
-        #expect(walk.cachedBytes == 128)
-        #expect(walk.usedCount == 7)
-        #expect(walk.usedBytes == 5 * 64 + 102400 + 64 << 20)
+        #expect(walk.cachedSlots[64] == 5)
+        #expect(walk.cachedBytes == 320)
+        #expect(walk.usedCount == 4)
+        #expect(walk.usedBytes == 2 * 64 + 102400 + 64 << 20)
         #expect(try HeapTotal(sample.build(), root: 0x1000).usedBytes == walk.usedBytes)
     }
 
@@ -143,7 +147,7 @@ struct SampleHeap {
         sample.spans[1].counts += 20 * one
         (sample.spans[2].class_index, sample.spans[2].counts) = (3, 500 * one)
         (sample.spans[3].class_index, sample.spans[3].counts) = (UInt8(MC_CLASS_HUGE), one + 1)
-        sample.cache = [mc_span](repeating: mc_span(), count: Int(MC_CACHE_CLASSES))
+        sample.cache = [mc_span](repeating: mc_span(), count: Int(MC_CACHE_CLASSES + MC_PROXIES))
         for index in sample.cache.indices { sample.cache[index].class_index = UInt8(index) }
         sample.cache[3].counts = 30 * one &- 2
         sample.root.slots_taken.3 = 4

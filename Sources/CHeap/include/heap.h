@@ -237,7 +237,7 @@ static inline __attribute__((always_inline)) int mc_free_into(struct mc_span *sp
     uint64_t offset = (uint64_t)object - span->base;
     /* n * ceil(2^64 / d) modulo 2^64 is below the factor exactly if d divides n, for n and d < 2^32.
      * Lemire, Kaser, Kurz: "Faster remainder by direct computation", 2019. */
-    if (unlikely(offset >= span->limit) ||
+    if (unlikely(offset >= mc_peek(&span->limit)) ||
         unlikely(offset * mc_peek(&span->reciprocal) >= mc_peek(&span->reciprocal)))
         return 0;
     struct mc_slot *slot = object;

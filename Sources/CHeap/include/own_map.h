@@ -13,7 +13,8 @@
  * every 8 MiB of the heap that the thread frees in.
  *
  * Invariant, asserted by mc_own_map_check(): what an entry leads to is a class span that the thread
- * owns, or `nothing`. So a span is taken off when it is unmade or adopted. */
+ * owns, or `nothing`, or one of its proxies, which stand for spans of others (proxy.h). So a span is taken
+ * off when it is unmade or adopted. */
 #ifndef MC_OWN_MAP_H
 #define MC_OWN_MAP_H
 

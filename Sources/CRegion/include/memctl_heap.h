@@ -16,7 +16,8 @@
  *     allocations = sum of mc_counts_allocations() over all structs of the class, in use or not,
  *                   over what threads serve and the lists of their caches, + slots_taken of the root
  * A cache is known by class, not by span: mc_thread.cache leads to a list a class, whose `used` is
- * minus the number of its slots.
+ * minus the number of its slots. Behind them lie MC_PROXIES structs, those in use with the state
+ * MC_SPAN_PROXY, that have slot_count - used slots of their class.
  * Pointers are kept as uint64_t, atomics as plain fields: Swift imports neither pointers it may
  * not follow nor _Atomic. [const] written before the struct is published, [owner] by the owning
  * thread, [shared] by any thread, atomically. */
@@ -29,7 +30,7 @@
 #define MC_HEAP_MAGIC 0x3170616568636d89ull /* 0x89 "mcheap1" */
 
 enum {
-    MC_HEAP_VERSION = 7,
+    MC_HEAP_VERSION = 8,
 
     MC_QUANTUM = 16,     /* smallest slot and alignment of every one: max_align_t */
     MC_SLICE_SHIFT = 14, /* a slice is 16 KiB: the unit an arena is cut in */
@@ -42,6 +43,7 @@ enum {
     MC_CLASS_HUGE,
     MC_COUNTED_CLASSES,
     MC_CACHE_CLASSES = 16 + 4 * MC_STEPS, /* those whose remote slots are cached: up to 4 KiB */
+    MC_PROXIES = 64,                      /* a thread's, behind the lists of its cache */
 
     MC_ARENAS_MAX = 1024,
     MC_SPAN_POOLS_MAX = 4096,
@@ -54,6 +56,7 @@ enum {
     MC_SPAN_HUGE,
     MC_SPAN_WAITING, /* a large one that is free and kept by a thread; see mc_thread.large */
     MC_SPAN_CACHE,   /* no span: a list of mc_thread.cache */
+    MC_SPAN_PROXY,   /* no span: stands for another thread's, behind those lists */
 };
 
 /* Bits of mc_span.flags. [owner] for class spans; of large and huge ones whoever holds the slot. */
@@ -83,7 +86,8 @@ enum { MC_COUNTS_SHIFT = 16, MC_COUNTS_ALLOCATION = (1 << MC_COUNTS_SHIFT) + 1 }
  * others have freed whole, see waiting.h. */
 struct mc_span {
     uint64_t base;       /* [const] first slot */
-    uint64_t limit;      /* [owner] bytes that the owner's short path of free serves, or 0 */
+    uint64_t limit;      /* [owner] bytes that the owner's short path of free serves, or 0; of a
+                            proxy 0 may come from others */
     uint64_t reciprocal; /* [const] ceil(2^64 / slot_size); 0 for large and huge */
     uint64_t mark;       /* [const] */
     uint64_t owner;      /* [shared] struct mc_thread; 0 for large and huge */
@@ -105,19 +109,22 @@ struct mc_span {
     uint64_t remote;      /* [shared] slots freed by other threads: address | count << 48 */
     uint64_t notify_next; /* [shared] next on the owner's `notified` list | see span.c << 48 */
     union {
-        uint64_t size;      /* large, huge: bytes of address space; see mc_span_size() */
-        uint64_t more_tags; /* class: address of the other tags, less what the first take; or 0 */
+        uint64_t size;       /* large, huge: bytes of address space; see mc_span_size() */
+        uint64_t more_tags;  /* class: address of the other tags, less what the first take; or 0 */
+        uint64_t stands_for; /* [owner] a proxy: address of the span */
     };
     union {
         uint64_t tags; /* class: address of mc_tags_first() tags; 0 until one was wanted */
         uint64_t tag;  /* large, huge: the slot's tag */
+        uint64_t last; /* [owner] a proxy: the slot that was freed first, the end of its list */
     };
     union {
-        uint64_t next;  /* [owner] class: next span of the class with free slots */
+        uint64_t next;  /* [owner] class: next span of the class with free slots; or next proxy */
         uint64_t maker; /* large, huge: struct mc_thread that asked for it, or 0 */
     };
     union {
         uint64_t previous;  /* [owner] class */
+        uint64_t wanted_by; /* [owner] a proxy: the other span of which a slot was freed last */
         uint64_t requested; /* large, huge: bytes asked for, when TAGGED or GROWING */
     };
 };

@@ -148,6 +148,25 @@ static uint64_t damage_cache(const char *how)
     return first;
 }
 
+/* What stands for the lender's span, where nothing is traced. */
+static uint64_t damage_proxy(const char *how)
+{
+    struct mc_span *proxy = (struct mc_span *)thread->cache + MC_CACHE_CLASSES;
+    while (proxy->stands_for != (uint64_t)span_of(lender_slot))
+        proxy++;
+    if (!strcmp(how, "proxied"))
+        slot(proxy->free)[1] = 0x4141;
+    else if (!strcmp(how, "proxies"))
+        proxy->used++;
+    else if (!strcmp(how, "proxy"))
+        proxy->base += SIZE;
+    else if (!strcmp(how, "proxy-serves"))
+        proxy->free = 0, proxy->used = (int16_t)proxy->slot_count;
+    else
+        return 0;
+    return (uint64_t)proxy;
+}
+
 static uint64_t damage_span(const char *how)
 {
     if (!strcmp(how, "used"))
@@ -261,6 +280,7 @@ int main(int count, char **words)
     fill();
     if (write(1, "ready\n", 6) != 6 || read(0, line, sizeof(line)) <= 0) return 4;
     uint64_t where = damage_lists(words[1]);
+    if (!where && strstr(words[1], "prox")) where = damage_proxy(words[1]);
     if (!where) where = damage_cache(words[1]);
     if (!where) where = damage_span(words[1]);
     if (!where) where = damage_map(words[1]);
