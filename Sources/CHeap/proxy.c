@@ -100,6 +100,7 @@ static void stand_for(struct mc_span *proxy, struct mc_span *list, const struct 
     mc_store(&proxy->slot_count, (uint16_t)slots);
     mc_store(&proxy->counts, slots);
     mc_store(&proxy->stands_for, (uint64_t)span);
+    proxy->wanted_by = 0;
     proxy->next = list->next;
     list->next = (uint64_t)proxy;
 }
@@ -133,12 +134,12 @@ static void add(struct mc_span *proxy, struct mc_slot *slot)
 /* The place goes to a span once so many slots of it were freed with none of a third in between. */
 static int may_take(struct mc_span *proxy, const struct mc_span *span)
 {
-    int goes_on = proxy->wanted_by == (uint64_t)span;
-    proxy->wanted_by = (uint64_t)span;
-    proxy->untagged_frees = goes_on ? proxy->untagged_frees + 1 : 1;
-    if (proxy->untagged_frees < MC_PROXY_WANTED) return 0;
-    proxy->untagged_frees = 0;
-    return 1;
+    _Static_assert(MC_PROXY_WANTED < sizeof(*span),
+                   "what is below the alignment of structs counts");
+    uint64_t wanted = proxy->wanted_by + 1;
+    if ((wanted & -sizeof(*span)) != (uint64_t)span) wanted = (uint64_t)span + 1;
+    proxy->wanted_by = wanted;
+    return wanted % sizeof(*span) == MC_PROXY_WANTED;
 }
 
 __attribute__((noinline)) int mc_proxy_push(struct mc_thread *self, struct mc_span *list,
@@ -146,8 +147,8 @@ __attribute__((noinline)) int mc_proxy_push(struct mc_thread *self, struct mc_sp
 {
     struct mc_span *lists = list - list->class_index, *proxy = mc_proxy_place(lists, span);
     int is_its = proxy->stands_for == (uint64_t)span;
-    if (!is_its && !may_take(proxy, span)) return 0;
     if (list->slot_count < MC_PROXY_SLOTS) return 0;
+    if (!is_its && !may_take(proxy, span)) return 0;
     if (!is_its || !proxy->free) { /* a span is another one where the struct was used again */
         struct mc_span *before = lists + proxy->class_index;
         put(before, take_all(proxy));

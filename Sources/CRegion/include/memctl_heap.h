@@ -123,8 +123,10 @@ struct mc_span {
         uint64_t maker; /* large, huge: struct mc_thread that asked for it, or 0 */
     };
     union {
-        uint64_t previous;  /* [owner] class */
-        uint64_t wanted_by; /* [owner] a proxy: the other span of which a slot was freed last */
+        uint64_t previous; /* [owner] class */
+        uint64_t
+            wanted_by; /* [owner] a proxy: the other span a slot of which was freed last, plus how
+                               many were since one of a third */
         uint64_t requested; /* large, huge: bytes asked for, when TAGGED or GROWING */
     };
 };
