@@ -199,18 +199,18 @@ static void check(const struct mc_span *proxy)
 void mc_proxy_check(struct mc_span *lists)
 {
     const struct mc_span *proxies = &lists[MC_CACHE_CLASSES];
-    uint64_t listed = 0, there = 0;
+    unsigned listed = 0, there = 0;
     for (unsigned i = 0; i < MC_CACHE_CLASSES; i++) {
         const struct mc_span *proxy = (const struct mc_span *)lists[i].next;
         for (; proxy; proxy = (const struct mc_span *)proxy->next) {
-            mc_assert(proxy->class_index == i && !(listed >> (proxy - proxies) & 1));
-            listed |= 1ull << (proxy - proxies);
+            mc_assert(proxy->class_index == i && proxy - proxies < MC_PROXIES);
+            mc_assert(++listed <= MC_PROXIES);
         }
     }
     for (unsigned i = 0; i < MC_PROXIES; i++) {
         if (proxies[i].state != MC_SPAN_PROXY) continue;
         check(&proxies[i]);
-        there |= 1ull << i;
+        there++;
     }
     mc_assert(there == listed);
 }

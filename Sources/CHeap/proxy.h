@@ -51,9 +51,10 @@ void mc_proxies_stop(const struct mc_span *span);
  * span's: structs of one thread's spans follow each other, and the pages of several must not collide. */
 static inline struct mc_span *mc_proxy_place(struct mc_span *lists, const struct mc_span *span)
 {
+    enum { BITS = 7 };
+    _Static_assert(MC_PROXIES == 1 << BITS, "a place for each number");
     uint32_t number = (uint32_t)((uint64_t)span / sizeof(*span));
-    _Static_assert(MC_PROXIES == 1 << 6, "as many bits");
-    return &lists[MC_CACHE_CLASSES + (number * 0x9e3779b1u >> (32 - 6))];
+    return &lists[MC_CACHE_CLASSES + (number * 0x9e3779b1u >> (32 - BITS))];
 }
 
 /* Slots that it has. Any thread. */

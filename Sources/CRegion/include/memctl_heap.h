@@ -43,7 +43,7 @@ enum {
     MC_CLASS_HUGE,
     MC_COUNTED_CLASSES,
     MC_CACHE_CLASSES = 16 + 4 * MC_STEPS, /* those whose remote slots are cached: up to 4 KiB */
-    MC_PROXIES = 64,                      /* a thread's, behind the lists of its cache */
+    MC_PROXIES = 128,                     /* a thread's, behind the lists of its cache */
 
     MC_ARENAS_MAX = 1024,
     MC_SPAN_POOLS_MAX = 4096,
