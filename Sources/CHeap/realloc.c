@@ -43,7 +43,7 @@ static inline void copy(void *to, const void *from, size_t size)
         copy_small(to, from, size);
 }
 
-/* Of a plain object of the thread's own: the checks of mc_free_into(), done once for all. */
+/* Of a plain object of the thread's own, or of a span that has a proxy: the checks of mc_free_into(), done once for all. */
 static inline void *move_own(struct mc_thread *self, struct mc_span *span, struct mc_slot *slot,
                              size_t size)
 {
@@ -59,7 +59,10 @@ static inline void *move_own(struct mc_thread *self, struct mc_span *span, struc
     if (!fresh) fresh = mc_alloc(size);
     if (unlikely(!fresh)) return 0;
     copy(fresh, slot, had < size ? had : size);
-    mc_refill_free(self, span, slot);
+    if (unlikely(mc_peek(&span->state) == MC_SPAN_PROXY))
+        mc_free(slot); /* it may have stopped serving, or stand for another span by now */
+    else
+        mc_refill_free(self, span, slot);
     return fresh;
 }
 

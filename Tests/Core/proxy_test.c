@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "cache.h"
 #include "class.h"
@@ -348,6 +349,35 @@ static void reallocs(void)
     nothing_left();
 }
 
+/* The allocation of the copy may be a tick, and then the proxy has nothing when the old slot is freed. */
+static void *change_size_at_tick(void *unused)
+{
+    struct timespec pause = {0, 2 * MC_TICK_MS * 1000000L};
+    REQUIRE(mc_thread_attach());
+    for (unsigned i = 0; i < 10; i++)
+        mc_free(objects[i]);
+    REQUIRE(is_short(objects[10]));
+    nanosleep(&pause, 0);
+    mc_self->until_look = 1;
+    REQUIRE(mc_realloc_short(objects[10], 2 * SIZE));
+    REQUIRE_EQUAL(listed(SIZE), 0);
+    mc_heap_check();
+    for (unsigned i = 11; i < 30; i++)
+        mc_free(objects[i]);
+    mc_heap_check();
+    mc_heap_trim();
+    mc_heap_check();
+    return unused;
+}
+
+static void reallocs_at_tick(void)
+{
+    mc_free(mc_alloc(SIZE));
+    fill(SIZE, SPAN);
+    in_thread(change_size_at_tick);
+    mc_heap_check();
+}
+
 static void *make_and_end(void *unused)
 {
     fill(SIZE, SPAN);
@@ -438,6 +468,7 @@ static const struct test_case cases[] = {
     {"proxy_tags", tags_stop, 0},
     {"proxy_purged", purged_parts_stop, 0},
     {"proxy_realloc", reallocs, 0},
+    {"proxy_realloc_at_tick", reallocs_at_tick, 0},
     {"proxy_owner", becomes_owner, 0},
     {"proxy_no_tag_lost", no_tag_is_lost, 0},
 };
