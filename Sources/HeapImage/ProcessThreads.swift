@@ -34,9 +34,12 @@ package struct ProcessThreads: Sendable {
     }
 
     package private(set) var threads: [Thread] = []
+    /// The number of the thread that the process began with, whose stack the kernel names.
+    private var first: Int32?
 
-    package init(_ threads: [Thread] = []) {
+    package init(_ threads: [Thread] = [], first: Int32? = nil) {
         self.threads = threads
+        self.first = first
     }
 
     /// Adds what the heap knows of where their stacks are.
@@ -53,10 +56,12 @@ package struct ProcessThreads: Sendable {
     package func thread(onStack mapping: Mapping) -> Thread? {
         threads.first { mapping.range.contains($0.stackPointer) }
             ?? threads.first { mapping.range.contains($0.stackAt) }
+            ?? (mapping.name == "[stack]" ? threads.first { $0.tid == first } : nil)
     }
 
     /// Threads by their number; none of a process that has ended.
     package init(of pid: Int32) {
+        first = pid
         for name in Descriptor.names(in: "/proc/\(pid)/task") {
             guard let tid = Int32(name) else { continue }
             let folder = "/proc/\(pid)/task/\(tid)"

@@ -86,6 +86,18 @@ import Testing
         #expect(threads.thread(onStack: Self.stack) == nil)
     }
 
+    /// One that never allocated, and runs.
+    @Test func theFirstThreadsStackHasAName() throws {
+        let threads = ProcessThreads(
+            [
+                ProcessThreads.Thread(tid: 1077, innerTid: 77, name: "worker"),
+                ProcessThreads.Thread(tid: 1078, innerTid: 78, name: "first"),
+            ], first: 1078)
+        let stack = Mapping(range: Self.stack.range, name: "[stack]")
+        #expect(threads.thread(onStack: stack)?.tid == 1078)
+        #expect(threads.thread(onStack: Mapping(range: Self.stack.range, name: "[heap]")) == nil)
+    }
+
     @Test func theRestIsNamed() throws {
         let lookup = try lookup()
         let end = WholeHeap.arena + 20 * UInt64(MC_SLICE)
