@@ -181,7 +181,7 @@ for variant in "${variants[@]}"; do
         ;;
     tsan)
         export TEST_SLOW=1
-        export TSAN_OPTIONS="halt_on_error=1:suppressions=$here/tsan.txt:report_mutex_bugs=0"
+        export TSAN_OPTIONS="halt_on_error=1:suppressions=$here/tsan.txt:report_mutex_bugs=0:history_size=7"
         compiler=(gcc -O1 -fsanitize=thread -Wno-tsan)
         concurrent
         ;;
