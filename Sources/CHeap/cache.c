@@ -13,9 +13,9 @@
 _Static_assert(MC_CACHE_BYTES / 2 >= 4096, "lists of the largest slots can be halved");
 _Static_assert(MC_CACHE_FIRST >= 4096, "and begin with room for one");
 
-static struct mc_span *lists_of(const struct mc_thread *thread)
+static const struct mc_cache *cache_of(const struct mc_thread *thread)
 {
-    return (struct mc_span *)mc_load_acquire(&thread->cache); /* pairs with make() */
+    return (const struct mc_cache *)mc_load_acquire(&thread->cache); /* pairs with make() */
 }
 
 static uint16_t limit_of(uint64_t slot_size, uint64_t bytes)
@@ -26,15 +26,16 @@ static uint16_t limit_of(uint64_t slot_size, uint64_t bytes)
 
 static struct mc_span *make(struct mc_thread *self)
 {
-    struct mc_span *lists = mc_meta_alloc((MC_CACHE_CLASSES + MC_PROXIES) * sizeof(*lists));
-    if (!lists) return 0;
+    struct mc_cache *cache = mc_meta_alloc(sizeof(*cache));
+    if (!cache) return 0;
+    struct mc_span *lists = cache->lists;
     for (unsigned i = 0; i < MC_CACHE_CLASSES; i++) {
         lists[i].state = MC_SPAN_CACHE;
         lists[i].class_index = (uint8_t)i;
         lists[i].slot_size = mc_class_slot_size(i);
         lists[i].slot_count = limit_of(lists[i].slot_size, MC_CACHE_FIRST);
     }
-    mc_store_release(&self->cache, (uint64_t)lists);
+    mc_store_release(&self->cache, (uint64_t)cache);
     return lists;
 }
 
@@ -157,10 +158,10 @@ int mc_cache_has(const struct mc_span *span, const void *slot)
     if (span->class_index >= MC_CACHE_CLASSES) return 0;
     struct mc_thread *thread = mc_thread_first();
     for (; thread; thread = mc_thread_next(thread)) {
-        struct mc_span *lists = lists_of(thread);
-        if (!lists) continue;
-        uint64_t list = mc_load(&lists[span->class_index].free),
-                 proxy = mc_load(&mc_proxy_place(lists, span)->free);
+        const struct mc_cache *cache = cache_of(thread);
+        if (!cache) continue;
+        uint64_t list = mc_load(&cache->lists[span->class_index].free),
+                 proxy = mc_load(&cache->proxies[mc_proxy_number(span)].free);
         if (mc_slots_reach(list, span->class_index, slot) ||
             mc_slots_reach(proxy, span->class_index, slot))
             return 1;
@@ -170,9 +171,10 @@ int mc_cache_has(const struct mc_span *span, const void *slot)
 
 void mc_cache_check(const struct mc_thread *thread)
 {
-    struct mc_span *lists = lists_of(thread);
-    if (!lists) return;
-    mc_proxy_check(lists);
+    const struct mc_cache *cache = cache_of(thread);
+    if (!cache) return;
+    const struct mc_span *lists = cache->lists;
+    mc_proxy_check(cache);
     for (unsigned i = 0; i < MC_CACHE_CLASSES; i++) {
         uint32_t count = 0;
         for (uint64_t at = lists[i].free; at; at = (uint64_t)((struct mc_slot *)at)->next) {

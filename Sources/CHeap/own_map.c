@@ -21,7 +21,7 @@ void mc_own_map_check(struct mc_thread *thread)
     for (unsigned i = 0; i < MC_OWN_MAP_COUNT; i++) {
         if (!owner->spans[i]) continue;
         const struct mc_span *span = (struct mc_span *)((uint64_t)thread + owner->spans[i]);
-        uint64_t number = ((uint64_t)span - thread->cache) / sizeof(*span) - MC_CACHE_CLASSES;
+        uint64_t number = ((uint64_t)span - thread->cache - MC_CACHE_PROXIES_AT) / sizeof(*span);
         int is_proxy = span->state == MC_SPAN_PROXY && number < MC_PROXIES;
         mc_assert(is_proxy || (span->state == MC_SPAN_CLASS && span->owner == (uint64_t)thread));
     }

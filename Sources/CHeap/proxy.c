@@ -10,9 +10,9 @@
 
 static uint32_t are_there; /* [shared] 1: some thread has had one */
 
-static struct mc_span *lists_of(const struct mc_thread *thread)
+static struct mc_cache *cache_of(const struct mc_thread *thread)
 {
-    return (struct mc_span *)mc_load_acquire(&thread->cache); /* pairs with make() in cache.c */
+    return (struct mc_cache *)mc_load_acquire(&thread->cache); /* pairs with make() in cache.c */
 }
 
 static struct mc_slot *slot_at(uint64_t address)
@@ -58,23 +58,55 @@ static void put(struct mc_span *list, struct chain chain)
     mc_store(&list->counts, list->counts - chain.count);
 }
 
+/* Nothing was freed into it since the last look (or as much as makes no difference). */
+static int is_idle(struct mc_span *proxy)
+{
+    uint64_t before = proxy->seen;
+    proxy->seen = proxy->counts;
+    return before == proxy->counts;
+}
+
 void mc_proxy_gather(struct mc_span *list, int all)
 {
     struct mc_span *proxy = (struct mc_span *)list->next;
-    for (; proxy; proxy = (struct mc_span *)proxy->next)
-        put(list, all ? take_all(proxy) : take(proxy));
+    for (; proxy; proxy = (struct mc_span *)proxy->next) {
+        put(list, all || is_idle(proxy) ? take_all(proxy) : take(proxy));
+        proxy->seen = proxy->counts;
+    }
+}
+
+/* To the list if the thread asks for such and there is room; else to their owner. */
+static void pass_on(struct mc_cache *cache, const struct mc_span *proxy, struct chain chain)
+{
+    struct mc_span *list = &cache->lists[proxy->class_index];
+    if (list->fresh && (uint32_t)-list->used + chain.count <= list->slot_count) {
+        put(list, chain);
+    } else if (chain.first) {
+        uint64_t span = cache->places[proxy - cache->proxies].stands_for;
+        mc_span_push_remotes((struct mc_span *)span, chain.first, chain.last, chain.count);
+    }
 }
 
 void mc_proxy_full(struct mc_thread *self, struct mc_span *proxy)
 {
-    struct mc_span *list = lists_of(self) + proxy->class_index;
-    struct chain chain = take(proxy);
-    if (list->fresh && (uint32_t)-list->used + chain.count <= list->slot_count) {
-        put(list, chain);
-    } else if (chain.first) {
-        mc_span_push_remotes((struct mc_span *)proxy->stands_for, chain.first, chain.last,
-                             chain.count);
-    }
+    pass_on(cache_of(self), proxy, take(proxy));
+}
+
+/* Every slot of the span that is not free yet is on its way back to the owner or here. */
+static int has_the_last(const struct mc_cache *cache, const struct mc_span *proxy)
+{
+    const struct mc_span *span =
+        (const struct mc_span *)cache->places[proxy - cache->proxies].stands_for;
+    return proxy->free && (uint16_t)mc_load(&span->counts) ==
+                              mc_remote_count(mc_load(&span->remote)) + mc_proxy_count(proxy);
+}
+
+/* A thread that only frees, and goes on with other spans, keeps none of those that it is done with. */
+static void retire(struct mc_cache *cache, struct mc_span *list)
+{
+    struct mc_span *proxy = (struct mc_span *)list->next;
+    for (; proxy; proxy = (struct mc_span *)proxy->next)
+        if (is_idle(proxy) || has_the_last(cache, proxy)) pass_on(cache, proxy, take_all(proxy));
 }
 
 /* -- slots come ---------------------------------------------------------------------------- */
@@ -85,6 +117,15 @@ static void unlink_from(struct mc_span *list, struct mc_span *proxy)
     while (*link && *link != (uint64_t)proxy)
         link = &((struct mc_span *)*link)->next;
     if (*link) *link = proxy->next;
+}
+
+static void add(struct mc_span *proxy, struct mc_slot *slot)
+{
+    if (!proxy->free) proxy->last = (uint64_t)slot;
+    mc_store(&slot->next, slot_at(proxy->free));
+    mc_store_release(&slot->mark, proxy->mark);
+    mc_store(&proxy->free, (uint64_t)slot);
+    mc_store(&proxy->counts, proxy->counts - 1);
 }
 
 /* Makes an empty proxy one of the span. */
@@ -99,10 +140,22 @@ static void stand_for(struct mc_span *proxy, struct mc_span *list, const struct 
     proxy->slot_size = span->slot_size;
     mc_store(&proxy->slot_count, (uint16_t)slots);
     mc_store(&proxy->counts, slots);
-    mc_store(&proxy->stands_for, (uint64_t)span);
-    proxy->wanted_by = 0;
+    proxy->seen = 0;
     proxy->next = list->next;
     list->next = (uint64_t)proxy;
+}
+
+/* Slots of the span that went on the list before it had a proxy, as far as they are at hand. */
+static void take_from_list(struct mc_span *proxy, struct mc_span *list, const struct mc_span *span)
+{
+    uint64_t size = mc_load(&span->fresh) * span->slot_size;
+    for (unsigned i = 1; i < MC_PROXY_WANTED; i++) {
+        struct mc_slot *slot = slot_at(list->free);
+        if (!slot || (uint64_t)slot - span->base >= size) return;
+        mc_store(&list->free, (uint64_t)slot->next);
+        mc_store(&list->counts, list->counts + 1);
+        add(proxy, slot);
+    }
 }
 
 static int is_plain(const struct mc_span *span)
@@ -122,38 +175,34 @@ static void serve(struct mc_span *proxy, const struct mc_span *span)
     if (!is_plain(span)) mc_store(&proxy->limit, 0);
 }
 
-static void add(struct mc_span *proxy, struct mc_slot *slot)
-{
-    if (!proxy->free) proxy->last = (uint64_t)slot;
-    mc_store(&slot->next, slot_at(proxy->free));
-    mc_store_release(&slot->mark, proxy->mark);
-    mc_store(&proxy->free, (uint64_t)slot);
-    mc_store(&proxy->counts, proxy->counts - 1);
-}
-
 /* The place goes to a span once so many slots of it were freed with none of a third in between. */
-static int may_take(struct mc_span *proxy, const struct mc_span *span)
+static int may_take(struct mc_proxy_place *place, const struct mc_span *span)
 {
     _Static_assert(MC_PROXY_WANTED < sizeof(*span),
                    "what is below the alignment of structs counts");
-    uint64_t wanted = proxy->wanted_by + 1;
+    uint64_t wanted = place->wanted_by + 1;
     if ((wanted & -sizeof(*span)) != (uint64_t)span) wanted = (uint64_t)span + 1;
-    proxy->wanted_by = wanted;
+    place->wanted_by = wanted;
     return wanted % sizeof(*span) == MC_PROXY_WANTED;
 }
 
 __attribute__((noinline)) int mc_proxy_push(struct mc_thread *self, struct mc_span *list,
                                             const struct mc_span *span, struct mc_slot *slot)
 {
-    struct mc_span *lists = list - list->class_index, *proxy = mc_proxy_place(lists, span);
-    int is_its = proxy->stands_for == (uint64_t)span;
+    struct mc_cache *cache = cache_of(self);
+    unsigned number = mc_proxy_number(span);
+    struct mc_proxy_place *place = &cache->places[number];
+    int is_its = place->stands_for == (uint64_t)span;
     if (list->slot_count < MC_PROXY_SLOTS) return 0;
-    if (!is_its && !may_take(proxy, span)) return 0;
+    if (!is_its && !may_take(place, span)) return 0;
+    struct mc_span *proxy = &cache->proxies[number];
     if (!is_its || !proxy->free) { /* a span is another one where the struct was used again */
-        struct mc_span *before = lists + proxy->class_index;
-        put(before, take_all(proxy));
-        unlink_from(before, proxy);
+        if (!list->fresh) retire(cache, list);
+        pass_on(cache, proxy, take_all(proxy));
+        unlink_from(&cache->lists[proxy->class_index], proxy);
+        mc_store(&place->stands_for, (uint64_t)span);
         stand_for(proxy, list, span);
+        take_from_list(proxy, list, span);
     }
     add(proxy, slot);
     serve(proxy, span);
@@ -168,18 +217,17 @@ void mc_proxies_stop(const struct mc_span *span)
     if (likely(!__atomic_fetch_add(&are_there, 0, __ATOMIC_SEQ_CST))) return;
     struct mc_thread *thread = mc_thread_first();
     for (; thread; thread = mc_thread_next(thread)) {
-        struct mc_span *lists = lists_of(thread);
-        if (!lists) continue;
-        struct mc_span *proxy = mc_proxy_place(lists, span);
-        if (mc_load(&proxy->stands_for) == (uint64_t)span) mc_store(&proxy->limit, 0);
+        struct mc_cache *cache = cache_of(thread);
+        unsigned number = mc_proxy_number(span);
+        if (cache && mc_load(&cache->places[number].stands_for) == (uint64_t)span)
+            mc_store(&cache->proxies[number].limit, 0);
     }
 }
 
 /* -- checks -------------------------------------------------------------------------------- */
 
-static void check(const struct mc_span *proxy)
+static void check(const struct mc_span *proxy, const struct mc_span *span)
 {
-    const struct mc_span *span = (const struct mc_span *)proxy->stands_for;
     uint32_t count = 0;
     mc_assert(proxy->free || !proxy->limit);
     for (uint64_t at = proxy->free; at; at = (uint64_t)slot_at(at)->next) {
@@ -196,12 +244,12 @@ static void check(const struct mc_span *proxy)
                                 !(span->flags & MC_SPAN_TAGGED)));
 }
 
-void mc_proxy_check(struct mc_span *lists)
+void mc_proxy_check(const struct mc_cache *cache)
 {
-    const struct mc_span *proxies = &lists[MC_CACHE_CLASSES];
+    const struct mc_span *proxies = cache->proxies;
     unsigned listed = 0, there = 0;
     for (unsigned i = 0; i < MC_CACHE_CLASSES; i++) {
-        const struct mc_span *proxy = (const struct mc_span *)lists[i].next;
+        const struct mc_span *proxy = (const struct mc_span *)cache->lists[i].next;
         for (; proxy; proxy = (const struct mc_span *)proxy->next) {
             mc_assert(proxy->class_index == i && proxy - proxies < MC_PROXIES);
             mc_assert(++listed <= MC_PROXIES);
@@ -209,7 +257,7 @@ void mc_proxy_check(struct mc_span *lists)
     }
     for (unsigned i = 0; i < MC_PROXIES; i++) {
         if (proxies[i].state != MC_SPAN_PROXY) continue;
-        check(&proxies[i]);
+        check(&proxies[i], (const struct mc_span *)cache->places[i].stands_for);
         there++;
     }
     mc_assert(there == listed);

@@ -10,7 +10,8 @@
  * While a proxy has a slot of its span, that span can't be unmade, since the slot counts as used there; so
  * a proxy serves frees only while it has one. The slot that was freed last stays therefore when the
  * others go: to the list of the cache (cache.h), from which the thread's requests are served, or to their
- * owner, once the proxy has as many as it may have.
+ * owner, once the proxy has as many as it may have. It goes with them when nothing was freed there since the
+ * proxies of the class were last looked at: a thread that is done with a span is not to hold it.
  *
  * Two things can happen to a span with live slots that frees have to know: it comes to have tags, or purged
  * parts. Whoever makes that so calls mc_proxies_stop(), which ends the serving of all its proxies; there is
@@ -39,22 +40,21 @@ int mc_proxy_push(struct mc_thread *self, struct mc_span *list, const struct mc_
 /* To be called when a free has made its `used` 0. */
 void mc_proxy_full(struct mc_thread *self, struct mc_span *proxy);
 
-/* Moves the slots of all proxies of the list's class there. With `all` also those freed last, and then these
- * proxies serve no more. */
+/* Moves the slots of all proxies of the list's class there. With `all` also those freed last, and then none of
+ * these proxies serves any more. */
 void mc_proxy_gather(struct mc_span *list, int all);
 
 /* To be called when the span has got its first tag or another purged part, before anybody relies on it. Owner
  * of the span. */
 void mc_proxies_stop(const struct mc_span *span);
 
-/* The proxies of a thread lie behind the lists of its cache. This is the one place among them that can be the
- * span's: structs of one thread's spans follow each other, and the pages of several must not collide. */
-static inline struct mc_span *mc_proxy_place(struct mc_span *lists, const struct mc_span *span)
+/* The one place of a thread's proxies that can be the span's: structs of one thread's spans follow each other,
+ * and the pages of several must not collide. */
+static inline unsigned mc_proxy_number(const struct mc_span *span)
 {
     enum { BITS = 7 };
     _Static_assert(MC_PROXIES == 1 << BITS, "a place for each number");
-    uint32_t number = (uint32_t)((uint64_t)span / sizeof(*span));
-    return &lists[MC_CACHE_CLASSES + (number * 0x9e3779b1u >> (32 - BITS))];
+    return (uint32_t)((uint64_t)span / sizeof(*span)) * 0x9e3779b1u >> (32 - BITS);
 }
 
 /* Slots that it has. Any thread. */
@@ -64,6 +64,6 @@ static inline uint32_t mc_proxy_count(const struct mc_span *proxy)
     return more < slots ? slots - more : 0;
 }
 
-void mc_proxy_check(struct mc_span *lists);
+void mc_proxy_check(const struct mc_cache *cache);
 
 #endif

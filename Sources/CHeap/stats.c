@@ -69,13 +69,13 @@ static void move(uint64_t slots, unsigned class_index, struct mc_heap_totals *to
 
 static void move_cached(const struct mc_thread *thread, struct mc_heap_totals *totals)
 {
-    const struct mc_span *lists = (const struct mc_span *)mc_load_acquire(&thread->cache);
+    const struct mc_cache *cache = (const struct mc_cache *)mc_load_acquire(&thread->cache);
     for (unsigned i = 0; i < MC_CACHE_CLASSES; i++) {
-        if (lists) move(mc_cache_count(&lists[i]), i, totals);
+        if (cache) move(mc_cache_count(&cache->lists[i]), i, totals);
         if (i < MC_DIRECT_CLASSES) move(mc_serving_count(&thread->serving[i]), i, totals);
     }
-    for (unsigned i = 0; lists && i < MC_PROXIES; i++) {
-        const struct mc_span *proxy = &lists[MC_CACHE_CLASSES + i];
+    for (unsigned i = 0; cache && i < MC_PROXIES; i++) {
+        const struct mc_span *proxy = &cache->proxies[i];
         if (mc_load(&proxy->state) == MC_SPAN_PROXY)
             move(mc_proxy_count(proxy), mc_load(&proxy->class_index), totals);
     }

@@ -3,11 +3,13 @@ import CRegion
 
 /// A list of a thread's cache, of one class: slots of other threads' spans that it freed and keeps.
 ///
-/// Each class has one list; behind these lie proxies, each with the slots of one span.
+/// Each class has one list; proxies have each the slots of one span.
 struct CacheList {
     /// Of the class.
     let index: Int
     let raw: mc_span
+    /// Of a proxy: the address of the span's struct.
+    var standsFor: UInt64 = 0
 
     var isProxy: Bool { Int32(raw.state) == Int32(MC_SPAN_PROXY) }
 
@@ -23,11 +25,17 @@ struct CacheList {
     static func all(
         _ memory: some MemorySource, at address: UInt64
     ) throws(HeapImageError) -> [Self] {
-        let classes = Int(MC_CACHE_CLASSES)
-        var structs = [mc_span](repeating: mc_span(), count: classes + Int(MC_PROXIES))
-        try memory.load(into: &structs, from: address)
-        let lists = structs[..<classes].enumerated().map { Self(index: $0, raw: $1) }
-        let proxies = structs[classes...].map { Self(index: Int($0.class_index), raw: $0) }
-        return lists + proxies.filter { $0.isProxy && $0.index < classes }
+        let count = Int(MC_PROXIES)
+        var lists = [mc_span](repeating: mc_span(), count: Int(MC_CACHE_CLASSES))
+        var proxies = [mc_span](repeating: mc_span(), count: count)
+        var places = [mc_proxy_place](repeating: mc_proxy_place(), count: count)
+        try memory.load(into: &lists, from: address)
+        try memory.load(into: &places, from: address &+ UInt64(MC_CACHE_PLACES_AT))
+        try memory.load(into: &proxies, from: address &+ UInt64(MC_CACHE_PROXIES_AT))
+        let inUse = zip(proxies, places).map {
+            Self(index: Int($0.class_index), raw: $0, standsFor: $1.stands_for)
+        }
+        return lists.enumerated().map { Self(index: $0, raw: $1) }
+            + inUse.filter { $0.isProxy && $0.index < lists.count }
     }
 }

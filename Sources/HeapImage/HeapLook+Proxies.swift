@@ -7,13 +7,13 @@ extension HeapLook {
     mutating func checkProxies(of thread: ThreadRecord, _ lists: [CacheList]) {
         for list in lists where list.isProxy && list.raw.limit != 0 {
             let proxy = list.raw
-            guard list.count > 0, let number = heap.span(at: proxy.stands_for),
+            guard list.count > 0, let number = heap.span(at: list.standsFor),
                 stands(proxy, for: heap.spans[number])
             else {
                 note(
-                    .threadSpan, .thread(thread.number), proxy.stands_for,
+                    .threadSpan, .thread(thread.number), list.standsFor,
                     "takes frees of \(proxy.limit) bytes at \(hex(proxy.base)) for another's span"
-                        + " \(hex(proxy.stands_for)), which is not there")
+                        + " \(hex(list.standsFor)), which is not there")
                 continue
             }
         }

@@ -251,7 +251,7 @@ extension ThreadRecord {
     /// Tells whether a proxy of its cache is there.
     func hasProxy(at address: UInt64) -> Bool {
         let size = HeapStructures.spanSize
-        let offset = address &- cache &- UInt64(MC_CACHE_CLASSES) &* size
+        let offset = address &- cache &- UInt64(MC_CACHE_PROXIES_AT)
         return cache != 0 && offset % size == 0 && offset / size < UInt64(MC_PROXIES)
     }
 

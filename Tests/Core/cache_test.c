@@ -31,21 +31,21 @@ static void in_thread(void *(*work)(void *argument), void *argument)
     REQUIRE(!pthread_join(thread, 0));
 }
 
-static struct mc_span *lists(void)
+static struct mc_cache *cache(void)
 {
-    return (struct mc_span *)mc_self->cache;
+    return (struct mc_cache *)mc_self->cache;
 }
 
 static uint32_t listed(void)
 {
-    return lists() ? mc_cache_count(&lists()[mc_class_for(SIZE)]) : 0;
+    return cache() ? mc_cache_count(&cache()->lists[mc_class_for(SIZE)]) : 0;
 }
 
 /* On the list and in the proxy of the span that the objects lie in. */
 static uint32_t cached(void)
 {
     const struct mc_span *span = mc_span_of(objects[0]);
-    return lists() ? listed() + mc_proxy_count(mc_proxy_place(lists(), span)) : 0;
+    return cache() ? listed() + mc_proxy_count(&cache()->proxies[mc_proxy_number(span)]) : 0;
 }
 
 /* -- threads that only free ----------------------------------------------------------------- */
@@ -88,10 +88,10 @@ static void *serve(void *unused)
             mc_free(objects[next++]);
         struct mc_span *list = mc_cache_ready(mc_self, index);
         REQUIRE_EQUAL(!list, time % MC_CACHE_RETURNS == 0);
-        REQUIRE_EQUAL(listed(), list ? MC_CACHE_SERVES : 0);
-        REQUIRE_EQUAL(cached(), listed() + STAYS);
+        REQUIRE(list ? listed() >= MC_CACHE_SERVES : !listed());
+        REQUIRE(cached() <= listed() + STAYS);
     }
-    REQUIRE_EQUAL(mc_remote_count(mc_span_of(objects[0])->remote), next - STAYS);
+    REQUIRE_EQUAL(mc_remote_count(mc_span_of(objects[0])->remote), next - cached());
     return unused;
 }
 
@@ -105,8 +105,8 @@ static void returned_in_turns(void)
 /* Of a class that it never asked for a thread withholds little, and then nothing; once it has asked, more. */
 static void *hoard(void *unused)
 {
-    enum { FEW = MC_CACHE_FIRST / SIZE + MC_PROXY_WANTED, MANY = FEW + MC_CACHE_FIRST / SIZE };
-    unsigned index = mc_class_for(SIZE), left = MC_PROXY_WANTED + STAYS;
+    enum { FEW = MC_CACHE_FIRST / SIZE + 1, MANY = FEW + MC_CACHE_FIRST / SIZE };
+    unsigned index = mc_class_for(SIZE), left = 1 + STAYS;
     REQUIRE(mc_thread_attach());
     for (unsigned i = 0; i < FEW; i++) {
         REQUIRE_EQUAL(cached(), i);

@@ -19,7 +19,7 @@
 #include "thread.h"
 
 enum { SIZE = 64, OTHER = 160, SPAN = MC_SLICE / SIZE, TAG = 7 };
-/* The first slot makes the cache, and for those after it there is no proxy yet. */
+/* The first slot makes the cache, and for those after it there is no proxy yet; it takes them later. */
 enum { BEFORE = MC_PROXY_WANTED, FIRST = MC_CACHE_FIRST / SIZE, LATER = MC_CACHE_BYTES / SIZE };
 
 static void *objects[SPAN];
@@ -46,19 +46,24 @@ static void in_thread(void *(*work)(void *argument))
     REQUIRE(!pthread_join(thread, 0));
 }
 
-static struct mc_span *lists(void)
+static struct mc_cache *cache(void)
 {
-    return (struct mc_span *)mc_self->cache;
+    return (struct mc_cache *)mc_self->cache;
 }
 
 static struct mc_span *proxy_of(const void *object)
 {
-    return mc_proxy_place(lists(), mc_span_of(object));
+    return &cache()->proxies[mc_proxy_number(mc_span_of(object))];
+}
+
+static uint64_t stands_for(const void *object)
+{
+    return cache()->places[mc_proxy_number(mc_span_of(object))].stands_for;
 }
 
 static uint32_t listed(size_t size)
 {
-    return mc_cache_count(&lists()[mc_class_for(size)]);
+    return mc_cache_count(&cache()->lists[mc_class_for(size)]);
 }
 
 static int is_short(void *object)
@@ -87,8 +92,8 @@ static void *use(void *unused)
     for (unsigned i = 0; i < BEFORE + 10; i++) {
         REQUIRE_EQUAL(is_short(objects[i]), i > BEFORE);
         mc_free(objects[i]);
-        REQUIRE_EQUAL(listed(SIZE), i < BEFORE ? i + 1 : BEFORE);
-        REQUIRE_EQUAL(mc_proxy_count(proxy_of(objects[0])), i < BEFORE ? 0 : i + 1 - BEFORE);
+        REQUIRE_EQUAL(listed(SIZE), i < BEFORE ? i + 1 : 1);
+        REQUIRE_EQUAL(mc_proxy_count(proxy_of(objects[0])), i < BEFORE ? 0 : i);
     }
     REQUIRE(mc_span_has_free(span, objects[BEFORE + 5]) && mc_span_has_free(span, objects[0]));
     mc_heap_check();
@@ -121,18 +126,18 @@ static void *fill_up(void *unused)
     const struct mc_span *span = mc_span_of(objects[0]);
     unsigned next = 0;
     REQUIRE(mc_thread_attach());
-    while (next < BEFORE + FIRST - 1)
+    while (next < FIRST)
         mc_free(objects[next++]);
     REQUIRE_EQUAL(mc_proxy_count(proxy_of(objects[0])), FIRST - 1);
     REQUIRE_EQUAL(span->remote, 0);
     mc_free(objects[next++]);
     REQUIRE_EQUAL(mc_proxy_count(proxy_of(objects[0])), 1);
     REQUIRE_EQUAL(mc_remote_count(span->remote), FIRST - 1);
-    REQUIRE_EQUAL(listed(SIZE), BEFORE);
+    REQUIRE_EQUAL(listed(SIZE), 1);
     REQUIRE(!mc_cache_ready(mc_self, mc_class_for(SIZE))); /* asks */
     for (unsigned i = 0; i < FIRST - 1; i++)
         mc_free(objects[next++]);
-    REQUIRE_EQUAL(listed(SIZE), BEFORE + FIRST - 1);
+    REQUIRE_EQUAL(listed(SIZE), FIRST);
     REQUIRE_EQUAL(mc_remote_count(span->remote), FIRST - 1);
     mc_heap_check();
     return unused;
@@ -159,7 +164,7 @@ static void *free_two_kinds(void *unused)
     mc_heap_trim();
     pthread_barrier_wait(&turns);
     pthread_barrier_wait(&turns);
-    REQUIRE_EQUAL(proxy_of(objects[0])->stands_for, struct_before);
+    REQUIRE_EQUAL(stands_for(objects[0]), struct_before);
     REQUIRE_EQUAL(proxy_of(objects[0])->slot_size, SIZE);
     for (unsigned i = 0; i < 20; i++) {
         REQUIRE_EQUAL(is_short(objects[i]), i > 0);
@@ -200,14 +205,15 @@ static void *free_by_turns(void *unused)
     const struct mc_span *span = mc_span_of(larger[0][0]), *proxy = proxy_of(larger[0][0]);
     while (mc_span_of(larger[other][0]) == span || proxy_of(larger[other][0]) != proxy)
         REQUIRE(++other < SLICES);
-    REQUIRE_EQUAL(mc_proxy_count(proxy), 2);
+    REQUIRE_EQUAL(mc_proxy_count(proxy), BEFORE + 1);
     for (unsigned i = 0; i < MC_PROXY_WANTED; i++) {
         mc_heap_check();
         REQUIRE(is_short(larger[0][A_SLICE - 1]) && !is_short(larger[other][0]));
         mc_free(larger[other][i]);
     }
-    REQUIRE_EQUAL(mc_proxy_count(proxy), 1);
-    REQUIRE_EQUAL(listed(LARGER), BEFORE + MC_PROXY_WANTED - 1 + 2);
+    REQUIRE_EQUAL(mc_proxy_count(proxy), MC_PROXY_WANTED);
+    REQUIRE_EQUAL(mc_remote_count(span->remote), BEFORE + 1);
+    REQUIRE_EQUAL(listed(LARGER), 1);
     REQUIRE(!is_short(larger[0][A_SLICE - 1]) && is_short(larger[other][A_SLICE - 1]));
     mc_heap_check();
     for (unsigned i = 0; i < SLICES; i++)
@@ -225,6 +231,42 @@ static void places_change_hands(void)
     for (unsigned i = 0; i < SLICES; i++)
         REQUIRE(mc_span_of(larger[i][0]) == mc_span_of(larger[i][A_SLICE - 1]));
     in_thread(free_by_turns);
+    nothing_left();
+}
+
+/* Who only frees and goes on with other spans withholds none of those before. */
+static void *free_in_order(void *unused)
+{
+    REQUIRE(mc_thread_attach());
+    for (unsigned i = 0; i < SLICES; i++)
+        for (unsigned k = 0; k < A_SLICE; k++)
+            mc_free(larger[i][k]);
+    mc_heap_check();
+    pthread_barrier_wait(&turns);
+    pthread_barrier_wait(&turns);
+    return unused;
+}
+
+static void done_ones_leave(void)
+{
+    pthread_t thread;
+    const struct mc_span *last = 0;
+    unsigned count = 0;
+    REQUIRE(!pthread_barrier_init(&turns, 0, 2));
+    for (unsigned i = 0; i < SLICES; i++)
+        for (unsigned k = 0; k < A_SLICE; k++)
+            REQUIRE((larger[i][k] = mc_alloc_owned(LARGER, MC_QUANTUM, 0)));
+    REQUIRE(!pthread_create(&thread, 0, free_in_order, 0));
+    pthread_barrier_wait(&turns);
+    mc_heap_trim();
+    for (unsigned i = 0; i < SLICES; i++) {
+        const struct mc_span *span = mc_span_of(larger[i][0]);
+        count += span && span != last;
+        if (span) last = span;
+    }
+    REQUIRE(count <= 2); /* with the first slot of all, and the last */
+    pthread_barrier_wait(&turns);
+    REQUIRE(!pthread_join(thread, 0));
     nothing_left();
 }
 
@@ -465,6 +507,7 @@ static const struct test_case cases[] = {
     {"proxy_full", full_ones_leave, 0},
     {"proxy_structs_again", structs_used_again, 0},
     {"proxy_places", places_change_hands, 0},
+    {"proxy_done", done_ones_leave, 0},
     {"proxy_tags", tags_stop, 0},
     {"proxy_purged", purged_parts_stop, 0},
     {"proxy_realloc", reallocs, 0},

@@ -45,6 +45,9 @@ struct SampleHeap {
     var words = 1
     /// Of the thread; none by default.
     var cache: [mc_span] = []
+    /// As if all of a cache were such structs.
+    static let cacheStructs =
+        Int(MC_CACHE_PROXIES_AT) / MemoryLayout<mc_span>.size + Int(MC_PROXIES)
 
     init() {
         var small = mc_span()
@@ -123,9 +126,9 @@ struct SampleHeap {
     /// Slots that a thread caches count in their span's `used`, but are free.
     @Test func cachedSlotsAreNotUsed() throws {
         var sample = SampleHeap()
-        sample.cache = [mc_span](repeating: mc_span(), count: Int(MC_CACHE_CLASSES + MC_PROXIES))
+        sample.cache = [mc_span](repeating: mc_span(), count: SampleHeap.cacheStructs)
         sample.cache[3].used = 0 &- 2
-        let proxy = Int(MC_CACHE_CLASSES) + 5
+        let proxy = Int(MC_CACHE_PROXIES_AT) / MemoryLayout<mc_span>.size + 5
         sample.cache[proxy].state = UInt8(MC_SPAN_PROXY)
         (sample.cache[proxy].class_index, sample.cache[proxy].slot_count) = (3, 64)
         sample.cache[proxy].used = 61
@@ -147,7 +150,7 @@ struct SampleHeap {
         sample.spans[1].counts += 20 * one
         (sample.spans[2].class_index, sample.spans[2].counts) = (3, 500 * one)
         (sample.spans[3].class_index, sample.spans[3].counts) = (UInt8(MC_CLASS_HUGE), one + 1)
-        sample.cache = [mc_span](repeating: mc_span(), count: Int(MC_CACHE_CLASSES + MC_PROXIES))
+        sample.cache = [mc_span](repeating: mc_span(), count: SampleHeap.cacheStructs)
         for index in sample.cache.indices { sample.cache[index].class_index = UInt8(index) }
         sample.cache[3].counts = 30 * one &- 2
         sample.root.slots_taken.3 = 4

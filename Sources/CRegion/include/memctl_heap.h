@@ -16,8 +16,8 @@
  *     allocations = sum of mc_counts_allocations() over all structs of the class, in use or not,
  *                   over what threads serve and the lists of their caches, + slots_taken of the root
  * A cache is known by class, not by span: mc_thread.cache leads to a list a class, whose `used` is
- * minus the number of its slots. Behind them lie MC_PROXIES structs, those in use with the state
- * MC_SPAN_PROXY, that have slot_count - used slots of their class.
+ * minus the number of its slots, and to proxies: those of state MC_SPAN_PROXY have slot_count - used
+ * slots of their class.
  * Pointers are kept as uint64_t, atomics as plain fields: Swift imports neither pointers it may
  * not follow nor _Atomic. [const] written before the struct is published, [owner] by the owning
  * thread, [shared] by any thread, atomically. */
@@ -43,7 +43,7 @@ enum {
     MC_CLASS_HUGE,
     MC_COUNTED_CLASSES,
     MC_CACHE_CLASSES = 16 + 4 * MC_STEPS, /* those whose remote slots are cached: up to 4 KiB */
-    MC_PROXIES = 128,                     /* a thread's, behind the lists of its cache */
+    MC_PROXIES = 128,
 
     MC_ARENAS_MAX = 1024,
     MC_SPAN_POOLS_MAX = 4096,
@@ -55,8 +55,8 @@ enum {
     MC_SPAN_LARGE,
     MC_SPAN_HUGE,
     MC_SPAN_WAITING, /* a large one that is free and kept by a thread; see mc_thread.large */
-    MC_SPAN_CACHE,   /* no span: a list of mc_thread.cache */
-    MC_SPAN_PROXY,   /* no span: stands for another thread's, behind those lists */
+    MC_SPAN_CACHE,   /* no span: a list of a thread's cache */
+    MC_SPAN_PROXY,   /* no span: stands there for one of another thread's */
 };
 
 /* Bits of mc_span.flags. [owner] for class spans; of large and huge ones whoever holds the slot. */
@@ -106,12 +106,14 @@ struct mc_span {
             counts;   /* [owner] allocations << MC_COUNTS_SHIFT, plus `used`: one step for both */
         int16_t used; /* slots handed out, or on `remote`; to be read, `counts` is what is stored */
     };
-    uint64_t remote;      /* [shared] slots freed by other threads: address | count << 48 */
+    union {
+        uint64_t remote; /* [shared] slots freed by other threads: address | count << 48 */
+        uint64_t seen;   /* [owner] a proxy: `counts` when it was last looked at */
+    };
     uint64_t notify_next; /* [shared] next on the owner's `notified` list | see span.c << 48 */
     union {
-        uint64_t size;       /* large, huge: bytes of address space; see mc_span_size() */
-        uint64_t more_tags;  /* class: address of the other tags, less what the first take; or 0 */
-        uint64_t stands_for; /* [owner] a proxy: address of the span */
+        uint64_t size;      /* large, huge: bytes of address space; see mc_span_size() */
+        uint64_t more_tags; /* class: address of the other tags, less what the first take; or 0 */
     };
     union {
         uint64_t tags; /* class: address of mc_tags_first() tags; 0 until one was wanted */
@@ -123,15 +125,32 @@ struct mc_span {
         uint64_t maker; /* large, huge: struct mc_thread that asked for it, or 0 */
     };
     union {
-        uint64_t previous; /* [owner] class */
-        uint64_t
-            wanted_by; /* [owner] a proxy: the other span a slot of which was freed last, plus how
-                               many were since one of a third */
+        uint64_t previous;  /* [owner] class */
         uint64_t requested; /* large, huge: bytes asked for, when TAGGED or GROWING */
     };
 };
 _Static_assert(sizeof(struct mc_span) == 128, "two cache lines: what frees read, what they write");
 _Static_assert(offsetof(struct mc_span, free) == 64, "a remote free stays off the owner's line");
+
+/* Where a proxy of a thread may be, one place for each span of another's. [owner]
+ *     stands_for   address of the span whose proxy is there, or 0
+ *     wanted_by    address of another span, of which slots were freed, plus how many they were since one
+ *                  of a third */
+struct mc_proxy_place {
+    uint64_t stands_for, wanted_by;
+};
+
+/* What a thread has of others' slots. */
+struct mc_cache {
+    struct mc_span lists[MC_CACHE_CLASSES];
+    struct mc_proxy_place places[MC_PROXIES];
+    struct mc_span proxies[MC_PROXIES];
+};
+enum {
+    MC_CACHE_PLACES_AT = offsetof(struct mc_cache, places),
+    MC_CACHE_PROXIES_AT = offsetof(struct mc_cache, proxies),
+};
+_Static_assert(MC_CACHE_PROXIES_AT == 2 * 4096, "who frees few of others' slots touches two pages");
 
 /* An arena: address space cut into slices; the bitmaps lie behind the struct, one after the other,
  * `words` each, in the order of these names. A set bit means:
@@ -199,7 +218,7 @@ struct mc_thread {
     uint64_t large[MC_LARGE_KEPT];    /* [shared] large spans that wait to be used again, or 0 */
     uint32_t large_next;              /* [owner] the place that was filled last */
     uint32_t growing;                 /* [shared] live objects in spans that are GROWING */
-    uint64_t cache;                   /* [owner] address of MC_CACHE_CLASSES mc_span, or 0 */
+    uint64_t cache;                   /* [owner] address of its struct mc_cache, or 0 */
     uint64_t stack_at;                /* [owner] an address on the thread's stack */
     struct mc_serving serving[MC_DIRECT_CLASSES];
     uint8_t lent[MC_CLASS_COUNT]; /* [owner] requests of the class that another one served */

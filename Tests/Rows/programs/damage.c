@@ -151,9 +151,11 @@ static uint64_t damage_cache(const char *how)
 /* What stands for the lender's span, where nothing is traced. */
 static uint64_t damage_proxy(const char *how)
 {
-    struct mc_span *proxy = (struct mc_span *)thread->cache + MC_CACHE_CLASSES;
-    while (proxy->stands_for != (uint64_t)span_of(lender_slot))
-        proxy++;
+    struct mc_cache *cache = (struct mc_cache *)thread->cache;
+    unsigned number = 0;
+    while (cache->places[number].stands_for != (uint64_t)span_of(lender_slot))
+        number++;
+    struct mc_span *proxy = &cache->proxies[number];
     if (!strcmp(how, "proxied"))
         slot(proxy->free)[1] = 0x4141;
     else if (!strcmp(how, "proxies"))
