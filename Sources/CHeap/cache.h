@@ -13,7 +13,7 @@
  * Only the thread itself touches its cache, or whoever seized its struct. The lists are given back
  * when the thread wins a tick, at malloc_trim(3) and when it has ended; what a thread that does
  * nothing can withhold is MC_CACHE_BYTES a class, and MC_CACHE_FIRST of one whose slots it never asked for; and
- * of each span that has a proxy as much again, or half as much.
+ * as much again of each span that it was freeing into, or half as much.
  *
  * Invariants, asserted by mc_cache_check():
  *   1. a cached slot is free (mark, no tag), and counted in the `used` of the span it lies in

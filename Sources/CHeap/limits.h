@@ -116,8 +116,9 @@
 #define MC_CACHE_FIRST  (4u << 10)
 #define MC_CACHE_SLOTS  256
 #define MC_CACHE_SERVES 8
-/* Classes of which a list has fewer slots have no proxies. A span gets one once so many of its slots were
- * freed in a row, as far as frees of spans that could have the same place are concerned. */
+/* A proxy may have as many slots as a list, or half as many where the list serves requests; classes of which
+ * a list has fewer than these have no proxies. A span gets one once so many of its slots were freed in a
+ * row, as far as frees of spans that could have the same place are concerned. */
 #define MC_PROXY_SLOTS 8
 #ifndef MC_PROXY_WANTED
 #    define MC_PROXY_WANTED 4
