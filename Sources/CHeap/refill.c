@@ -155,7 +155,7 @@ static inline struct mc_span *turn(struct mc_thread *self, unsigned class_index)
     if (self->until_look <= bytes) return 0;
     self->until_look -= (uint32_t)bytes;
     mc_span_clear_flag(span, MC_SPAN_CURRENT);
-    span->counts--;
+    mc_step(&span->counts, -1ull);
     mc_held_set_full(span);
     mc_held_remove(self, first);
     mc_held_take_current(self, first);
