@@ -13,6 +13,7 @@
  *     fork IN OUT              the child takes commands from these files
  *     thread SET COUNT SIZE    allocates in a thread that ends
  *     churn THREADS | calm     threads that allocate and free until calm; then all is freed
+ *     trade THREADS | calm     the same, and each frees what the one before it made
  *     cross THREADS COUNT      COUNT objects a thread, each freed by the next thread
  *     open PATH | call SET COUNT SIZE | close       a library with `void *plugin(size_t)`
  *     pairs SET COUNT SIZE     each object is freed before the next is made
@@ -158,6 +159,41 @@ SITE static void *churn(void *number)
     }
     for (unsigned i = 0; i < 128; i++)
         free(held[i]);
+    return 0;
+}
+
+/* Batches from each thread to the next; a place is NULL while it is empty. */
+enum { BATCH = 50 };
+struct batch {
+    void *objects[BATCH];
+};
+static struct batch *traded[THREADS]; /* [shared] */
+static unsigned traders;
+
+SITE static void *trade_one(uint32_t *random)
+{
+    void *volatile object = malloc(16 + next_random(random) % 300);
+    return object;
+}
+
+static void end_batch(struct batch *batch)
+{
+    for (unsigned i = 0; batch && i < BATCH; i++)
+        free(batch->objects[i]);
+    free(batch);
+}
+
+SITE static void *trade(void *number)
+{
+    size_t own = (size_t)number, next = (own + 1) % traders;
+    uint32_t random = 55 + (uint32_t)own;
+    while (!__atomic_load_n(&calm, __ATOMIC_ACQUIRE)) {
+        struct batch *batch = malloc(sizeof(*batch));
+        for (unsigned i = 0; i < BATCH; i++)
+            batch->objects[i] = trade_one(&random);
+        end_batch(__atomic_exchange_n(&traded[next], batch, __ATOMIC_ACQ_REL));
+        end_batch(__atomic_exchange_n(&traded[own], 0, __ATOMIC_ACQ_REL));
+    }
     return 0;
 }
 
@@ -410,9 +446,16 @@ static void obey(char *words[4])
         calm = 0;
         start_threads((unsigned)atoi(words[1]), churn);
         say("done");
+    } else if (!strcmp(what, "trade")) {
+        calm = 0;
+        traders = (unsigned)atoi(words[1]);
+        start_threads(traders, trade);
+        say("done");
     } else if (!strcmp(what, "calm")) {
         __atomic_store_n(&calm, 1, __ATOMIC_RELEASE);
         join_threads();
+        for (unsigned i = 0; i < traders; i++)
+            end_batch(__atomic_exchange_n(&traded[i], 0, __ATOMIC_ACQ_REL));
         say("done");
     } else if (!strcmp(what, "cross")) {
         run_crossing((unsigned)atoi(words[1]), strtoul(words[2], 0, 10));

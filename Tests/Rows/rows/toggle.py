@@ -182,6 +182,24 @@ def threads_cross(t):
     t.adds_up(t.trace(program))
 
 
+@row("V1_threads_trade")
+def threads_trade(t):
+    """Each frees the objects of the one before, traced or not, and while that changes none is missed."""
+    program = t.puppet()
+    program.ask("trade 4")
+    for _ in range(8):
+        t.on(program)
+        t.until(lambda: t.trace(program).sums("trade")[0] > 0, "objects are accounted for")
+        verified = json.loads(t.memctl("verify", *t.target(program), "--format", "json")[0])
+        t.equal(verified["findings"], [], "the heap, while they go on")
+        t.off(program)
+    t.on(program)
+    program.ask("calm")
+    table = t.trace(program)
+    t.equal(table.sums("trade"), (0, 0), "live when all is freed")
+    t.adds_up(table)
+
+
 @row("V1_realloc_is_its_callers")
 def realloc_is_its_callers(t):
     program = t.puppet()
