@@ -14,6 +14,7 @@
 #include "limits.h"
 #include "own_map.h"
 #include "proxy.h"
+#include "refill.h"
 #include "span.h"
 #include "test.h"
 #include "thread.h"
@@ -502,6 +503,70 @@ static void no_tag_is_lost(void)
     nothing_left();
 }
 
+/* A proxy begins to serve in the moment the span gets its first tag: then it does not, whoever is first. */
+static unsigned meeting; /* [shared] counts those who came */
+static uint64_t meetings;
+static void *handed;
+
+/* Both go on at once, and each a little later than the other by chance. */
+static void meet(unsigned *before, uint64_t later)
+{
+    *before += 2;
+    __atomic_add_fetch(&meeting, 1, __ATOMIC_ACQ_REL);
+    while ((int)(__atomic_load_n(&meeting, __ATOMIC_ACQUIRE) - *before) < 0)
+        sched_yield();
+    for (volatile uint64_t i = 0; i < later; i++)
+        ;
+}
+
+static void *begin_to_serve(void *unused)
+{
+    struct random random = test_random(2);
+    unsigned before = 0;
+    REQUIRE(mc_thread_attach());
+    for (unsigned i = 0; i < 10; i++)
+        mc_free(objects[i]);
+    mc_cache_flush(mc_self);
+    for (uint64_t i = 0; i < meetings; i++) {
+        meet(&before, 0);
+        void *object = handed;
+        meet(&before, random_below(&random, 40));
+        mc_free(object);
+        meet(&before, 0);
+        REQUIRE_EQUAL(stands_for(objects[0]), (uint64_t)mc_span_of(object));
+        REQUIRE(!proxy_of(objects[0])->limit);
+        mc_cache_flush(mc_self);
+        meet(&before, 0);
+    }
+    return unused;
+}
+
+static void first_tags(void)
+{
+    struct random random = test_random(3);
+    size_t usable, requested;
+    unsigned before = 0;
+    pthread_t thread;
+    meetings = test_scale(100000);
+    fill(SIZE, SPAN / 2);
+    struct mc_span *span = mc_span_of(objects[0]);
+    REQUIRE(!pthread_create(&thread, 0, begin_to_serve, 0));
+    for (uint64_t i = 0; i < meetings; i++) {
+        handed = mc_alloc_owned(SIZE, MC_QUANTUM, 0);
+        REQUIRE(mc_span_of(handed) == span);
+        meet(&before, 0);
+        meet(&before, random_below(&random, 40));
+        REQUIRE(mc_tag_set(objects[20], SIZE, TAG));
+        meet(&before, 0);
+        meet(&before, 0);
+        REQUIRE_EQUAL(mc_tag_take(objects[20], &usable, &requested), TAG);
+        mc_span_clear_flag(span, MC_SPAN_TAGGED);
+        mc_span_set_limit(span);
+        mc_refill_collect(mc_self);
+    }
+    REQUIRE(!pthread_join(thread, 0));
+}
+
 static const struct test_case cases[] = {
     {"proxy_serves", serves_frees, 0},
     {"proxy_full", full_ones_leave, 0},
@@ -514,5 +579,6 @@ static const struct test_case cases[] = {
     {"proxy_realloc_at_tick", reallocs_at_tick, 0},
     {"proxy_owner", becomes_owner, 0},
     {"proxy_no_tag_lost", no_tag_is_lost, 0},
+    {"proxy_first_tags", first_tags, 0},
 };
 TEST_MAIN(cases)

@@ -138,7 +138,7 @@ concurrent() {
     build threads "${faulty[@]}" && run threads exchanges handed_over linked_nodes adoption only_frees
     build large "${faulty[@]}" && run large growth_in_threads
     build growing "${faulty[@]}" && run growing growing_threads
-    build proxy "${faulty[@]}" && run proxy proxy_no_tag_lost
+    build proxy "${faulty[@]}" && run proxy proxy_no_tag_lost proxy_first_tags
     build waiting "${faulty[@]}" && run waiting owners_come_back
     build calls "${faulty[@]}" && run calls calls_settle
     build index "${faulty_trace[@]}" && run index index_threads index_threads_without_memory
