@@ -118,7 +118,7 @@ struct mc_span *mc_cache_ready(struct mc_thread *self, unsigned class_index)
     if (likely(!self->cache) || class_index >= MC_CACHE_CLASSES) return 0;
     struct mc_span *list = (struct mc_span *)self->cache + class_index;
     if (unlikely(!list->fresh)) widen(list);
-    mc_proxy_gather(list, 0);
+    mc_proxy_gather(list);
     if (mc_cache_count(list) < MC_CACHE_SERVES) return 0;
     if (++list->untagged_frees % MC_CACHE_RETURNS) return list;
     shrink(list, 0);
@@ -128,9 +128,9 @@ struct mc_span *mc_cache_ready(struct mc_thread *self, unsigned class_index)
 void mc_cache_flush_class(struct mc_thread *thread, unsigned class_index)
 {
     if (!thread->cache || class_index >= MC_CACHE_CLASSES) return;
-    struct mc_span *list = (struct mc_span *)thread->cache + class_index;
-    mc_proxy_gather(list, 1);
-    shrink(list, 0);
+    struct mc_cache *cache = (struct mc_cache *)thread->cache;
+    mc_proxy_flush(cache, class_index);
+    shrink(&cache->lists[class_index], 0);
 }
 
 void mc_cache_flush(struct mc_thread *thread)

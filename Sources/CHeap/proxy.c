@@ -66,25 +66,47 @@ static int is_idle(struct mc_span *proxy)
     return before == proxy->counts;
 }
 
-void mc_proxy_gather(struct mc_span *list, int all)
+_Static_assert(2 * MC_CACHE_SLOTS <= INT16_MAX, "what a list has is counted in 16 bits");
+
+void mc_proxy_gather(struct mc_span *list)
 {
-    struct mc_span *proxy = (struct mc_span *)list->next;
-    for (; proxy; proxy = (struct mc_span *)proxy->next) {
-        put(list, all || is_idle(proxy) ? take_all(proxy) : take(proxy));
-        proxy->seen = proxy->counts;
+    uint64_t *link = &list->next;
+    while (*link && (uint32_t)-list->used <= MC_CACHE_SLOTS) {
+        struct mc_span *proxy = (struct mc_span *)*link;
+        if (is_idle(proxy)) {
+            *link = proxy->next;
+            put(list, take_all(proxy));
+        } else {
+            put(list, take(proxy));
+            proxy->seen = proxy->counts;
+            link = &proxy->next;
+        }
     }
+}
+
+static void send(const struct mc_cache *cache, const struct mc_span *proxy, struct chain chain)
+{
+    uint64_t span = cache->places[proxy - cache->proxies].stands_for;
+    if (chain.first)
+        mc_span_push_remotes((struct mc_span *)span, chain.first, chain.last, chain.count);
+}
+
+void mc_proxy_flush(struct mc_cache *cache, unsigned class_index)
+{
+    struct mc_span *list = &cache->lists[class_index], *proxy = (struct mc_span *)list->next;
+    list->next = 0;
+    for (; proxy; proxy = (struct mc_span *)proxy->next)
+        send(cache, proxy, take_all(proxy));
 }
 
 /* To the list if the thread asks for such and there is room; else to their owner. */
 static void pass_on(struct mc_cache *cache, const struct mc_span *proxy, struct chain chain)
 {
     struct mc_span *list = &cache->lists[proxy->class_index];
-    if (list->fresh && (uint32_t)-list->used + chain.count <= list->slot_count) {
+    if (list->fresh && (uint32_t)-list->used + chain.count <= list->slot_count)
         put(list, chain);
-    } else if (chain.first) {
-        uint64_t span = cache->places[proxy - cache->proxies].stands_for;
-        mc_span_push_remotes((struct mc_span *)span, chain.first, chain.last, chain.count);
-    }
+    else
+        send(cache, proxy, chain);
 }
 
 void mc_proxy_full(struct mc_thread *self, struct mc_span *proxy)
@@ -104,9 +126,16 @@ static int has_the_last(const struct mc_cache *cache, const struct mc_span *prox
 /* A thread that only frees, and goes on with other spans, keeps none of those that it is done with. */
 static void retire(struct mc_cache *cache, struct mc_span *list)
 {
-    struct mc_span *proxy = (struct mc_span *)list->next;
-    for (; proxy; proxy = (struct mc_span *)proxy->next)
-        if (is_idle(proxy) || has_the_last(cache, proxy)) pass_on(cache, proxy, take_all(proxy));
+    uint64_t *link = &list->next;
+    while (*link) {
+        struct mc_span *proxy = (struct mc_span *)*link;
+        if (is_idle(proxy) || has_the_last(cache, proxy)) {
+            *link = proxy->next;
+            pass_on(cache, proxy, take_all(proxy));
+        } else {
+            link = &proxy->next;
+        }
+    }
 }
 
 /* -- slots come ---------------------------------------------------------------------------- */
@@ -114,9 +143,9 @@ static void retire(struct mc_cache *cache, struct mc_span *list)
 static void unlink_from(struct mc_span *list, struct mc_span *proxy)
 {
     uint64_t *link = &list->next;
-    while (*link && *link != (uint64_t)proxy)
+    while (*link != (uint64_t)proxy)
         link = &((struct mc_span *)*link)->next;
-    if (*link) *link = proxy->next;
+    *link = proxy->next;
 }
 
 static void add(struct mc_span *proxy, struct mc_slot *slot)
@@ -175,15 +204,19 @@ static void serve(struct mc_span *proxy, const struct mc_span *span)
     if (!is_plain(span)) mc_store(&proxy->limit, 0);
 }
 
-/* The place goes to a span once so many slots of it were freed with none of a third in between. */
-static int may_take(struct mc_proxy_place *place, const struct mc_span *span)
+/* The place goes to a span once so many slots of it were freed with none of a third in between, and none of
+ * the one that has it. */
+static int may_take(struct mc_proxy_place *place, struct mc_span *proxy, const struct mc_span *span)
 {
     _Static_assert(MC_PROXY_WANTED < sizeof(*span),
                    "what is below the alignment of structs counts");
     uint64_t wanted = place->wanted_by + 1;
-    if ((wanted & -sizeof(*span)) != (uint64_t)span) wanted = (uint64_t)span + 1;
-    place->wanted_by = wanted;
-    return wanted % sizeof(*span) == MC_PROXY_WANTED;
+    int begins = (wanted & -sizeof(*span)) != (uint64_t)span;
+    int enough = !begins && wanted % sizeof(*span) >= MC_PROXY_WANTED;
+    if (enough && (!proxy->free || is_idle(proxy))) return 1;
+    if (begins) proxy->seen = proxy->counts;
+    place->wanted_by = begins || enough ? (uint64_t)span + 1 : wanted;
+    return 0;
 }
 
 __attribute__((noinline)) int mc_proxy_push(struct mc_thread *self, struct mc_span *list,
@@ -194,12 +227,14 @@ __attribute__((noinline)) int mc_proxy_push(struct mc_thread *self, struct mc_sp
     struct mc_proxy_place *place = &cache->places[number];
     int is_its = place->stands_for == (uint64_t)span;
     if (list->slot_count < MC_PROXY_SLOTS) return 0;
-    if (!is_its && !may_take(place, span)) return 0;
     struct mc_span *proxy = &cache->proxies[number];
-    if (!is_its || !proxy->free) { /* a span is another one where the struct was used again */
-        if (!list->fresh) retire(cache, list);
-        pass_on(cache, proxy, take_all(proxy));
+    if (!is_its && !may_take(place, proxy, span)) return 0;
+    if (!is_its && !list->fresh) retire(cache, list);
+    if (!is_its && proxy->free) {
         unlink_from(&cache->lists[proxy->class_index], proxy);
+        pass_on(cache, proxy, take_all(proxy));
+    }
+    if (!proxy->free) { /* a span is another one where the struct was used again */
         mc_store(&place->stands_for, (uint64_t)span);
         stand_for(proxy, list, span);
         take_from_list(proxy, list, span);
@@ -251,14 +286,13 @@ void mc_proxy_check(const struct mc_cache *cache)
     for (unsigned i = 0; i < MC_CACHE_CLASSES; i++) {
         const struct mc_span *proxy = (const struct mc_span *)cache->lists[i].next;
         for (; proxy; proxy = (const struct mc_span *)proxy->next) {
-            mc_assert(proxy->class_index == i && proxy - proxies < MC_PROXIES);
-            mc_assert(++listed <= MC_PROXIES);
+            mc_assert(proxy->class_index == i && proxy->free && ++listed <= MC_PROXIES);
         }
     }
     for (unsigned i = 0; i < MC_PROXIES; i++) {
         if (proxies[i].state != MC_SPAN_PROXY) continue;
         check(&proxies[i], (const struct mc_span *)cache->places[i].stands_for);
-        there++;
+        there += proxies[i].free != 0;
     }
     mc_assert(there == listed);
 }

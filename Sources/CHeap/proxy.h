@@ -25,7 +25,8 @@
  * it may have; see also there. Invariants, asserted by mc_proxy_check():
  *   1. `limit` is not 0 only while it has a slot
  *   2. it has base, size and mark of the span that its slots lie in, and no larger limit
- *   3. it is on the list of proxies that begins at `next` of its class' list in the cache, and on no other */
+ *   3. while it has a slot it is on the list of proxies that begins at `next` of its class' list in the cache;
+ *      and on no other, and else on none */
 #ifndef MC_PROXY_H
 #define MC_PROXY_H
 
@@ -40,9 +41,11 @@ int mc_proxy_push(struct mc_thread *self, struct mc_span *list, const struct mc_
 /* To be called when a free has made its `used` 0. */
 void mc_proxy_full(struct mc_thread *self, struct mc_span *proxy);
 
-/* Moves the slots of all proxies of the list's class there. With `all` also those freed last, and then none of
- * these proxies serves any more. */
-void mc_proxy_gather(struct mc_span *list, int all);
+/* Moves slots of proxies of the list's class there, until it has as many as a list may have. */
+void mc_proxy_gather(struct mc_span *list);
+
+/* Hands all slots of the class' proxies to their owners; none of them serves any more. */
+void mc_proxy_flush(struct mc_cache *cache, unsigned class_index);
 
 /* To be called when the span has got its first tag or another purged part, before anybody relies on it. Owner
  * of the span. */

@@ -57,8 +57,8 @@ extension HeapStructures {
         return false
     }
 
-    /// Slots of a list, to which those of the proxies may come: limits.h of the heap has 256 each.
-    static let cacheLimit = 256 * (1 + UInt64(MC_PROXIES))
+    /// Slots of a list, to which those of a proxy may come: limits.h of the heap has 256 each.
+    static let cacheLimit = 2 * 256
 }
 
 /// Slots of other threads' spans, of one class.

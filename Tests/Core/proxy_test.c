@@ -271,6 +271,46 @@ static void done_ones_leave(void)
     nothing_left();
 }
 
+/* As many spans as have places, by turns: all together they have more than a list can count. */
+enum { TINY = MC_QUANTUM, MANY = 32 * MC_PROXIES, TURNS = MC_CACHE_SLOTS - 2 };
+static void *tiny[MANY][MC_SLICE / TINY];
+
+static void *free_by_columns(void *unused)
+{
+    unsigned rows[MC_PROXIES] = {0}, count = 0;
+    REQUIRE(mc_thread_attach());
+    for (unsigned i = 1; i < MANY; i++) {
+        unsigned *row = &rows[mc_proxy_number(mc_span_of(tiny[i][0]))];
+        if (*row) continue;
+        *row = i;
+        count++;
+    }
+    REQUIRE_EQUAL(count, MC_PROXIES);
+    for (unsigned k = 0; k < TURNS; k++)
+        for (unsigned i = 0; i < MC_PROXIES; i++)
+            mc_free(tiny[rows[i]][k]);
+    mc_heap_check();
+    for (unsigned i = 0; i < MC_PROXIES; i++)
+        REQUIRE(mc_proxy_count(proxy_of(tiny[rows[i]][0])) > MC_CACHE_SLOTS / 2);
+    while (mc_cache_ready(mc_self, mc_class_for(TINY))) {
+        REQUIRE(listed(TINY) >= MC_CACHE_SERVES && listed(TINY) <= 2 * MC_CACHE_SLOTS);
+        mc_heap_check();
+        for (unsigned i = listed(TINY) + 1; i; i--)
+            REQUIRE(mc_alloc(TINY));
+        mc_heap_check();
+    }
+    return unused;
+}
+
+static void many_by_turns(void)
+{
+    for (unsigned i = 0; i < MANY; i++)
+        for (unsigned k = 0; k < MC_SLICE / TINY; k++)
+            REQUIRE((tiny[i][k] = mc_alloc_owned(TINY, MC_QUANTUM, 0)));
+    in_thread(free_by_columns);
+    mc_heap_check();
+}
+
 /* -- what stops it --------------------------------------------------------------------------- */
 
 static void *meet_tags(void *unused)
@@ -573,6 +613,7 @@ static const struct test_case cases[] = {
     {"proxy_structs_again", structs_used_again, 0},
     {"proxy_places", places_change_hands, 0},
     {"proxy_done", done_ones_leave, 0},
+    {"proxy_by_turns", many_by_turns, 0},
     {"proxy_tags", tags_stop, 0},
     {"proxy_purged", purged_parts_stop, 0},
     {"proxy_realloc", reallocs, 0},
