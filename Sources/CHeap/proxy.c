@@ -157,6 +157,8 @@ static void add(struct mc_span *proxy, struct mc_slot *slot)
     mc_store(&proxy->counts, proxy->counts - 1);
 }
 
+_Static_assert(MC_PROXY_SLOTS / 2 >= MC_PROXY_WANTED, "has room for what waited for it");
+
 /* Makes an empty proxy one of the span. */
 static void stand_for(struct mc_span *proxy, struct mc_span *list, const struct mc_span *span)
 {
