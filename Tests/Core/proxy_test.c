@@ -1,60 +1,28 @@
 /* SPDX-License-Identifier: MIT */
-/* Proxies: when a span gets one, what its list does, and when it has to stop serving. */
+/* Proxies: when a span gets one, what its list does, and where its slots go. */
 #define _GNU_SOURCE
 #include <pthread.h>
-#include <signal.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <time.h>
 
-#include "cache.h"
 #include "class.h"
 #include "ended.h"
-#include "hooks.h"
-#include "limits.h"
-#include "own_map.h"
-#include "proxy.h"
-#include "refill.h"
+#include "proxies.h"
 #include "span.h"
-#include "test.h"
-#include "thread.h"
 
-enum { SIZE = 64, OTHER = 160, SPAN = MC_SLICE / SIZE, TAG = 7 };
 /* The first slot makes the cache, and for those after it there is no proxy yet; it takes them later. */
-enum { BEFORE = MC_PROXY_WANTED, FIRST = MC_CACHE_FIRST / SIZE, LATER = MC_CACHE_BYTES / SIZE };
-
-static void *objects[SPAN];
-static uint64_t taken; /* sum of the tags that frees took off */
-
-static void note_free(void *object, size_t usable, size_t requested, uint64_t tag)
-{
-    (void)object;
-    (void)usable;
-    (void)requested;
-    __atomic_add_fetch(&taken, tag, __ATOMIC_RELAXED);
-}
-
-static void fill(size_t size, unsigned count)
-{
-    for (unsigned i = 0; i < count; i++)
-        REQUIRE((objects[i] = mc_alloc_owned(size, MC_QUANTUM, 0)));
-}
+enum {
+    OTHER = 160,
+    BEFORE = MC_PROXY_WANTED,
+    FIRST = MC_CACHE_FIRST / SIZE,
+    LATER = MC_CACHE_BYTES / SIZE
+};
 
 static void in_thread(void *(*work)(void *argument))
 {
     pthread_t thread;
     REQUIRE(!pthread_create(&thread, 0, work, 0));
     REQUIRE(!pthread_join(thread, 0));
-}
-
-static struct mc_cache *cache(void)
-{
-    return (struct mc_cache *)mc_self->cache;
-}
-
-static struct mc_span *proxy_of(const void *object)
-{
-    return &cache()->proxies[mc_proxy_number(mc_span_of(object))];
 }
 
 static uint64_t stands_for(const void *object)
@@ -65,22 +33,6 @@ static uint64_t stands_for(const void *object)
 static uint32_t listed(size_t size)
 {
     return mc_cache_count(&cache()->lists[mc_class_for(size)]);
-}
-
-static int is_short(void *object)
-{
-    struct mc_span *found = mc_own_map_find(mc_self, (uint64_t)object);
-    return found->state == MC_SPAN_PROXY && (uint64_t)object - found->base < found->limit;
-}
-
-static void nothing_left(void)
-{
-    struct mc_heap_totals totals;
-    mc_heap_check();
-    mc_heap_trim();
-    mc_heap_check();
-    mc_heap_totals(&totals);
-    REQUIRE_EQUAL(totals.used, 0);
 }
 
 /* -- what it has ----------------------------------------------------------------------------- */
@@ -151,7 +103,6 @@ static void full_ones_leave(void)
     in_thread(fill_up);
 }
 
-static pthread_barrier_t turns;
 static uint64_t struct_before;
 
 /* The struct of a span that is gone serves another, of another size: so does the proxy. */
@@ -311,96 +262,6 @@ static void many_by_turns(void)
     mc_heap_check();
 }
 
-/* -- what stops it --------------------------------------------------------------------------- */
-
-static void *meet_tags(void *unused)
-{
-    REQUIRE(mc_thread_attach());
-    for (unsigned i = 0; i < 20; i++)
-        mc_free(objects[i]);
-    REQUIRE(is_short(objects[20]));
-    pthread_barrier_wait(&turns);
-    pthread_barrier_wait(&turns);
-    REQUIRE(!is_short(objects[20]) && proxy_of(objects[0])->free);
-    mc_free(objects[20]);
-    REQUIRE_EQUAL(taken, TAG);
-    mc_free(objects[21]);
-    REQUIRE(!is_short(objects[22]));
-    mc_heap_check();
-    pthread_barrier_wait(&turns);
-    pthread_barrier_wait(&turns);
-    mc_free(objects[22]);
-    REQUIRE(is_short(objects[23])); /* there are no tags any more */
-    for (unsigned i = 23; i < SPAN / 2; i++)
-        mc_free(objects[i]);
-    mc_heap_check();
-    return unused;
-}
-
-static void tags_stop(void)
-{
-    pthread_t thread;
-    on_tagged_free = note_free;
-    REQUIRE(!pthread_barrier_init(&turns, 0, 2));
-    fill(SIZE, SPAN);
-    REQUIRE(!pthread_create(&thread, 0, meet_tags, 0));
-    pthread_barrier_wait(&turns);
-    REQUIRE(mc_tag_set(objects[20], SIZE, TAG));
-    pthread_barrier_wait(&turns);
-    pthread_barrier_wait(&turns);
-    for (unsigned i = SPAN / 2; i < SPAN; i++)
-        mc_free(objects[i]); /* looks now and then whether there are tags */
-    REQUIRE(!(mc_span_of(objects[0])->flags & MC_SPAN_TAGGED));
-    pthread_barrier_wait(&turns);
-    REQUIRE(!pthread_join(thread, 0));
-    nothing_left();
-}
-
-static void free_again(void *place)
-{
-    mc_free(place);
-}
-
-static void dies(void *place)
-{
-    char text[256];
-    int status = test_in_child(free_again, place, text, sizeof(text));
-    REQUIRE(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
-    REQUIRE(strstr(text, "memctl: free(): double free"));
-}
-
-static void *meet_purged(void *unused)
-{
-    REQUIRE(mc_thread_attach());
-    for (unsigned i = 0; i < 20; i++)
-        mc_free(objects[i]);
-    REQUIRE(is_short(objects[SPAN - 1]));
-    dies(objects[5]);
-    dies(objects[19]);
-    pthread_barrier_wait(&turns);
-    pthread_barrier_wait(&turns);
-    REQUIRE(!is_short(objects[SPAN - 1]));
-    dies(objects[SPAN - 1]);
-    dies(objects[5]);
-    mc_heap_check();
-    return unused;
-}
-
-static void purged_parts_stop(void)
-{
-    pthread_t thread;
-    REQUIRE(!pthread_barrier_init(&turns, 0, 2));
-    fill(SIZE, SPAN);
-    REQUIRE(!pthread_create(&thread, 0, meet_purged, 0));
-    pthread_barrier_wait(&turns);
-    for (unsigned i = SPAN / 2; i < SPAN; i++)
-        mc_free(objects[i]);
-    mc_heap_trim();
-    REQUIRE(mc_span_of(objects[0])->purged);
-    pthread_barrier_wait(&turns);
-    REQUIRE(!pthread_join(thread, 0));
-}
-
 /* -- besides ---------------------------------------------------------------------------------- */
 
 static void *change_size(void *unused)
@@ -490,123 +351,6 @@ static void becomes_owner(void)
     mc_heap_check();
 }
 
-/* -- at the same time -------------------------------------------------------------------------- */
-
-enum { BATCH = 64, DEPTH = 4 };
-static struct {
-    int full; /* [shared] */
-    void *object[BATCH];
-} queue[DEPTH];
-static uint64_t given, batches;
-
-static void wait_for(int *place, int value)
-{
-    while (__atomic_load_n(place, __ATOMIC_ACQUIRE) != value)
-        sched_yield();
-}
-
-static void *take(void *unused)
-{
-    for (uint64_t i = 0; i < batches; i++) {
-        wait_for(&queue[i % DEPTH].full, 1);
-        for (unsigned k = 0; k < BATCH; k++)
-            mc_free(queue[i % DEPTH].object[k]);
-        __atomic_store_n(&queue[i % DEPTH].full, 0, __ATOMIC_RELEASE);
-    }
-    return unused;
-}
-
-/* Tags come and go while another thread frees: none is passed over. */
-static void no_tag_is_lost(void)
-{
-    struct random random = test_random(1);
-    pthread_t thread;
-    on_tagged_free = note_free;
-    batches = test_scale(20000);
-    REQUIRE(!pthread_create(&thread, 0, take, 0));
-    for (uint64_t i = 0; i < batches; i++) {
-        uint64_t few = random_below(&random, 3) ? 0 : random_below(&random, BATCH);
-        wait_for(&queue[i % DEPTH].full, 0);
-        for (unsigned k = 0; k < BATCH; k++) {
-            void *object = mc_alloc_owned(SIZE + random_below(&random, 3) * 64, MC_QUANTUM, 0);
-            if (few && k >= few) {
-                REQUIRE(mc_tag_set(object, SIZE, k));
-                given += k;
-            }
-            queue[i % DEPTH].object[k] = object;
-        }
-        __atomic_store_n(&queue[i % DEPTH].full, 1, __ATOMIC_RELEASE);
-        if (i % 1000 == 0) mc_heap_trim();
-    }
-    REQUIRE(!pthread_join(thread, 0));
-    REQUIRE_EQUAL(taken, given);
-    nothing_left();
-}
-
-/* A proxy begins to serve in the moment the span gets its first tag: then it does not, whoever is first. */
-static unsigned meeting; /* [shared] counts those who came */
-static uint64_t meetings;
-static void *handed;
-
-/* Both go on at once, and each a little later than the other by chance. */
-static void meet(unsigned *before, uint64_t later)
-{
-    *before += 2;
-    __atomic_add_fetch(&meeting, 1, __ATOMIC_ACQ_REL);
-    while ((int)(__atomic_load_n(&meeting, __ATOMIC_ACQUIRE) - *before) < 0)
-        sched_yield();
-    for (volatile uint64_t i = 0; i < later; i++)
-        ;
-}
-
-static void *begin_to_serve(void *unused)
-{
-    struct random random = test_random(2);
-    unsigned before = 0;
-    REQUIRE(mc_thread_attach());
-    for (unsigned i = 0; i < 10; i++)
-        mc_free(objects[i]);
-    mc_cache_flush(mc_self);
-    for (uint64_t i = 0; i < meetings; i++) {
-        meet(&before, 0);
-        void *object = handed;
-        meet(&before, random_below(&random, 40));
-        mc_free(object);
-        meet(&before, 0);
-        REQUIRE_EQUAL(stands_for(objects[0]), (uint64_t)mc_span_of(object));
-        REQUIRE(!proxy_of(objects[0])->limit);
-        mc_cache_flush(mc_self);
-        meet(&before, 0);
-    }
-    return unused;
-}
-
-static void first_tags(void)
-{
-    struct random random = test_random(3);
-    size_t usable, requested;
-    unsigned before = 0;
-    pthread_t thread;
-    meetings = test_scale(100000);
-    fill(SIZE, SPAN / 2);
-    struct mc_span *span = mc_span_of(objects[0]);
-    REQUIRE(!pthread_create(&thread, 0, begin_to_serve, 0));
-    for (uint64_t i = 0; i < meetings; i++) {
-        handed = mc_alloc_owned(SIZE, MC_QUANTUM, 0);
-        REQUIRE(mc_span_of(handed) == span);
-        meet(&before, 0);
-        meet(&before, random_below(&random, 40));
-        REQUIRE(mc_tag_set(objects[20], SIZE, TAG));
-        meet(&before, 0);
-        meet(&before, 0);
-        REQUIRE_EQUAL(mc_tag_take(objects[20], &usable, &requested), TAG);
-        mc_span_clear_flag(span, MC_SPAN_TAGGED);
-        mc_span_set_limit(span);
-        mc_refill_collect(mc_self);
-    }
-    REQUIRE(!pthread_join(thread, 0));
-}
-
 static const struct test_case cases[] = {
     {"proxy_serves", serves_frees, 0},
     {"proxy_full", full_ones_leave, 0},
@@ -614,12 +358,8 @@ static const struct test_case cases[] = {
     {"proxy_places", places_change_hands, 0},
     {"proxy_done", done_ones_leave, 0},
     {"proxy_by_turns", many_by_turns, 0},
-    {"proxy_tags", tags_stop, 0},
-    {"proxy_purged", purged_parts_stop, 0},
     {"proxy_realloc", reallocs, 0},
     {"proxy_realloc_at_tick", reallocs_at_tick, 0},
     {"proxy_owner", becomes_owner, 0},
-    {"proxy_no_tag_lost", no_tag_is_lost, 0},
-    {"proxy_first_tags", first_tags, 0},
 };
 TEST_MAIN(cases)

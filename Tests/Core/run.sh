@@ -109,6 +109,7 @@ usual() {
     build lend "${heap[@]}" && run lend
     build cache "${heap[@]}" && run cache
     build proxy "${heap[@]}" && run proxy
+    build proxy_stops "${heap[@]}" && run proxy_stops
     build serving "${heap[@]}" && run serving
     build waiting "${heap[@]}" && run waiting
     build threads "${heap[@]}" && run threads
@@ -138,7 +139,7 @@ concurrent() {
     build threads "${faulty[@]}" && run threads exchanges handed_over linked_nodes adoption only_frees
     build large "${faulty[@]}" && run large growth_in_threads
     build growing "${faulty[@]}" && run growing growing_threads
-    build proxy "${faulty[@]}" && run proxy proxy_no_tag_lost proxy_first_tags
+    build proxy_stops "${faulty[@]}" && run proxy_stops proxy_no_tag_lost proxy_first_tags
     build waiting "${faulty[@]}" && run waiting owners_come_back
     build calls "${faulty[@]}" && run calls calls_settle
     build index "${faulty_trace[@]}" && run index index_threads index_threads_without_memory
@@ -156,7 +157,7 @@ ticking() {
     build arenas "${heap[@]}" && run arenas arena_threads
     build model "${faulty[@]}" && run model model model_tagged
     build large "${faulty[@]}" && run large
-    build proxy "${heap[@]}" && run proxy proxy_no_tag_lost
+    build proxy_stops "${heap[@]}" && run proxy_stops proxy_no_tag_lost
     build threads "${heap[@]}" && run threads
     build forks "${heap[@]}" && run forks
     build faults "${faulty[@]}" && run faults
