@@ -167,23 +167,8 @@ def toggled_while_crossing(t):
         t.adds_up(table)
 
 
-@row("V1_threads_cross")
-def threads_cross(t):
-    """1 to 32 threads allocate; each object is freed by another thread than made it."""
-    program = t.puppet()
-    t.on(program)
-    total = 0
-    for threads in (1, 2, 4, 8, 16, 32):
-        program.ask(f"cross {threads} 4000")
-        total += threads * 4000
-        table = t.trace(program, "--cumulative")
-        found = table.at("cross")
-        t.equal((found.allocs, found.frees, found.bytes), (total, total, 0), f"{threads} threads")
-    t.adds_up(t.trace(program))
-
-
-@row("V1_threads_trade")
-def threads_trade(t):
+@row("V7_toggled_while_trading")
+def toggled_while_trading(t):
     """Each frees the objects of the one before, traced or not, and while that changes none is missed."""
     program = t.puppet()
     program.ask("trade 4")
@@ -198,6 +183,21 @@ def threads_trade(t):
     table = t.trace(program)
     t.equal(table.sums("trade"), (0, 0), "live when all is freed")
     t.adds_up(table)
+
+
+@row("V1_threads_cross")
+def threads_cross(t):
+    """1 to 32 threads allocate; each object is freed by another thread than made it."""
+    program = t.puppet()
+    t.on(program)
+    total = 0
+    for threads in (1, 2, 4, 8, 16, 32):
+        program.ask(f"cross {threads} 4000")
+        total += threads * 4000
+        table = t.trace(program, "--cumulative")
+        found = table.at("cross")
+        t.equal((found.allocs, found.frees, found.bytes), (total, total, 0), f"{threads} threads")
+    t.adds_up(t.trace(program))
 
 
 @row("V1_realloc_is_its_callers")
