@@ -43,7 +43,8 @@ static inline void copy(void *to, const void *from, size_t size)
         copy_small(to, from, size);
 }
 
-/* Of a plain object of the thread's own, or of a span that has a proxy: the checks of mc_free_into(), done once for all. */
+/* Of a plain object of the thread's own, or of a span that has a proxy: the checks of mc_free_into(), done
+ * once for all. */
 static inline void *move_own(struct mc_thread *self, struct mc_span *span, struct mc_slot *slot,
                              size_t size)
 {
