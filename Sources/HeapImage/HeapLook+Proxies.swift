@@ -4,7 +4,10 @@ import CRegion
 /// What stands for other threads' spans where a thread frees: proxy.h of the heap.
 extension HeapLook {
     /// One that serves frees has slots, and knows the span they lie in as it is.
+    ///
+    /// What a fork left in the middle of something serves nobody.
     mutating func checkProxies(of thread: ThreadRecord, _ lists: [CacheList]) {
+        guard thread.state != .lost else { return }
         for list in lists where list.isProxy && list.raw.limit != 0 {
             let proxy = list.raw
             guard list.count > 0, let number = heap.span(at: list.standsFor),
