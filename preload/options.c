@@ -9,13 +9,14 @@
 #include <sys/auxv.h>
 
 #include "bits.h"
+#include "memctl_heap.h"
 #include "memctl_region.h"
 #include "print.h"
 #include "syscall.h"
 
 struct mc_options mc_options = {.depth = 64, .region = 1, .trace_max = 4ull << 30};
 
-enum kind { SWITCH, NUMBER, SIZE, TRACE };
+enum kind { SWITCH, NUMBER, SIZE, TRACE, HUGE };
 
 static const struct option {
     const char *name;
@@ -29,6 +30,7 @@ static const struct option {
     {"MEMCTL_KEEP", &mc_options.keep, SWITCH, 0, 1},
     {"MEMCTL_REGION", &mc_options.region, SWITCH, 0, 1},
     {"MEMCTL_TRACE_MAX", &mc_options.trace_max, SIZE, 1ull << 20, 4ull << 30},
+    {"MEMCTL_HUGE_PAGES", &mc_options.huge, HUGE, 0, MC_HUGE_NEVER},
     {"MEMCTL_VERBOSE", &mc_options.verbose, SWITCH, 0, 1},
 };
 
@@ -124,8 +126,24 @@ static int parse_trace(const char *text, uint64_t *value)
     return 1;
 }
 
+/* A switch, or the name of what an enum mc_huge_pages says. */
+static __attribute__((noinline)) int parse_huge(const char *text, uint64_t *value)
+{
+    uint64_t on;
+    if (same(text, "dense")) {
+        *value = MC_HUGE_DENSE;
+    } else if (same(text, "always") || same(text, "never")) {
+        *value = same(text, "always") ? MC_HUGE_ALWAYS : MC_HUGE_NEVER;
+    } else {
+        if (!parse_switch(text, &on)) return 0;
+        *value = on ? MC_HUGE_ALWAYS : MC_HUGE_NEVER;
+    }
+    return 1;
+}
+
 static int parse(const char *text, enum kind kind, uint64_t *value)
 {
+    if (kind == HUGE) return parse_huge(text, value);
     if (kind == TRACE) return parse_trace(text, value);
     return kind == SWITCH ? parse_switch(text, value) : parse_number(text, kind, value);
 }

@@ -17,6 +17,7 @@ struct mc_options {
     uint64_t keep;      /* MEMCTL_KEEP=1: leave the region behind at exit */
     uint64_t region;    /* MEMCTL_REGION=off: make no region; then nothing can be traced */
     uint64_t trace_max; /* MEMCTL_TRACE_MAX=SIZE: most that traces may take of the region */
+    uint64_t huge;      /* MEMCTL_HUGE_PAGES=always|dense|never: an enum mc_huge_pages */
     uint64_t verbose;   /* MEMCTL_VERBOSE=1: say on standard error what could not be done */
     const char *folder; /* MEMCTL_DIR=PATH: where regions are; NULL: /dev/shm/memctl-UID */
 };

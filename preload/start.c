@@ -45,6 +45,7 @@ void mc_start(void)
     int saved = errno;
     const char *failed = "";
     mc_options_read();
+    mc_heap_huge_pages((enum mc_huge_pages)mc_options.huge);
     if (mc_options.region) {
         uint8_t armed = MC_ARMED_TRACE | (mc_options.maps ? MC_ARMED_MAPS : 0);
         struct mc_region_options options = region_options(mc_options.trace ? armed : 0);

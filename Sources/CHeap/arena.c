@@ -7,11 +7,11 @@
 #include "arena_slices.h"
 #include "bitmap.h"
 #include "check.h"
+#include "huge.h"
 #include "meta.h"
 #include "os.h"
 #include "pagemap.h"
 #include "root.h"
-#include "span.h"
 
 static uint32_t scarce; /* [shared] 1: the kernel once refused address space */
 
@@ -56,11 +56,10 @@ static struct mc_arena *take_unmade(uint64_t words)
     return 0;
 }
 
-/* What an arena of `size` bytes is aligned to; the kernel aligns to pages only, so that much more is
- * reserved. */
-static uint64_t alignment_of(uint64_t size)
+/* What is reserved for an arena of `size` bytes: the kernel aligns to pages only. */
+static uint64_t with_alignment(uint64_t size)
 {
-    return size >= MC_HUGE_ARENA && size % MC_HUGE_PAGE == 0 ? MC_HUGE_PAGE : MC_SLICE;
+    return size + mc_huge_alignment(size);
 }
 
 /* `usable`: it is committed as a whole. */
@@ -68,8 +67,8 @@ static int fill(struct mc_arena *arena, void *start, uint64_t slices, int fresh,
 {
     uint64_t size = slices * MC_SLICE;
     arena->start = (uint64_t)start;
-    mc_store(&arena->base, mc_round_up((uint64_t)start, alignment_of(size)));
-    mc_store(&arena->huge, alignment_of(size) == MC_HUGE_PAGE);
+    mc_store(&arena->base, mc_round_up((uint64_t)start, mc_huge_alignment(size)));
+    mc_store(&arena->huge, mc_huge_alignment(size) == MC_HUGE_PAGE);
     mc_store(&arena->free_slices, slices);
     mc_store(&arena->hint, 0);
     mc_store(&arena->populated, 0);
@@ -107,10 +106,10 @@ static int make(uint64_t bytes)
     if (size < MC_ARENA_SIZE) size = MC_ARENA_SIZE;
     if (size > MC_ARENA_SIZE_MAX) size = MC_ARENA_SIZE_MAX;
     if (size < least) size = least;
-    if (size >= MC_HUGE_ARENA) size = mc_round_up(size, MC_HUGE_PAGE);
+    size = mc_huge_arena_size(size);
     void *start;
     int usable;
-    while (mc_os_reserve(size + alignment_of(size), &start, &usable)) {
+    while (mc_os_reserve(with_alignment(size), &start, &usable)) {
         mc_store(&scarce, 1);
         if (size / 2 < least) return ENOMEM;
         size = size / 2 & ~(MC_ARENA_SIZE_MIN - 1);
@@ -118,13 +117,10 @@ static int make(uint64_t bytes)
     uint64_t slices = size / MC_SLICE;
     struct mc_arena *arena = take_unmade(slices / 64);
     int fresh = !arena;
-    /* Or a kernel that gives huge pages to whoever can have them would populate a whole piece; but not what a large
-     * object is about to have. */
-    if (size >= MC_COMMIT_PIECES * MC_HUGE_PAGE && size < MC_HUGE_ARENA && bytes < MC_HUGE_PAGE)
-        mc_os_huge_pages(start, size + alignment_of(size), 0);
+    mc_huge_arena_made(start, size, bytes);
     if (fresh) arena = mc_meta_alloc(sizeof(*arena) + MC_ARENA_BITMAPS * (slices / 64) * 8);
     if (arena && !fill(arena, start, slices, fresh, usable)) return 0;
-    mc_os_release(start, size + alignment_of(size));
+    mc_os_release(start, with_alignment(size));
     return ENOMEM;
 }
 
@@ -139,7 +135,7 @@ void mc_arena_release_idle(void)
         uint64_t start = arena->start;
         mc_store(&arena->free_slices, 0);
         mc_store_release(&arena->slice_count, 0);
-        if (!mc_os_release((void *)start, slices * MC_SLICE + alignment_of(slices * MC_SLICE))) {
+        if (!mc_os_release((void *)start, with_alignment(slices * MC_SLICE))) {
             mc_store(&arena->populated, 0);
             mc_store_release(&arena->unmade, 1); /* pairs with take_unmade */
             continue;
@@ -157,16 +153,14 @@ _Static_assert(MC_HUGE_ARENA % MC_HUGE_PAGE == 0 && MC_HUGE_PAGE % RUN == 0,
 /* How many are committed at a time, once the first of them is asked for. */
 static uint64_t runs_at_once(const struct mc_arena *arena)
 {
-    if (mc_load(&arena->huge)) return MC_HUGE_PAGE / RUN;
+    enum { HUGE = MC_HUGE_PAGE / RUN };
+    int huge = mc_load(&arena->huge) != 0;
+    if (huge && !mc_huge_is(MC_HUGE_ALWAYS))
+        return HUGE; /* it is asked of each whether it is to be one */
     uint64_t runs = mc_load(&arena->slice_count) / MC_COMMIT_SLICES / MC_COMMIT_PIECES;
     if (runs > MC_COMMIT_MOST / RUN) runs = MC_COMMIT_MOST / RUN;
+    if (huge) return mc_round_up(runs, HUGE);
     return runs ? runs : 1;
-}
-
-/* By itself, since small processes never come here. */
-static __attribute__((noinline)) void ask_for_huge_pages(void *start, uint64_t size)
-{
-    if (mc_spans_dense()) mc_os_huge_pages(start, size, 1);
 }
 
 /* Some that begin with `run`. */
@@ -175,7 +169,7 @@ static int commit_runs(struct mc_arena *arena, uint64_t run, uint64_t runs)
     void *start = (void *)(mc_load(&arena->base) + run * RUN);
     int error = mc_os_commit(start, runs * RUN);
     if (error) return error;
-    if (mc_load(&arena->huge)) ask_for_huge_pages(start, runs * RUN);
+    if (mc_load(&arena->huge)) mc_huge_committed(start, runs * RUN);
     mc_bits_set(mc_arena_bitmap(arena, MC_ARENA_COMMITTED), run, runs);
     return 0;
 }
@@ -191,7 +185,7 @@ static int commit(struct mc_arena *arena, uint64_t first, uint64_t slices)
         uint64_t piece = i / runs * runs;
         int error = commit_runs(arena, piece, all - piece < runs ? all - piece : runs);
         /* Where memory is promised to the last page, there may be enough for what is needed. */
-        if (error && !mc_load(&arena->huge)) error = commit_runs(arena, i, 1);
+        if (error) error = commit_runs(arena, i, 1);
         if (error) return error;
     }
     return 0;
@@ -358,6 +352,10 @@ __attribute__((noinline)) uint64_t mc_arena_give_pages(uint64_t base, uint64_t s
 {
     struct mc_arena *arena = arena_of(base);
     uint64_t first = index_of(arena, base), dirty = slices;
+    if (mc_arena_has_whole(arena)) {
+        give(arena, first, slices, slices);
+        return 0;
+    }
     uint64_t purged = mc_os_purge((void *)base, slices * MC_SLICE) ? 0 : slices * MC_SLICE;
     /* Of a huge page others may be populated that nobody ever had: they go by what is dirty of it, and all
      * of it counts then. */

@@ -9,7 +9,8 @@
  *
  * Pages: a run is made accessible (committed) when first taken and stays so. Freed slices stay
  * populated until they have been free for a whole tick, or others are populated for a large object
- * instead; then they are purged, and read as zero.
+ * instead; then they are purged, and read as zero. Where huge pages are wanted always (huge.h), a tick
+ * purges those of which nothing was in use since the tick before, each as a whole.
  *
  * Invariants, asserted by mc_arena_check():
  *   1. slices that are neither used nor dirty read as zero
@@ -42,7 +43,7 @@ int mc_arena_take_at(uint64_t base, uint64_t slices);
 /* Slices of one or several adjoining runs; their contents are lost. */
 void mc_arena_give(uint64_t base, uint64_t slices);
 
-/* The same, and their pages go back at once. Returns bytes. */
+/* The same, and their pages go back at once, unless huge pages go as a whole or not at all. Returns bytes. */
 uint64_t mc_arena_give_pages(uint64_t base, uint64_t slices);
 
 /* For whoever gave many: no more stay populated than MC_POPULATED_MAX, but for short runs. */

@@ -65,30 +65,21 @@ static void split(struct mc_arena *arena)
     mc_os_huge_pages((void *)mc_load(&arena->base), slices * MC_SLICE, 0);
 }
 
-uint64_t mc_arena_purge(int all)
+/* Free slices of an arena: all, or those that were so at the tick before; others are *waiting. Returns bytes. */
+static uint64_t purge_slices(struct mc_arena *arena, int all, int *waiting)
 {
-    uint64_t purged = 0;
-    int waiting = 0;
-    mc_store(&mc_arenas_purgeable, 0);
-    for (uint64_t i = 0; i < MC_ARENAS_MAX && mc_arena_at(i); i++) {
-        struct mc_arena *arena = mc_arena_at(i);
-        uint64_t words = mc_load(&arena->slice_count) / 64, before = purged, second = 0;
-        for (uint64_t word = 0; word < words; word++) {
-            uint64_t *aging = mc_arena_bitmap(arena, MC_ARENA_AGING) + word;
-            /* Both words of a huge page are looked at before the first is purged. */
-            uint64_t dirty = mc_load(&arena->huge) && word % 2 ? second : touched(arena, word);
-            second = dirty;
-            dirty &= ~mc_load(mc_arena_bitmap(arena, MC_ARENA_USED) + word);
-            uint64_t old = all ? dirty : dirty & mc_load(aging);
-            if (old) purged += purge_word(arena, word, old);
-            mc_store(aging, dirty & ~old);
-            waiting |= (dirty & ~old) != 0;
-        }
-        if (mc_load(&arena->huge) && (purged - before) * MC_HUGE_PURGED > words * 64 * MC_SLICE)
-            split(arena);
+    uint64_t words = mc_load(&arena->slice_count) / 64, purged = 0, second = 0;
+    for (uint64_t word = 0; word < words; word++) {
+        uint64_t *aging = mc_arena_bitmap(arena, MC_ARENA_AGING) + word;
+        /* Both words of a huge page are looked at before the first is purged. */
+        uint64_t dirty = mc_load(&arena->huge) && word % 2 ? second : touched(arena, word);
+        second = dirty;
+        dirty &= ~mc_load(mc_arena_bitmap(arena, MC_ARENA_USED) + word);
+        uint64_t old = all ? dirty : dirty & mc_load(aging);
+        if (old) purged += purge_word(arena, word, old);
+        mc_store(aging, dirty & ~old);
+        *waiting |= (dirty & ~old) != 0;
     }
-    if (waiting) mc_store(&mc_arenas_purgeable, 1);
-    mc_add(&mc_root()->purged_bytes, purged);
     return purged;
 }
 
@@ -109,6 +100,49 @@ static uint64_t purge_held(struct mc_arena *arena, uint64_t first, uint64_t end)
         purged = (end - first) * MC_SLICE;
     }
     mc_bits_clear(used, first, end - first);
+    return purged;
+}
+
+/* Huge pages of which every slice has been free since the tick before; others are *waiting. Returns bytes. */
+static __attribute__((noinline)) uint64_t purge_whole(struct mc_arena *arena, int *waiting)
+{
+    enum { PAGE = MC_HUGE_PAGE / MC_SLICE };
+    uint64_t *used = mc_arena_bitmap(arena, MC_ARENA_USED),
+             *aging = mc_arena_bitmap(arena, MC_ARENA_AGING);
+    uint64_t words = mc_load(&arena->slice_count) / 64, purged = 0;
+    for (uint64_t word = 0; word < words; word += PAGE / 64) {
+        if (!touched(arena, word) || mc_load(&used[word]) | mc_load(&used[word + 1])) continue;
+        /* Whoever has one of them meanwhile clears its bit. */
+        int old = !~(mc_load(&aging[word]) & mc_load(&aging[word + 1]));
+        if (old && mc_bits_claim(used, word * 64, PAGE)) {
+            purged += purge_held(arena, word * 64, word * 64 + PAGE);
+            mc_store(&aging[word], 0);
+            mc_store(&aging[word + 1], 0);
+        } else {
+            mc_store(&aging[word], ~0ull);
+            mc_store(&aging[word + 1], ~0ull);
+            *waiting = 1;
+        }
+    }
+    return purged;
+}
+
+uint64_t mc_arena_purge(int all)
+{
+    uint64_t purged = 0;
+    int waiting = 0;
+    mc_store(&mc_arenas_purgeable, 0);
+    for (uint64_t i = 0; i < MC_ARENAS_MAX && mc_arena_at(i); i++) {
+        struct mc_arena *arena = mc_arena_at(i);
+        int whole = mc_arena_has_whole(arena);
+        uint64_t size = mc_load(&arena->slice_count) * MC_SLICE;
+        uint64_t gone =
+            whole && !all ? purge_whole(arena, &waiting) : purge_slices(arena, all, &waiting);
+        if (!whole && mc_load(&arena->huge) && gone * MC_HUGE_PURGED > size) split(arena);
+        purged += gone;
+    }
+    if (waiting) mc_store(&mc_arenas_purgeable, 1);
+    mc_add(&mc_root()->purged_bytes, purged);
     return purged;
 }
 

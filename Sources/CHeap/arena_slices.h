@@ -4,6 +4,7 @@
 #define MC_ARENA_SLICES_H
 
 #include "bits.h"
+#include "huge.h"
 #include "limits.h"
 #include "memctl_heap.h"
 #include "root.h"
@@ -21,6 +22,12 @@ static inline uint64_t *mc_arena_bitmap(const struct mc_arena *arena, unsigned w
 static inline struct mc_arena *mc_arena_at(uint64_t number)
 {
     return (struct mc_arena *)mc_load_acquire(&mc_arenas[number]); /* pairs with publish */
+}
+
+/* 1 if its huge pages go back whole or not at all. */
+static inline int mc_arena_has_whole(const struct mc_arena *arena)
+{
+    return unlikely(mc_huge_is(MC_HUGE_ALWAYS)) && mc_load(&arena->huge);
 }
 
 /* Purges so many free slices in runs that are longer than any of a span, and a few more: what large objects left. */

@@ -50,7 +50,7 @@ void *mc_large_alloc(struct mc_thread *self, size_t size, size_t room, size_t al
     if (waiting) return reuse(self, waiting, size);
     struct mc_span *span = mc_span_struct_take();
     if (!span) return 0;
-    mc_store(&span->slot_size, size); /* mc_spans_dense() may still look */
+    mc_store(&span->slot_size, size); /* huge.c may still look */
     int state = mc_large_memory_take(span, room, align, zero);
     if (!state) {
         mc_span_struct_give(span);

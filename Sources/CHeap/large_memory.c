@@ -3,6 +3,7 @@
 #include "large_memory.h"
 
 #include "arena.h"
+#include "huge.h"
 #include "large.h"
 #include "os.h"
 #include "pagemap.h"
@@ -43,9 +44,11 @@ int mc_large_memory_take(struct mc_span *span, size_t room, size_t align, int *z
      * other mapping may begin in the slice where this one does. */
     uint64_t size = span->slot_size;
     if (unlikely(size < MC_SLICE)) size = MC_SLICE, align = align < MC_SLICE ? MC_SLICE : align;
+    if (align < mc_huge_mapping_alignment(size)) align = mc_huge_mapping_alignment(size);
     int mapped = map_aligned(size, align, &span->base);
     mc_add(mapped ? &mc_root()->mappings_taken : &mc_root()->mappings_refused, 1);
     if (!mapped) return 0;
+    mc_huge_mapped((void *)span->base, size);
     mc_store(&span->size, size);
     mc_large_memory_count(1, (int64_t)span->size);
     *zero = 1;
@@ -78,7 +81,7 @@ void mc_large_set_up(struct mc_span *span)
     span->free = 0;
     mc_store(&span->remote, 0); /* seen by waiting.c, as are `flags` */
     mc_store(&span->mark, 0);
-    mc_store(&span->slot_count, 1); /* seen by mc_spans_dense() */
+    mc_store(&span->slot_count, 1); /* seen by huge.c */
     mc_store(&span->fresh, 1);
     mc_store(&span->flags, 0);
     span->untagged_frees = 0;

@@ -72,6 +72,14 @@
 #define MC_HUGE_SPARSE 8
 #define MC_HUGE_PURGED 32
 
+/* What is chosen before anybody does: see huge.h. */
+#ifndef MC_HUGE_USUAL /* the tests have a variant with them everywhere */
+#    define MC_HUGE_USUAL MC_HUGE_DENSE
+#endif
+
+/* The first arena where huge pages are wanted always: its first piece is one. */
+#define MC_HUGE_ARENA_FIRST (MC_COMMIT_PIECES * MC_HUGE_PAGE)
+
 /* Freed slices keep their pages for one to two ticks, since touching fresh pages costs more than
  * all else the heap does; then they go back to the kernel. */
 #ifndef MC_TICK_MS /* the tests have a variant with ticks all the time */

@@ -31,4 +31,5 @@ __attribute__((visibility("default"), aligned(ROOT_ALIGN))) struct mc_heap_root 
     .none_span = (uint64_t)&mc_span_none,
     .own_map = offsetof(struct mc_owner, spans),
     .own_map_count = MC_OWN_MAP_COUNT,
+    .huge_pages = MC_HUGE_USUAL,
 };

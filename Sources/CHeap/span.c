@@ -8,6 +8,7 @@
 #include "cache.h"
 #include "check.h"
 #include "class.h"
+#include "huge.h"
 #include "os.h"
 #include "print.h"
 #include "root.h"
@@ -40,7 +41,7 @@ struct mc_span *mc_span_make(unsigned class_index, struct mc_thread *owner)
         return 0;
     }
     uint64_t slot_size = mc_class_slot_size(class_index);
-    /* The struct may still be looked at: meta.h, waiting.c, mc_spans_dense(). */
+    /* The struct may still be looked at: meta.h, waiting.c, huge.c. */
     mc_store(&span->base, run.base);
     span->reciprocal = UINT64_MAX / slot_size + 1;
     span->free = 0;
@@ -94,7 +95,9 @@ void mc_span_unmake(struct mc_span *span, int purge)
 
 static int will_be_used(const struct mc_span *span)
 {
-    return span->flags & MC_SPAN_ZERO && owner_of(span)->grown[span->class_index] >= MC_GROWN_SPANS;
+    return span->flags & MC_SPAN_ZERO &&
+           owner_of(span)->grown[span->class_index] >= MC_GROWN_SPANS &&
+           !mc_huge_is(MC_HUGE_ALWAYS); /* those come with the first touch */
 }
 
 /* Before `count` slots are carved: if they are the first in a group of pages, those come. */

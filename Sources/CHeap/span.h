@@ -71,10 +71,6 @@ int mc_span_has_free(const struct mc_span *span, const void *slot);
 /* The span whose live slot starts at `object`. Anything else is a panic that names `caller`. */
 struct mc_span *mc_span_of_live(const void *object, const char *caller);
 
-/* 1 if nearly all of what spans hold was handed out once: fresh memory will soon be used whole. By
- * samples, so at a cost that does not grow with the heap. Any thread. */
-int mc_spans_dense(void);
-
 void mc_span_check(const struct mc_span *span);
 void mc_spans_check(void); /* all there are */
 

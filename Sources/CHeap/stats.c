@@ -9,38 +9,17 @@
 #include "root.h"
 #include "serving.h"
 #include "span.h"
+#include "structs.h"
 #include "thread.h"
-
-static struct mc_span *pool_start(uint64_t pool)
-{
-    return (struct mc_span *)mc_load_acquire(&mc_span_pools[pool].start);
-}
 
 static void each_span(void (*visit)(struct mc_span *span, void *context), void *context)
 {
     uint64_t count = mc_load_acquire(&mc_root()->span_count);
     for (uint64_t i = 0; i < count; i++) {
-        struct mc_span *span = pool_start(i / MC_SPAN_POOL_COUNT) + i % MC_SPAN_POOL_COUNT;
+        struct mc_span *span = mc_span_struct_at(i);
         uint8_t state = mc_load_acquire(&span->state);
         if (state != MC_SPAN_UNUSED && state != MC_SPAN_WAITING) visit(span, context);
     }
-}
-
-int mc_spans_dense(void)
-{
-    uint64_t count = mc_load_acquire(&mc_root()->span_count), size = 0, carved = 0;
-    for (uint64_t k = 0; k < MC_HUGE_SAMPLE && count >= MC_HUGE_SAMPLE; k++) {
-        uint64_t i = count * k / MC_HUGE_SAMPLE;
-        const struct mc_span *span = pool_start(i / MC_SPAN_POOL_COUNT) + i % MC_SPAN_POOL_COUNT;
-        uint8_t state = mc_load_acquire(&span->state);
-        /* Of large ones nobody knows how much is touched. */
-        if (state == MC_SPAN_LARGE || state == MC_SPAN_WAITING) size += mc_load(&span->size);
-        if (state != MC_SPAN_CLASS) continue;
-        uint64_t slot_size = mc_load(&span->slot_size);
-        size += mc_load(&span->slot_count) * slot_size;
-        carved += mc_load(&span->fresh) * slot_size;
-    }
-    return size && (size - carved) * MC_HUGE_SPARSE < size && carved <= size;
 }
 
 static void add_span(struct mc_span *span, void *context)

@@ -18,7 +18,17 @@
 #ifndef MC_STRUCTS_H
 #define MC_STRUCTS_H
 
+#include "bits.h"
+#include "limits.h"
 #include "memctl_heap.h"
+#include "root.h"
+
+/* The struct of this number, which is below the root's span_count. It may be in no use. */
+static inline struct mc_span *mc_span_struct_at(uint64_t number)
+{
+    uint64_t pool = mc_load_acquire(&mc_span_pools[number / MC_SPAN_POOL_COUNT].start);
+    return (struct mc_span *)pool + number % MC_SPAN_POOL_COUNT;
+}
 
 /* NULL when memory is short. Its fields are of its last use, or zero. */
 struct mc_span *mc_span_struct_take(void);

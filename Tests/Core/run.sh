@@ -5,6 +5,7 @@
 #   asan         AddressSanitizer and UBSan     all programs; the heap is not libc's there
 #   tsan         ThreadSanitizer (gcc)          the concurrent cases
 #   ticks        -O2, a tick each millisecond   the heap with several threads, and forked
+#   huge         the same, huge pages always    the heap
 #
 #   run.sh [--long] [VARIANT...] [-- CASE...]
 # TEST_SEED=N repeats a random run; OUT=FOLDER keeps the programs. Exit status 0: nothing failed.
@@ -34,7 +35,7 @@ while (($#)); do
     esac
     shift
 done
-((${#variants[@]})) || variants=(clang gcc asan tsan ticks)
+((${#variants[@]})) || variants=(clang gcc asan tsan ticks huge)
 
 flags=(-std=gnu17 -g -Wall -Wextra -Werror -fno-builtin -I"$here")
 for layer in CRegion/include CBase/include CHeap/include CTrace/include; do
@@ -99,6 +100,7 @@ usual() {
     compile_all
     build parts "${heap[@]}" && run parts
     build arenas "${heap[@]}" && run arenas
+    build huge "${faulty[@]}" && run huge
     build model "${faulty[@]}" && run model
     build tags "${faulty[@]}" && run tags
     build misuse "${heap[@]}" && run misuse
@@ -163,6 +165,17 @@ ticking() {
     build faults "${faulty[@]}" && run faults
 }
 
+huge_everywhere() {
+    compile_all
+    build arenas "${heap[@]}" && run arenas arena_threads
+    build model "${faulty[@]}" && run model model model_tagged
+    build large "${faulty[@]}" && run large
+    build waiting "${heap[@]}" && run waiting
+    build threads "${heap[@]}" && run threads
+    build forks "${heap[@]}" && run forks
+    build faults "${faulty[@]}" && run faults
+}
+
 for variant in "${variants[@]}"; do
     unset TEST_SLOW
     link=()
@@ -191,8 +204,13 @@ for variant in "${variants[@]}"; do
         compiler=(clang -O2 -DMC_TICK_MS=1)
         ticking
         ;;
+    huge)
+        export TEST_SLOW=1
+        compiler=(clang -O2 -DMC_TICK_MS=1 -DMC_HUGE_USUAL=MC_HUGE_ALWAYS)
+        huge_everywhere
+        ;;
     *)
-        echo "usage: run.sh [--long] [clang|gcc|asan|tsan|ticks...] [-- CASE...]" >&2
+        echo "usage: run.sh [--long] [clang|gcc|asan|tsan|ticks|huge...] [-- CASE...]" >&2
         exit 64
         ;;
     esac

@@ -283,11 +283,18 @@ struct SampleHeap {
         #expect(try HeapWalk(memory, root: 0x1000).liveThreads == 5)
     }
 
+    @Test(arguments: [(0, .dense), (1, .always), (2, .never), (3, nil)] as [(UInt64, HugePages?)])
+    func huge(way: UInt64, told: HugePages?) throws {
+        var sample = SampleHeap()
+        sample.root.huge_pages = way
+        #expect(try HeapWalk(sample.build(), root: 0x1000).hugePages == told)
+    }
+
     @Test func nonsenseIsRefused() {
         var noMagic = SampleHeap()
         noMagic.root.magic = 1
         var other = SampleHeap()
-        other.root.version = 9
+        other.root.version = UInt32(MC_HEAP_VERSION) + 1
         var manyArenas = SampleHeap()
         manyArenas.root.arena_count = .max
         var manyPools = SampleHeap()

@@ -97,6 +97,9 @@ void mc_tags_visit(void (*visit)(uint64_t tag, uint64_t usable, uint64_t request
 /* Makes all reserved memory usable, while mprotect(2) may still be called. */
 void mc_heap_commit(void);
 
+/* Which memory huge pages may back: see huge.h. Before the first allocation. */
+void mc_heap_huge_pages(enum mc_huge_pages way);
+
 /* Gives free pages back now. Returns 1 if any went. */
 int mc_heap_trim(void);
 

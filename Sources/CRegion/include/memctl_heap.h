@@ -30,7 +30,7 @@
 #define MC_HEAP_MAGIC 0x3170616568636d89ull /* 0x89 "mcheap1" */
 
 enum {
-    MC_HEAP_VERSION = 8,
+    MC_HEAP_VERSION = 9,
 
     MC_QUANTUM = 16,     /* smallest slot and alignment of every one: max_align_t */
     MC_SLICE_SHIFT = 14, /* a slice is 16 KiB: the unit an arena is cut in */
@@ -251,6 +251,9 @@ struct mc_meta_list {
 };
 _Static_assert(sizeof(struct mc_meta_list) == 512, "heap layout is an ABI");
 
+/* Which memory of the program huge pages may back: what is densely used, all from the start, or none. */
+enum mc_huge_pages { MC_HUGE_DENSE, MC_HUGE_ALWAYS, MC_HUGE_NEVER };
+
 struct mc_heap_root {
     uint64_t magic;
     uint32_t version;
@@ -284,6 +287,7 @@ struct mc_heap_root {
     /* [shared] The same of slots, by class. Of those taken only what spans counted whose struct now
      * counts for another class. */
     uint64_t slots_taken[MC_COUNTED_CLASSES], slots_refused[MC_COUNTED_CLASSES];
+    uint64_t huge_pages; /* [const] MC_HUGE_ */
 };
 
 /* Allocations that a word mc_span.counts knows of; modulo 2^48. */
