@@ -42,10 +42,13 @@ package struct ArenasReport: Equatable, Sendable {
 
     package var process: ReportedProcess
     package var rows: [Row]
+    /// What the kernel is asked to back by huge pages; nil: not known.
+    package var hugePages: HugePages?
 
-    package init(process: ReportedProcess, rows: [Row]) {
+    package init(process: ReportedProcess, rows: [Row], hugePages: HugePages?) {
         self.process = process
         self.rows = rows
+        self.hugePages = hugePages
     }
 
     /// Spans are in use as far as their slots are live; slices as far as spans have them.
@@ -76,7 +79,7 @@ package struct ArenasReport: Equatable, Sendable {
                 succeeded: walk.mappingsTaken, failed: walk.mappingsRefused))
         rows.append(Row("metadata", inUse: walk.ownBytes, total: walk.ownBytes))
         rows += Self.classes(walk)
-        self.init(process: process, rows: rows)
+        self.init(process: process, rows: rows, hugePages: walk.hugePages)
     }
 
     private static func classes(_ walk: HeapWalk) -> [Row] {
@@ -118,10 +121,14 @@ package struct ArenasReport: Equatable, Sendable {
         }
         output.write(
             line: "\nsucceed, fail: requests for slices, mappings of huge slots, and slots")
+        if let hugePages {
+            output.write(line: "huge pages: \(hugePages.rawValue) (MEMCTL_HUGE_PAGES)")
+        }
     }
 
     package func writeJSON(to output: inout Output) {
         process.writeReport(to: &output) { json in
+            json.field("huge_pages", hugePages?.rawValue)
             json.objects("arenas", rows) { json, row in
                 json.field("name", row.name)
                 json.field("depth", row.depth)

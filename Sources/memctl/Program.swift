@@ -11,7 +11,7 @@ struct Program: Equatable {
     /// `arguments` as the command line had them: a leading "--" is not the program's.
     init(
         _ arguments: [String], library: String, trace: Bool, keep: Bool,
-        settings: TraceSettings = TraceSettings()
+        hugePages: HugePages? = nil, settings: TraceSettings = TraceSettings()
     ) {
         self.arguments = arguments.first == "--" ? Array(arguments.dropFirst()) : arguments
         let others = getenv("LD_PRELOAD").map { String(cString: $0) } ?? ""
@@ -20,6 +20,7 @@ struct Program: Equatable {
         if trace { variables["MEMCTL_TRACE"] = mode }
         if settings.maps { variables["MEMCTL_TRACE_MMAP"] = "1" }
         if keep { variables["MEMCTL_KEEP"] = "1" }
+        if let hugePages { variables["MEMCTL_HUGE_PAGES"] = hugePages.rawValue }
         if let depth = settings.depth { variables["MEMCTL_DEPTH"] = "\(depth)" }
     }
 

@@ -13,6 +13,7 @@ struct Run: ParsableCommand {
 
     @Flag(help: "Trace from the first allocation on.") var trace = false
     @Flag(help: "Keep the trace when the program exits, to be shown afterwards.") var keep = false
+    @Option(help: "Memory that huge pages may back: \(HugePages.names).") var hugePages: HugePages?
     @OptionGroup var tracing: TracingOptions
     @Argument(parsing: .captureForPassthrough, help: "The program and its arguments.")
     var command: [String] = []
@@ -36,9 +37,15 @@ struct Run: ParsableCommand {
         }
         let program = Program(
             command, library: try Library.find(), trace: trace || tracing.asksForTrace, keep: keep,
-            settings: tracing.settings)
+            hugePages: hugePages, settings: tracing.settings)
         let error = program.replaceThisProcess()
         Terminal.note("\(error)")
         throw ExitCode(error.exitStatus)
+    }
+}
+
+extension HugePages: ExpressibleByArgument {
+    fileprivate static var names: String {
+        "dense (where it is densely used), always (from the first allocation on) or never"
     }
 }

@@ -111,6 +111,21 @@ import Testing
         #expect(program.variables["MEMCTL_DEPTH"] == "9")
     }
 
+    @Test(arguments: ["dense", "always", "never"])
+    func aProgramHasHugePagesAsAsked(way: String) throws {
+        let command = try parse(Run.self, "run", "--huge-pages", way, "ls")
+        let program = Program(
+            command.command, library: "/l.so", trace: false, keep: false,
+            hugePages: command.hugePages)
+        #expect(program.variables["MEMCTL_HUGE_PAGES"] == way)
+    }
+
+    @Test func aProgramHasNoUnknownHugePages() throws {
+        #expect(throws: (any Error).self) {
+            try parse(Run.self, "run", "--huge-pages", "sometimes", "ls")
+        }
+    }
+
     @Test func aProgramsOptionsAreItsOwn() throws {
         let command = try parse(Run.self, "run", "--trace", "--depth", "8", "ls", "--keep", "-l")
         #expect(command.trace)

@@ -338,6 +338,7 @@ import Testing
                 class huge        1048576  1048576        1     4
 
                 succeed, fail: requests for slices, mappings of huge slots, and slots
+                huge pages: dense (MEMCTL_HUGE_PAGES)
 
                 """)
     }

@@ -378,6 +378,24 @@ def arenas(t):
     t.equal((rows["slices"]["failed"], rows["huge"]["failed"]), (0, 0), "failures")
 
 
+@row("U3_huge_pages")
+def huge_pages(t):
+    """The three ways are told, and `always` has the program's first objects in whole huge pages."""
+    for way in ("dense", "always", "never"):
+        program = t.puppet(variables={"MEMCTL_HUGE_PAGES": way})
+        program.ask("alloc a 5000 1000")
+        program.stop()
+        told = show(t, program, "arenas")
+        t.equal(told["huge_pages"], way, "huge_pages")
+        arenas_ = {int(name.split()[1], 16): each["total"] for each in told["arenas"]
+                   if (name := each["name"]).startswith("arena ")}
+        is_whole = [size % (2 << 20) == 0 for size in arenas_.values()]
+        t.equal(all(is_whole), way == "always", f"{way}: arenas of whole huge pages")
+        if way == "always":
+            t.equal([hex(base) for base in arenas_ if base % (2 << 20)], [], "beside huge pages")
+        t.memctl("verify", *t.target(program))
+
+
 @row("U3_requests_by_class")
 def requests(t):
     """What a program asked for and what it got, exactly, whoever freed it and where it went."""
