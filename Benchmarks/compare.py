@@ -35,7 +35,8 @@ def arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("allocator", nargs="*", metavar="NAME=PATH",
-                        help="another allocator to compare (NAME= alone is no preload)")
+                        help="another allocator to compare (NAME= alone is no preload; "
+                             "NAME=K=V,PATH sets a variable for it)")
     parser.add_argument("--only", default="*", help="names or patterns of cases, with commas")
     parser.add_argument("--threads", default="1,2", help="thread counts, with commas (1,2)")
     parser.add_argument("--allocators", default="", help="only these of the list, with commas")

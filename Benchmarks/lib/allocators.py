@@ -54,7 +54,7 @@ def environment(extra=None):
 
 
 def choose(given, only):
-    """The known heaps that are installed, then NAME=PATH ones; `only` keeps some of them."""
+    """The known heaps that are installed, then NAME=[K=V,...]PATH ones; `only` keeps some of them."""
     heaps = []
     for name, path in KNOWN:
         if path and not os.path.exists(path):
@@ -62,11 +62,14 @@ def choose(given, only):
         else:
             heaps.append(Heap(name, path))
     for pair in given:
-        name, separator, path = pair.partition("=")
-        if not separator or (path and not os.path.exists(path)):
-            sys.exit(f"{pair}: not NAME=PATH of a file that exists")
+        name, separator, rest = pair.partition("=")
+        *settings, path = rest.split(",")
+        if not separator or not all("=" in setting for setting in settings) or \
+                (path and not os.path.exists(path)):
+            sys.exit(f"{pair}: not NAME=PATH or NAME=K=V,PATH of a file that exists")
         path = os.path.abspath(path) if path else ""
-        heaps = [heap for heap in heaps if heap.name != name] + [Heap(name, path)]
+        env = dict(setting.split("=", 1) for setting in settings)
+        heaps = [heap for heap in heaps if heap.name != name] + [Heap(name, path, env)]
     if only:
         names = only.split(",")
         missing = set(names) - {heap.name for heap in heaps}
