@@ -8,6 +8,7 @@
 #include "cache.h"
 #include "class.h"
 #include "ended.h"
+#include "huge.h"
 #include "large.h"
 #include "large_kept.h"
 #include "lend.h"
@@ -114,7 +115,9 @@ static void *alloc_large(struct mc_thread *self, size_t size, size_t room, size_
     if (!object) return refuse(large_class_of(size));
     if (is_zero && size <= MC_LARGE_MAX) mc_heap_grew(size);
     if (!zero || is_zero) return object;
-    if (size < MC_ZERO_BY_PURGE || mc_os_purge(object, mc_round_up(size, MC_PAGE)))
+    /* Huge pages are zeroed as slowly by the kernel, and would be taken apart. */
+    if (size < MC_ZERO_BY_PURGE || mc_huge_is(MC_HUGE_ALWAYS) ||
+        mc_os_purge(object, mc_round_up(size, MC_PAGE)))
         memset(object, 0, size);
     return object;
 }
