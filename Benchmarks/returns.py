@@ -40,8 +40,7 @@ def arguments():
 
 def run(heap, *args):
     """What the probe told, in MiB, or nothing if it failed."""
-    preload = {"LD_PRELOAD": heap.path} if heap.path else {}
-    done = subprocess.run([PROBE, *map(str, args)], env=allocators.environment(preload),
+    done = subprocess.run([PROBE, *map(str, args)], env=heap.preloaded(),
                           capture_output=True, text=True, check=False)
     if done.returncode:
         return {}

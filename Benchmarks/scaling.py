@@ -37,12 +37,11 @@ def arguments():
 
 def wall_of(heap, kernel, shares):
     """Seconds that the slowest of some processes spent in the kernel; a share is (threads, scale, processors)."""
-    preload = {"LD_PRELOAD": heap.path} if heap.path else {}
     started = []
     for threads, scale, processors in shares:
         command = [measure.HEAP_BENCH, kernel, str(threads), str(scale)]
         started.append(subprocess.Popen(
-            command, env=allocators.environment(preload), stdout=subprocess.PIPE, text=True,
+            command, env=heap.preloaded(), stdout=subprocess.PIPE, text=True,
             preexec_fn=lambda chosen=processors: os.sched_setaffinity(0, chosen)))
     told = [process.communicate()[0] for process in started]
     if any(process.returncode for process in started):

@@ -29,6 +29,10 @@ class Heap:
     path: str
     env: dict = field(default_factory=dict, hash=False)
 
+    def preloaded(self):
+        """The environment that a program has this heap in."""
+        return environment({**self.env, **({"LD_PRELOAD": self.path} if self.path else {})})
+
     def around(self):
         """A context for one run; heaps that need a helper process override it. What it yields
         may hold `env` for the run, and after it `helper`, the figures of the helper."""
@@ -83,8 +87,7 @@ def check_active(heaps):
     """Asks the loader in each environment whose malloc answers; a wrong preload is fatal."""
     probe = f"{ROOT}/build/bench/which_malloc"
     for heap in heaps:
-        preload = {"LD_PRELOAD": heap.path} if heap.path else {}
-        done = subprocess.run([probe], env=environment(preload), capture_output=True, text=True,
+        done = subprocess.run([probe], env=heap.preloaded(), capture_output=True, text=True,
                               check=False)
         answer = os.path.realpath(done.stdout.strip()) if done.stdout.strip() else ""
         wanted = os.path.realpath(heap.path) if heap.path else ""
