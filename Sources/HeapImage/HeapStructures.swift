@@ -55,11 +55,15 @@ struct HeapStructures {
 
     /// Of an arena, 64 GiB: far more than the heap ever reserves at once.
     private static let sliceLimit: UInt64 = 1 << 22
+    private static let hugePage: UInt64 = 2 << 20
 
     private mutating func readArenas(_ memory: some MemorySource) throws(HeapImageError) {
         let limit = UInt64(MC_ARENAS_MAX)
         if root.arena_count > limit {
             note(.root, .root, 1, "\(root.arena_count) arenas, of \(limit) at most")
+        }
+        if HugePages(root) == nil {
+            note(.root, .root, 8, "huge pages as nobody can choose, \(root.huge_pages)")
         }
         var addresses = [UInt64](repeating: 0, count: Int(min(root.arena_count, limit)))
         guard
@@ -92,6 +96,11 @@ struct HeapStructures {
             return note(
                 .arena, .arena(raw.base), 0,
                 "\(raw.slice_count) slices at \(hex(raw.base)), bitmaps of \(raw.words) words")
+        }
+        let bytes = raw.slice_count.times(UInt64(MC_SLICE))
+        let isWhole = raw.base % Self.hugePage == 0 && bytes % Self.hugePage == 0
+        if raw.huge != 0, !isWhole || HugePages(root) == .never {
+            note(.arena, .arena(raw.base), 2, "may have huge pages, and must not or can't")
         }
         let words = Int(raw.slice_count / 64)
         let none = [UInt64](repeating: 0, count: words)

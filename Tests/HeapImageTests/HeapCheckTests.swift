@@ -119,6 +119,15 @@ import Testing
         #expect(try kinds(heap) == [.hugeSums])
     }
 
+    @Test func hugePagesAreWhereTheyCanBe() throws {
+        var heap = WholeHeap()
+        heap.heapRoot.huge_pages = 77
+        #expect(try kinds(heap) == [.root])
+        heap = WholeHeap()
+        heap.arena.huge = 1
+        #expect(try kinds(heap) == [.arena])
+    }
+
     @Test func thePageMapLeadsToSpansAndNothingElse() throws {
         var heap = WholeHeap()
         heap.entries[2] = 0

@@ -219,6 +219,10 @@ static uint64_t damage_map(const char *how)
         *bits(MC_ARENA_COMMITTED, slice / MC_COMMIT_SLICES) = 0;
     else if (!strcmp(how, "arena"))
         arena->base += 64;
+    else if (!strcmp(how, "huge-arena"))
+        arena->huge = 1;
+    else if (!strcmp(how, "huge-pages"))
+        root->huge_pages = 77;
     else if (!strcmp(how, "arenas"))
         root->arena_count = 1 << 20;
     else if (!strcmp(how, "spans"))

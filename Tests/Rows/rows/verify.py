@@ -25,6 +25,7 @@ DAMAGE = [
     ("unmapped", "page_map", "span"), ("stray", "page_map_stray", "heap"),
     ("nowhere", "page_map_stray", "heap"), ("bitmap", "slices", "arena"),
     ("committed", "slices", "arena"), ("arena", "arena", "arena"), ("arenas", "root", "heap"),
+    ("huge-arena", "arena", "arena"), ("huge-pages", "root", "heap"),
     ("spans", "root", "heap"), ("sums", "huge_sums", "heap"), ("map", "root", "heap"),
     ("threads", "threads", "heap"), ("ghost", "threads", "heap"),
     ("thread", "threads", "thread"), ("current", "thread_span", "thread"),
