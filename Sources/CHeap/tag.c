@@ -35,10 +35,12 @@ static uint64_t offset_of(const struct part *part)
 
 static void give(const struct part *part)
 {
-    if (!*part->address) return;
-    mc_sub(&mc_root()->tag_bytes, part->lines * MC_CACHE_LINE);
-    mc_pool_give(&arrays[part->lines], (char *)*part->address + offset_of(part));
+    uint64_t array = *part->address;
+    if (!array) return;
+    /* The pool writes to it: a reader from outside, of a process that was stopped here, must not take that for tags. */
     mc_store(part->address, 0);
+    mc_sub(&mc_root()->tag_bytes, part->lines * MC_CACHE_LINE);
+    mc_pool_give(&arrays[part->lines], (char *)array + offset_of(part));
 }
 
 __attribute__((noinline)) void mc_tags_give(struct mc_span *span)
