@@ -66,7 +66,6 @@
  * MC_HUGE_ARENA of the heap; and what lies in sparsely used spans is bounded by asking, for each huge
  * page, whether of MC_HUGE_SAMPLE spans less than 1 / MC_HUGE_SPARSE is not carved yet. Once a share of
  * 1 / MC_HUGE_PURGED of the arena is purged at a tick, huge pages would only undo the purge. */
-#define MC_HUGE_PAGE   (2ull << 20)
 #define MC_HUGE_ARENA  (32ull << 20)
 #define MC_HUGE_SAMPLE 64
 #define MC_HUGE_SPARSE 8

@@ -55,7 +55,6 @@ struct HeapStructures {
 
     /// Of an arena, 64 GiB: far more than the heap ever reserves at once.
     private static let sliceLimit: UInt64 = 1 << 22
-    private static let hugePage: UInt64 = 2 << 20
 
     private mutating func readArenas(_ memory: some MemorySource) throws(HeapImageError) {
         let limit = UInt64(MC_ARENAS_MAX)
@@ -98,7 +97,7 @@ struct HeapStructures {
                 "\(raw.slice_count) slices at \(hex(raw.base)), bitmaps of \(raw.words) words")
         }
         let bytes = raw.slice_count.times(UInt64(MC_SLICE))
-        let isWhole = raw.base % Self.hugePage == 0 && bytes % Self.hugePage == 0
+        let isWhole = (raw.base | bytes) % UInt64(MC_HUGE_PAGE) == 0
         if raw.huge != 0, !isWhole || HugePages(root) == .never {
             note(.arena, .arena(raw.base), 2, "may have huge pages, and must not or can't")
         }

@@ -38,6 +38,8 @@ enum {
     MC_LINEAR_MAX = 256,      /* classes are one quantum apart up to here ... */
     MC_STEPS = 8,             /* ... and above every doubling is cut in so many: slack <= 1/9 */
     MC_SMALL_MAX = 128 << 10, /* largest slot of a class; more is whole slices or a mapping */
+    MC_HUGE_PAGE =
+        2 << 20, /* of the kernel, on x86-64: arenas that may have some are of whole ones */
     MC_CLASS_COUNT = 16 + 9 * MC_STEPS,
     MC_CLASS_LARGE = MC_CLASS_COUNT, /* large and huge slots, where classes are counted */
     MC_CLASS_HUGE,
