@@ -271,6 +271,21 @@ static void huge_dense_free_slots_go(void)
     mc_heap_check();
 }
 
+/* Memory that was used is zeroed where it is: dropping it would take huge pages apart. */
+static void huge_zeroed_in_place(void)
+{
+    enum { SIZE = 4 << 20 };
+    mc_heap_huge_pages(MC_HUGE_ALWAYS);
+    unsigned char *object = mc_alloc(SIZE);
+    memset(object, 7, SIZE);
+    mc_free(object);
+    unsigned char *again = mc_alloc_slow(SIZE, 1);
+    REQUIRE(again == object);
+    REQUIRE_EQUAL(resident((uint64_t)again, SIZE), SIZE / 4096);
+    for (unsigned at = 0; at < SIZE; at++)
+        REQUIRE(!again[at]);
+}
+
 static const struct test_case cases[] = {
     {"huge_always_from_the_first", huge_always_from_the_first, 0},
     {"huge_dense_not_at_first", huge_dense_not_at_first, 0},
@@ -281,6 +296,7 @@ static const struct test_case cases[] = {
     {"huge_go_whole", huge_go_whole, 0},
     {"huge_used_meanwhile", huge_used_meanwhile, 0},
     {"huge_trimmed", huge_trimmed, 0},
+    {"huge_zeroed_in_place", huge_zeroed_in_place, 0},
     {"huge_free_slots_stay", huge_free_slots_stay, 0},
     {"huge_dense_free_slots_go", huge_dense_free_slots_go, 0},
 };
