@@ -3,6 +3,7 @@
 #include "large.h"
 
 #include "arena.h"
+#include "growing.h"
 #include "large_kept.h"
 #include "large_memory.h"
 #include "limits.h"
@@ -14,9 +15,9 @@
 
 /* -- objects -------------------------------------------------------------------------------- */
 
-static void *reuse(struct mc_thread *self, struct mc_span *span, uint64_t size)
+void *mc_large_reuse(struct mc_thread *self, struct mc_span *span, size_t size)
 {
-    span->slot_size = size;
+    span->slot_size = mc_round_up(size, MC_PAGE);
     span->flags = 0;
     span->tag = 0;
     span->maker = (uint64_t)self;
@@ -38,7 +39,7 @@ void *mc_large_again(struct mc_thread *self, size_t size)
         return 0;
     }
     self->large_next = mc_kept_place_before(last, MC_KEPT_GROWING);
-    return reuse(self, span, mc_round_up(size, MC_PAGE));
+    return mc_large_reuse(self, span, size);
 }
 
 void *mc_large_alloc(struct mc_thread *self, size_t size, size_t room, size_t align, int *zero)
@@ -47,7 +48,7 @@ void *mc_large_alloc(struct mc_thread *self, size_t size, size_t room, size_t al
     struct mc_span *waiting = 0;
     if (room != MC_LARGE_MAPPED) waiting = mc_kept_take(self, size, room, align);
     *zero = 0;
-    if (waiting) return reuse(self, waiting, size);
+    if (waiting) return mc_large_reuse(self, waiting, size);
     struct mc_span *span = mc_span_struct_take();
     if (!span) return 0;
     mc_store(&span->slot_size, size); /* huge.c may still look */
@@ -69,38 +70,6 @@ void *mc_large_alloc(struct mc_thread *self, size_t size, size_t room, size_t al
     return (void *)span->base;
 }
 
-/* A small one that grows, of which each thread has a few. */
-static void set_growing(struct mc_thread *self, struct mc_span *span, size_t size)
-{
-    span->flags |= MC_SPAN_GROWING;
-    span->requested = size;
-    mc_add(&self->growing, 1);
-}
-
-/* It has grown up, or is freed. By any thread. */
-static void clear_growing(struct mc_span *span)
-{
-    span->flags &= (uint8_t)~MC_SPAN_GROWING;
-    mc_sub(&((struct mc_thread *)span->maker)->growing, 1);
-}
-
-void *mc_large_growing(struct mc_thread *self, size_t size)
-{
-    if (mc_load(&self->growing) >= MC_GROWING_COUNT) return 0;
-    struct mc_span *span = mc_kept_take_place(self, MC_KEPT_GROWING);
-    if (likely(span != 0)) {
-        reuse(self, span, mc_round_up(size, MC_PAGE));
-    } else {
-        int zero;
-        size_t room = MC_GROWING_SIZE - mc_round_up(size, MC_PAGE);
-        void *object = mc_large_alloc(self, size, room, MC_PAGE, &zero);
-        if (!object) return 0;
-        span = mc_page_map_find(object);
-    }
-    set_growing(self, span, size);
-    return (void *)span->base;
-}
-
 void mc_large_free(struct mc_thread *self, struct mc_span *span, void *object)
 {
     uint8_t state = mc_load(&span->state);
@@ -109,7 +78,7 @@ void mc_large_free(struct mc_thread *self, struct mc_span *span, void *object)
     if (span->base != (uint64_t)object || (state != MC_SPAN_LARGE && state != MC_SPAN_HUGE) ||
         !mc_swap_if(&span->state, &state, freed))
         mc_panic("free()", object, "double free");
-    if (span->flags & MC_SPAN_GROWING) clear_growing(span);
+    if (span->flags & MC_SPAN_GROWING) mc_growing_end(self, span);
     if (state == MC_SPAN_LARGE && mc_kept_has_places(self))
         mc_kept_put(self, span);
     else
@@ -214,7 +183,7 @@ void *mc_large_resize(struct mc_thread *self, struct mc_span *span, size_t size)
     if (size < (growing ? span->requested : MC_GROW_MIN)) return 0;
     void *object = resize(self, span, mc_round_up(size, MC_PAGE));
     if (!object || !growing) return object;
-    span->requested = size;
-    if (size >= MC_GROW_MIN) clear_growing(span);
+    mc_growing_go_on(self, span, size);
+    if (size >= MC_GROW_MIN) mc_growing_end(self, span);
     return object;
 }

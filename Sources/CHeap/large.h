@@ -7,8 +7,7 @@
  * their first slice only. Any thread may free or resize them; that two free one at once is found by the
  * exchange of `state`, or, if one of them had asked for it, when it is to serve again the second time.
  *
- * A small object that grows has a large span too, GROWING: a page or two, and room behind them. Each
- * thread has MC_GROWING_COUNT of them at most, counted in `growing`.
+ * A small object that grows has a large span too: see growing.h.
  * What a thread frees it keeps for a while: see large_kept.h. */
 #ifndef MC_LARGE_H
 #define MC_LARGE_H
@@ -31,11 +30,10 @@ static inline uint64_t mc_grow_room(uint64_t size)
     return room < MC_GROW_ROOM_MAX ? room : MC_GROW_ROOM_MAX;
 }
 
-/* A place for a small object that grows, or NULL: the thread has enough of them. Requires a size below
- * MC_GROW_MIN; `self` is attached. */
-void *mc_large_growing(struct mc_thread *self, size_t size);
+/* A span that waits, and is the caller's, has an object of so many bytes from now on. */
+void *mc_large_reuse(struct mc_thread *self, struct mc_span *span, size_t size);
 
-/* The same for an object of as many slices as the one that the thread freed last, else NULL: the short path
+/* An object of as many slices as the one that the thread freed last, else NULL: the short path
  * of a buffer that is taken and freed again and again. `self` may be the none thread. */
 void *mc_large_again(struct mc_thread *self, size_t size);
 

@@ -38,9 +38,13 @@
 
 /* A smaller object that grew has a page or two of a large span to itself, so that it goes on growing where
  * it is; a thread has MC_GROWING_COUNT of them at most, which bounds what such pages waste, and the last
- * one freed waits for the next. Copies below MC_GROW_FIRST are too cheap for that. */
+ * one freed waits for the next. Copies below MC_GROW_FIRST are too cheap for that, but where MC_GROW_SURE of
+ * them in a row came as far; few begin at MC_GROW_EARLY then, since what stays as small wastes a page. */
 #define MC_GROW_FIRST    512
+#define MC_GROW_EARLY    64
+#define MC_GROW_SURE     8
 #define MC_GROWING_COUNT 16
+#define MC_GROWING_EARLY 2
 #define MC_GROWING_SIZE  (64ull << 10)
 
 /* realloc to less leaves an object where it is only up to this slack: whoever notes the slack of a

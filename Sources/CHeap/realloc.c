@@ -3,6 +3,7 @@
  * way; see heap.h. What is not plain moves in preload/malloc.c. */
 #include <string.h>
 
+#include "growing.h"
 #include "heap.h"
 #include "large.h"
 #include "limits.h"
@@ -54,9 +55,9 @@ static inline void *move_own(struct mc_thread *self, struct mc_span *span, struc
         return 0;
     if (stays(span, size)) return slot;
     size_t had = span->slot_size;
-    int grows = size > had && size >= MC_GROW_FIRST;
+    int grows = size > had && size >= mc_growing_first(self);
     if (grows && size >= MC_GROW_MIN) return 0;
-    void *fresh = grows ? mc_large_growing(self, size) : 0;
+    void *fresh = grows ? mc_growing_make(self, size) : 0;
     if (!fresh) fresh = mc_alloc(size);
     if (unlikely(!fresh)) return 0;
     copy(fresh, slot, had < size ? had : size);
@@ -68,14 +69,15 @@ static inline void *move_own(struct mc_thread *self, struct mc_span *span, struc
 }
 
 /* Of a large one: what was made to grow, and does. */
-static inline void *grow_large(struct mc_span *span, void *object, size_t size)
+static inline void *grow_large(struct mc_thread *self, struct mc_span *span, void *object,
+                               size_t size)
 {
     uint64_t wanted = mc_round_up(size, MC_PAGE);
     if (wanted > span->size || wanted < span->slot_size || span->base != (uint64_t)object) return 0;
     if (span->flags) {
         if (span->flags != MC_SPAN_GROWING || size >= MC_GROW_MIN || size < span->requested)
             return 0;
-        span->requested = size;
+        mc_growing_go_on(self, span, size);
     } else if (size < MC_GROW_MIN) {
         return 0;
     }
@@ -91,7 +93,7 @@ void *mc_realloc_short(void *object, size_t size)
     if (unlikely((uint64_t)object - span->base >= mc_peek(&span->limit))) {
         span = mc_page_map_find(object);
         if (!span) return 0;
-        if (mc_load(&span->state) == MC_SPAN_LARGE) return grow_large(span, object, size);
+        if (mc_load(&span->state) == MC_SPAN_LARGE) return grow_large(self, span, object, size);
         if (mc_load(&span->owner) != (uint64_t)self || (uint64_t)object - span->base >= span->limit)
             return 0;
         mc_own_map_set(self, (uint64_t)object, span);

@@ -4,6 +4,7 @@
 #include "arena.h"
 #include "cache.h"
 #include "check.h"
+#include "growing.h"
 #include "pagemap.h"
 #include "proxy.h"
 #include "root.h"
@@ -113,6 +114,7 @@ static void check_span(struct mc_span *span, void *context)
 struct held {
     const struct mc_thread *thread;
     uint64_t bytes;
+    unsigned growing;
 };
 
 static void add_held(struct mc_span *span, void *context)
@@ -120,14 +122,16 @@ static void add_held(struct mc_span *span, void *context)
     struct held *held = context;
     if (span->state == MC_SPAN_CLASS && span->owner == (uint64_t)held->thread)
         held->bytes += mc_class_span_size(span);
+    if (span->state == MC_SPAN_LARGE && span->maker == (uint64_t)held->thread)
+        held->growing += (span->flags & MC_SPAN_GROWING) != 0;
 }
 
 void mc_spans_check(void)
 {
     each_span(check_span, 0);
     for (struct mc_thread *thread = mc_thread_first(); thread; thread = mc_thread_next(thread)) {
-        struct held held = {thread, 0};
+        struct held held = {thread, 0, 0};
         each_span(add_held, &held);
-        mc_assert(held.bytes == thread->held);
+        mc_assert(held.bytes == thread->held && held.growing == mc_growing_count(thread));
     }
 }

@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "growing.h"
 #include "heap.h"
 #include "large_kept.h"
 #include "limits.h"
@@ -61,24 +62,24 @@ static void grows_in_place(void)
     unsigned char *place = make(200), *first;
     size_t size = MC_GROW_FIRST + MC_QUANTUM;
     place = resize(place, 200, MC_GROW_FIRST - MC_QUANTUM);
-    REQUIRE(!is_growing(place) && !mc_self->growing);
+    REQUIRE(!is_growing(place) && !mc_growing_count(mc_self));
     place = first = resize(place, MC_GROW_FIRST - MC_QUANTUM, size);
     for (; size + size / 2 < MC_GROW_MIN; size += size / 2) {
-        REQUIRE(is_growing(place) && mc_self->growing == 1);
+        REQUIRE(is_growing(place) && mc_growing_count(mc_self) == 1);
         REQUIRE_EQUAL(mc_usable_size(place, ""), (size + MC_PAGE - 1) & ~(MC_PAGE - 1ull));
         place = resize(place, size, size + size / 2);
         REQUIRE(place == first);
     }
     REQUIRE(resize(place, size, MC_GROW_MIN) == first);
-    REQUIRE(!is_growing(place) && !mc_self->growing);
+    REQUIRE(!is_growing(place) && !mc_growing_count(mc_self));
     for (size = MC_GROW_MIN; size + size / 2 < MC_GROWING_SIZE; size += size / 2)
         REQUIRE(resize(place, size, size + size / 2) == first);
     mc_heap_check();
     mc_free(place);
     place = resize(make(300), 300, 600);
-    REQUIRE(place == first && mc_self->growing == 1); /* where the last one was */
+    REQUIRE(place == first && mc_growing_count(mc_self) == 1); /* where the last one was */
     mc_free(place);
-    REQUIRE(!mc_self->growing);
+    REQUIRE(!mc_growing_count(mc_self));
     mc_heap_check();
 }
 
@@ -89,7 +90,7 @@ static void shrinks_to_fit(void)
     REQUIRE(is_growing(place));
     REQUIRE(resize(place, 3000, 3000) == place);
     fit = resize(place, 3000, 2900);
-    REQUIRE(fit != place && !is_growing(fit) && !mc_self->growing);
+    REQUIRE(fit != place && !is_growing(fit) && !mc_growing_count(mc_self));
     REQUIRE(mc_usable_size(fit, "") < MC_PAGE);
     mc_heap_check();
     mc_free(fit);
@@ -110,6 +111,12 @@ static void *free_all(void *places)
     return 0;
 }
 
+static void *free_one(void *place)
+{
+    mc_free(place);
+    return 0;
+}
+
 /* Those beyond the count lie in slots, and what another thread frees is counted for the one that made it. */
 static void are_counted(void)
 {
@@ -120,12 +127,12 @@ static void are_counted(void)
             places[i] = resize(make(400), 400, 800);
             REQUIRE(is_growing(places[i]) == (i < MC_GROWING_COUNT));
         }
-        REQUIRE_EQUAL(mc_self->growing, MC_GROWING_COUNT);
+        REQUIRE_EQUAL(mc_growing_count(mc_self), MC_GROWING_COUNT);
         mc_heap_check();
         pthread_t thread;
         REQUIRE(!pthread_create(&thread, 0, free_all, places));
         pthread_join(thread, 0);
-        REQUIRE_EQUAL(mc_self->growing, 0);
+        REQUIRE_EQUAL(mc_growing_count(mc_self), 0);
     }
     mc_heap_trim();
     mc_heap_totals(&totals);
@@ -150,7 +157,7 @@ static void are_tagged(void)
     mc_tag_put_back(place, 78);
     mc_heap_check();
     mc_free(place);
-    REQUIRE_EQUAL(mc_self->growing, 0);
+    REQUIRE_EQUAL(mc_growing_count(mc_self), 0);
     unsigned char *small = make(300);
     REQUIRE(mc_tag_set(small, 300, 79));
     REQUIRE(!mc_realloc_short(small, 310) && !mc_realloc_short(small, 600));
@@ -176,7 +183,7 @@ static void not_plain(void)
     REQUIRE(!mc_realloc_short(place + 16, 100) && !mc_realloc_short(place, SIZE_MAX));
     mc_free(place);
     REQUIRE(!mc_realloc_short(place, 100) && !mc_realloc_short(place, 600));
-    REQUIRE(!mc_self->growing);
+    REQUIRE(!mc_growing_count(mc_self));
     mc_heap_check();
 }
 
@@ -204,7 +211,7 @@ static void without_slices(void)
         mc_free(places[count]);
     while (walled--)
         mc_free(walls[walled]);
-    REQUIRE_EQUAL(mc_self->growing, 0);
+    REQUIRE_EQUAL(mc_growing_count(mc_self), 0);
     mc_heap_check();
 }
 
@@ -218,7 +225,7 @@ static void are_inherited(void)
         unsigned char *same = resize(place, 600, 5000);
         mc_free(resize(same, 5000, 100000));
         mc_heap_check();
-        _exit(mc_self->growing ? 1 : 0);
+        _exit(mc_growing_count(mc_self) ? 1 : 0);
     }
     int status;
     REQUIRE(waitpid(child, &status, 0) == child && !status);
@@ -285,7 +292,7 @@ static void in_threads(void)
         mc_free((void *)shared[i]);
     mc_heap_check();
     for (struct mc_thread *thread = mc_thread_first(); thread; thread = mc_thread_next(thread))
-        REQUIRE_EQUAL(thread->growing, 0);
+        REQUIRE_EQUAL(mc_growing_count(thread), 0);
 }
 
 /* Where others have what is behind, a next one would be copied as soon as it outgrows the span: it begins
@@ -316,11 +323,80 @@ static void not_where_blocked(void)
     mc_heap_check();
 }
 
+/* Each grows far and is freed. */
+static void grow_some(unsigned count)
+{
+    while (count--)
+        mc_free(resize(resize(make(100), 100, MC_GROW_FIRST - 1), MC_GROW_FIRST - 1, 2000));
+}
+
+/* Objects that grow begin at MC_GROW_EARLY once so many have come far, and are not copied any more from there on. */
+static void begins_early(void)
+{
+    unsigned char *place, *first;
+    grow_some(MC_GROW_SURE - 1);
+    place = resize(make(40), 40, 300);
+    REQUIRE(!is_growing(place));
+    mc_free(place); /* one that had a slot tells nothing */
+    grow_some(1);
+    place = resize(make(20), 20, MC_GROW_EARLY - 1);
+    REQUIRE(!is_growing(place));
+    place = first = resize(place, MC_GROW_EARLY - 1, MC_GROW_EARLY + 1);
+    REQUIRE(is_growing(place));
+    for (size_t size = MC_GROW_EARLY + 1; size < 20000; size += size / 2)
+        REQUIRE(resize(place, size, size + size / 2) == first);
+    REQUIRE(!is_growing(place));
+    mc_free(place);
+    place = resize(make(50), 50, 100);
+    REQUIRE(is_growing(place)); /* it came far as well, though at one go */
+    place = resize(place, 100, 3 * MC_GROW_MIN);
+    mc_free(place);
+    place = resize(make(50), 50, 100);
+    REQUIRE(is_growing(place) && mc_growing_count(mc_self) == 1);
+    mc_free(place);
+    mc_heap_check();
+}
+
+/* Until one is freed before it came far, or shrinks. Those that live are few, and others count nothing. */
+static void begins_early_no_more(void)
+{
+    unsigned char *places[MC_GROWING_EARLY + 1];
+    for (unsigned shrinks = 0; shrinks < 2; shrinks++) {
+        grow_some(MC_GROW_SURE);
+        unsigned char *place = resize(make(50), 50, 200);
+        REQUIRE(is_growing(place));
+        if (shrinks) place = resize(place, 200, 60);
+        mc_free(place);
+        place = resize(make(50), 50, 200);
+        REQUIRE(!is_growing(place));
+        mc_free(place);
+    }
+    grow_some(MC_GROW_SURE);
+    for (unsigned i = 0; i <= MC_GROWING_EARLY; i++) {
+        places[i] = resize(make(50), 50, 200);
+        REQUIRE(is_growing(places[i]) == (i < MC_GROWING_EARLY));
+    }
+    mc_heap_check();
+    places[MC_GROWING_EARLY] = resize(places[MC_GROWING_EARLY], 200, 600);
+    REQUIRE(is_growing(places[MC_GROWING_EARLY]));
+    for (unsigned i = 0; i <= MC_GROWING_EARLY; i++) {
+        pthread_t thread;
+        REQUIRE(!pthread_create(&thread, 0, free_one, places[i]));
+        pthread_join(thread, 0);
+    }
+    REQUIRE(mc_growing_count(mc_self) == 0);
+    unsigned char *place = resize(make(50), 50, 200);
+    REQUIRE(is_growing(place));
+    mc_free(place);
+    mc_heap_check();
+}
+
 static const struct test_case cases[] = {
     {"growing_in_place", grows_in_place, 0}, {"growing_shrinks", shrinks_to_fit, 0},
     {"growing_counted", are_counted, 0},     {"growing_tagged", are_tagged, 0},
     {"growing_not_plain", not_plain, 0},     {"growing_no_slices", without_slices, 0},
     {"growing_inherited", are_inherited, 0}, {"growing_blocked", not_where_blocked, 0},
+    {"growing_early", begins_early, 0},      {"growing_late_again", begins_early_no_more, 0},
     {"growing_threads", in_threads, 480},
 };
 TEST_MAIN(cases)

@@ -218,10 +218,12 @@ struct mc_thread {
     uint32_t until_look;              /* [owner] bytes until it looks at the clock again */
     uint64_t generation;              /* [owner] of forks, see thread.c */
     uint64_t large[MC_LARGE_KEPT];    /* [shared] large spans that wait to be used again, or 0 */
-    uint32_t large_next;              /* [owner] the place that was filled last */
-    uint32_t growing;                 /* [shared] live objects in spans that are GROWING */
-    uint64_t cache;                   /* [owner] address of its struct mc_cache, or 0 */
-    uint64_t stack_at;                /* [owner] an address on the thread's stack */
+    uint16_t large_next;              /* [owner] the place that was filled last */
+    uint16_t grew;         /* [owner] how many small objects in a row grew far, see growing.h */
+    uint16_t growing;      /* [owner] GROWING spans that it made, less those that it freed itself */
+    uint16_t growing_gone; /* [shared] those of them that others freed; both modulo 2^16 */
+    uint64_t cache;        /* [owner] address of its struct mc_cache, or 0 */
+    uint64_t stack_at;     /* [owner] an address on the thread's stack */
     struct mc_serving serving[MC_DIRECT_CLASSES];
     uint8_t lent[MC_CLASS_COUNT]; /* [owner] requests of the class that another one served */
     uint8_t
