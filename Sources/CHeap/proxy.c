@@ -198,7 +198,7 @@ static int is_plain(const struct mc_span *span)
 /* Frees of slots that are carved by now take the short path. */
 static void serve(struct mc_span *proxy, const struct mc_span *span)
 {
-    uint64_t limit = mc_load(&span->fresh) * span->slot_size;
+    uint64_t limit = mc_limit_of(mc_load(&span->fresh), span->slot_size);
     if (mc_load(&proxy->limit) == limit || !is_plain(span)) return;
     mc_store(&are_there, 1);
     /* A full barrier: pairs with mc_proxies_stop(). */
@@ -277,8 +277,8 @@ static void check(const struct mc_span *proxy, const struct mc_span *span)
     mc_assert(span->state == MC_SPAN_CLASS && span->class_index == proxy->class_index);
     mc_assert(span->base == proxy->base && span->reciprocal == proxy->reciprocal);
     mc_assert(span->mark == proxy->mark && span->slot_size == proxy->slot_size);
-    mc_assert(!proxy->limit || (proxy->limit <= span->fresh * span->slot_size && !span->purged &&
-                                !(span->flags & MC_SPAN_TAGGED)));
+    mc_assert(!proxy->limit || (proxy->limit <= mc_limit_of(span->fresh, span->slot_size) &&
+                                !span->purged && !(span->flags & MC_SPAN_TAGGED)));
 }
 
 void mc_proxy_check(const struct mc_cache *cache)

@@ -49,10 +49,7 @@ static inline void copy(void *to, const void *from, size_t size)
 static inline void *move_own(struct mc_thread *self, struct mc_span *span, struct mc_slot *slot,
                              size_t size)
 {
-    uint64_t offset = (uint64_t)slot - span->base;
-    if (unlikely(offset * span->reciprocal >= span->reciprocal) ||
-        unlikely(mc_looks_free(slot, span->mark)))
-        return 0;
+    if (unlikely(mc_looks_free(slot, span->mark))) return 0;
     if (stays(span, size)) return slot;
     size_t had = span->slot_size;
     int grows = size > had && size >= mc_growing_first(self);
@@ -90,12 +87,11 @@ void *mc_realloc_short(void *object, size_t size)
     struct mc_thread *self = mc_self;
     if (unlikely(size - 1 >= MC_LARGE_MAX)) return 0;
     struct mc_span *span = mc_own_map_find(self, (uint64_t)object);
-    if (unlikely((uint64_t)object - span->base >= mc_peek(&span->limit))) {
+    if (!mc_starts_slot(span, object)) {
         span = mc_page_map_find(object);
         if (!span) return 0;
         if (mc_load(&span->state) == MC_SPAN_LARGE) return grow_large(self, span, object, size);
-        if (mc_load(&span->owner) != (uint64_t)self || (uint64_t)object - span->base >= span->limit)
-            return 0;
+        if (mc_load(&span->owner) != (uint64_t)self || !mc_starts_slot(span, object)) return 0;
         mc_own_map_set(self, (uint64_t)object, span);
     }
     return move_own(self, span, object, size);

@@ -43,7 +43,7 @@ struct mc_span *mc_span_make(unsigned class_index, struct mc_thread *owner)
     uint64_t slot_size = mc_class_slot_size(class_index);
     /* The struct may still be looked at: meta.h, waiting.c, huge.c. */
     mc_store(&span->base, run.base);
-    span->reciprocal = UINT64_MAX / slot_size + 1;
+    span->reciprocal = mc_reciprocal_of(slot_size);
     span->free = 0;
     mc_store(&span->mark, mark_for(run.base)); /* seen by mc_structs_trim() */
     mc_store(&span->slot_size, slot_size);
@@ -293,7 +293,7 @@ void mc_span_check(const struct mc_span *span)
     mc_assert((uint32_t)span->used + free_count ==
               (uint32_t)span->fresh + !!(span->flags & MC_SPAN_CURRENT));
     int plain = !(span->flags & (MC_SPAN_TAGGED | MC_SPAN_FULL)) && !span->purged;
-    mc_assert(span->limit == (plain ? span->fresh * span->slot_size : 0));
+    mc_assert(span->limit == (plain ? mc_limit_of(span->fresh, span->slot_size) : 0));
     int gone = state_of(span->remote) == MC_REMOTE_GONE;
     mc_assert(!gone || (span->flags & MC_SPAN_FULL && !span->used && span->purged));
     mc_assert(!(span->flags & MC_SPAN_FULL) || gone ||

@@ -61,7 +61,7 @@ static inline void mc_span_clear_flag(struct mc_span *span, unsigned flag)
 static inline void mc_span_set_limit(struct mc_span *span)
 {
     int plain = !(span->flags & (MC_SPAN_TAGGED | MC_SPAN_FULL)) && !span->purged;
-    mc_store(&span->limit, plain ? span->fresh * span->slot_size : 0);
+    mc_store(&span->limit, plain ? span->fresh * (span->reciprocal * span->slot_size) : 0);
 }
 
 /* 1 if the slot is on `free` or `remote` or in a thread's cache. May be called by any thread: a list that changes

@@ -15,7 +15,7 @@ extension HeapLook {
             else {
                 note(
                     .threadSpan, .thread(thread.number), list.standsFor,
-                    "takes frees of \(proxy.limit) bytes at \(hex(proxy.base)) for another's span"
+                    "takes frees at \(hex(proxy.base)) for another's span"
                         + " \(hex(list.standsFor)), which is not there")
                 continue
             }
@@ -26,6 +26,6 @@ extension HeapLook {
         Int32(span.state) == Int32(MC_SPAN_CLASS) && span.class_index == proxy.class_index
             && span.base == proxy.base && span.mark == proxy.mark
             && span.reciprocal == proxy.reciprocal
-            && proxy.limit <= UInt64(span.slot_count).times(span.slot_size)
+            && proxy.limit <= mc_limit_of(UInt64(span.slot_count), span.slot_size)
     }
 }

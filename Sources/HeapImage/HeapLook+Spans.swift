@@ -49,7 +49,7 @@ extension HeapLook {
             return false
         }
         let size = mc_class_slot_size(UInt32(span.class_index))
-        guard span.slot_size == size, span.reciprocal == UInt64.max / size + 1 else {
+        guard span.slot_size == size, span.reciprocal == mc_reciprocal_of(size) else {
             note(.spanBounds, place, 1, "slots of \(span.slot_size) bytes, its class has \(size)")
             return false
         }
@@ -89,7 +89,7 @@ extension HeapLook {
             note(.spanState, place, 2, "flags \(hex(UInt64(span.flags))), no such ones")
         }
         let isPlain = flags & Int32(MC_SPAN_TAGGED | MC_SPAN_FULL) == 0 && span.purged == 0
-        if span.limit != (isPlain ? UInt64(span.fresh).times(span.slot_size) : 0) {
+        if span.limit != (isPlain ? mc_limit_of(UInt64(span.fresh), span.slot_size) : 0) {
             note(.spanState, place, 3, "frees take the \(isPlain ? "long" : "short") path wrongly")
         }
         checkFull(span, isFull: flags & Int32(MC_SPAN_FULL) != 0)

@@ -69,17 +69,42 @@ static void class_spans(void)
     }
 }
 
-/* mc_free() divides by a multiplication: right for every offset a span can have. */
+/* mc_free() divides by a multiplication: right for every offset a span can have, however many slots are carved. */
 static void reciprocals(void)
 {
     for (unsigned index = 0; index < MC_CLASS_COUNT; index++) {
-        uint64_t slot = mc_class_slot_size(index), reciprocal = UINT64_MAX / slot + 1;
-        uint64_t bytes = mc_class_span_slices(index) * (uint64_t)MC_SLICE;
+        uint64_t slot = mc_class_slot_size(index), reciprocal = mc_reciprocal_of(slot);
+        uint64_t bytes = mc_class_span_slices(index) * (uint64_t)MC_SLICE, fresh = bytes / slot / 3;
         for (uint64_t offset = 0; offset < bytes; offset++) {
             unsigned __int128 product = (unsigned __int128)offset * reciprocal;
+            int starts = offset % slot == 0;
             REQUIRE_EQUAL((uint64_t)(product >> 64), offset / slot);
-            REQUIRE_EQUAL((uint64_t)product < reciprocal, offset % slot == 0);
+            REQUIRE_EQUAL((uint64_t)product < reciprocal, starts);
+            REQUIRE_EQUAL((uint64_t)product < mc_limit_of(fresh, slot),
+                          starts && offset / slot < fresh);
         }
+    }
+}
+
+/* No pointer elsewhere is taken for one to a slot: right before and behind the span, as far away as may be, and
+ * anywhere in between, at a multiple of the slot size or not. */
+static void far_away(void)
+{
+    struct random random = test_random(7);
+    for (unsigned index = 0; index < MC_CLASS_COUNT; index++) {
+        uint64_t slot = mc_class_slot_size(index), reciprocal = mc_reciprocal_of(slot);
+        uint64_t most = mc_class_span_slices(index) * (uint64_t)MC_SLICE / slot;
+        uint64_t limit = mc_limit_of(most, slot), far = 1ull << 46;
+        REQUIRE((far / slot + most + 1) * (reciprocal * slot) < reciprocal);
+        for (uint64_t i = 0; i < 3 * slot + 30000; i++) {
+            uint64_t place = random_below(&random, far), whole = place / slot * slot;
+            uint64_t offsets[] = {
+                most * slot + i,     -i - 1,     far - 1 - i,         i - far,
+                place + most * slot, -place - 1, whole + most * slot, -whole - slot};
+            for (unsigned k = 0; k < sizeof(offsets) / sizeof(*offsets); k++)
+                REQUIRE(offsets[k] * reciprocal >= limit);
+        }
+        REQUIRE(0 * reciprocal < limit && (most - 1) * slot * reciprocal < limit);
     }
 }
 
@@ -394,6 +419,7 @@ static const struct test_case cases[] = {
     {"class_aligned", class_aligned, 0},
     {"class_spans", class_spans, 0},
     {"reciprocals", reciprocals, 0},
+    {"reciprocals_far_away", far_away, 0},
     {"bitmaps", bitmaps, 0},
     {"bitmaps_of_two", bitmaps_of_two, 0},
     {"bitmap_threads", bitmap_threads, 0},

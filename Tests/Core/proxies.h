@@ -37,7 +37,7 @@ static inline struct mc_span *proxy_of(const void *object)
 static inline int is_short(void *object)
 {
     struct mc_span *found = mc_own_map_find(mc_self, (uint64_t)object);
-    return found->state == MC_SPAN_PROXY && (uint64_t)object - found->base < found->limit;
+    return found->state == MC_SPAN_PROXY && mc_starts_slot(found, object);
 }
 
 static inline void nothing_left(void)

@@ -65,7 +65,7 @@ struct WholeHeap {
     private mutating func makeSlots() {
         slots.base = Self.slots
         (slots.slot_size, slots.slot_count) = (Self.slotSize, 1024)
-        slots.reciprocal = UInt64.max / Self.slotSize + 1
+        slots.reciprocal = mc_reciprocal_of(Self.slotSize)
         // 61 in use: one for being current, two freed by others.
         (slots.counts, slots.fresh) = (100 << UInt64(MC_COUNTS_SHIFT) + 61, 64)
         slots.state = UInt8(MC_SPAN_CLASS)

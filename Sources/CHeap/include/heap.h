@@ -233,16 +233,19 @@ static inline int mc_looks_free(const struct mc_slot *slot, uint64_t mark)
     return *(const unsigned char *)&slot->mark == (unsigned char)mark && slot->mark == mark;
 }
 
+/* 1 if a slot starts there that the short path of free serves. */
+static inline __attribute__((always_inline)) int mc_starts_slot(const struct mc_span *span,
+                                                                const void *object)
+{
+    return likely(((uint64_t)object - span->base) * mc_peek(&span->reciprocal) <
+                  mc_peek(&span->limit));
+}
+
 /* Frees an object of a span of the thread's own, if all is plain: a slot starts there, was handed out
  * once and does not look free. Else 0, and nothing was done. */
 static inline __attribute__((always_inline)) int mc_free_into(struct mc_span *span, void *object)
 {
-    uint64_t offset = (uint64_t)object - span->base;
-    /* n * ceil(2^64 / d) modulo 2^64 is below the factor exactly if d divides n, for n and d < 2^32.
-     * Lemire, Kaser, Kurz: "Faster remainder by direct computation", 2019. */
-    if (unlikely(offset >= mc_peek(&span->limit)) ||
-        unlikely(offset * mc_peek(&span->reciprocal) >= mc_peek(&span->reciprocal)))
-        return 0;
+    if (!mc_starts_slot(span, object)) return 0;
     struct mc_slot *slot = object;
     uint64_t mark = span->mark;
     if (unlikely(mc_looks_free(slot, mark))) return 0;

@@ -30,7 +30,7 @@
 #define MC_HEAP_MAGIC 0x3170616568636d89ull /* 0x89 "mcheap1" */
 
 enum {
-    MC_HEAP_VERSION = 9,
+    MC_HEAP_VERSION = 10,
 
     MC_QUANTUM = 16,     /* smallest slot and alignment of every one: max_align_t */
     MC_SLICE_SHIFT = 14, /* a slice is 16 KiB: the unit an arena is cut in */
@@ -79,7 +79,7 @@ enum { MC_COUNTS_SHIFT = 16, MC_COUNTS_ALLOCATION = (1 << MC_COUNTS_SHIFT) + 1 }
  *   1. used + |free| + |slots that start in purged parts| == fresh + (1 if CURRENT), and
  *      fresh <= slot_count; so a span whose `used` falls to 0 is not anybody's current one
  *   2. every slot on `remote`, in a thread's cache or about to be served is still counted in `used`
- *   3. limit == fresh * slot_size, if neither TAGGED nor FULL and nothing is purged; else 0
+ *   3. limit == mc_limit_of(fresh, slot_size), if neither TAGGED nor FULL and nothing is purged; else 0
  *   4. a free slot's second word is `mark`; a slot handed out never starts with it there
  *   5. the tag of a free slot is 0
  *   6. of a class that is not direct: it made as many allocations as slots of it are in use, or more
@@ -88,9 +88,9 @@ enum { MC_COUNTS_SHIFT = 16, MC_COUNTS_ALLOCATION = (1 << MC_COUNTS_SHIFT) + 1 }
  * others have freed whole, see waiting.h. */
 struct mc_span {
     uint64_t base;       /* [const] first slot */
-    uint64_t limit;      /* [owner] bytes that the owner's short path of free serves, or 0; of a
-                            proxy 0 may come from others */
-    uint64_t reciprocal; /* [const] ceil(2^64 / slot_size); 0 for large and huge */
+    uint64_t limit;      /* [owner] of the slots that the owner's short path of free serves, see
+                            mc_limit_of(); or 0, which of a proxy's may come from others */
+    uint64_t reciprocal; /* [const] see mc_reciprocal_of(); 0 for large and huge */
     uint64_t mark;       /* [const] */
     uint64_t owner;      /* [shared] struct mc_thread; 0 for large and huge */
     uint16_t fresh;      /* [owner] slots ever carved; those beyond were never touched by us */
@@ -330,6 +330,23 @@ static inline unsigned mc_class_for(size_t size)
 _Static_assert(MC_LINEAR_MAX == 1 << 8 && MC_STEPS == 1 << 3, "mc_class_for's shifts");
 _Static_assert(MC_SMALL_MAX == MC_LINEAR_MAX << 9, "MC_CLASS_COUNT has nine doublings");
 _Static_assert(MC_DIRECT_MAX == MC_LINEAR_MAX << 2, "MC_DIRECT_CLASSES has two doublings");
+
+/* floor(2^64 / slot_size) + 1: an offset in a span is divided by the slot size by multiplying it with this. The
+ * upper half of the product is the quotient. The lower half is q * e for an offset of q slots, where e =
+ * reciprocal * slot_size - 2^64 is in 1 .. slot_size, and above that, at least the reciprocal, for an offset inside a
+ * slot. So with one comparison, against count * e, it is told whether one of the first `count` slots starts at the
+ * offset: as long as (q + count + 1) * e is less than the reciprocal, which holds for whatever lies less than 2^46
+ * from the span, before it or behind. After Lemire, Kaser, Kurz: "Faster remainder by direct computation", 2019. */
+static inline uint64_t mc_reciprocal_of(uint64_t slot_size)
+{
+    return UINT64_MAX / slot_size + 1 + !(slot_size & (slot_size - 1));
+}
+
+/* What the lower half is compared with. */
+static inline uint64_t mc_limit_of(uint64_t count, uint64_t slot_size)
+{
+    return count * (mc_reciprocal_of(slot_size) * slot_size);
+}
 
 /* Bytes of address space. Those of a class span are what its slots take, in whole slices. */
 static inline uint64_t mc_class_span_size(const struct mc_span *span)
