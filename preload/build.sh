@@ -40,8 +40,9 @@ for file in "$root"/Sources/CHeap/*.c "$root"/Sources/CBase/*.c "$root"/preload/
         Sources/CTrace/modules.c | Sources/CTrace/shard.c) optimize=-Os place=last ;;
     preload/* | Sources/CBase/* | Sources/CTrace/region.c | Sources/CTrace/folder.c | \
         Sources/CTrace/identity.c | Sources/CTrace/unwind_stack.c | Sources/CHeap/arena*.c | \
-        Sources/CHeap/huge.c | Sources/CHeap/large_memory.c | Sources/CHeap/meta.c | Sources/CHeap/pagemap.c | \
-        Sources/CHeap/root.c | Sources/CHeap/stats.c | Sources/CHeap/structs.c | \
+        Sources/CHeap/ended.c | Sources/CHeap/held.c | Sources/CHeap/huge.c | Sources/CHeap/large*.c | \
+        Sources/CHeap/lend.c | Sources/CHeap/meta.c | Sources/CHeap/pagemap.c | Sources/CHeap/reuse.c | \
+        Sources/CHeap/root.c | Sources/CHeap/span.c | Sources/CHeap/stats.c | Sources/CHeap/structs.c | \
         Sources/CHeap/thread.c | Sources/CHeap/trim.c | Sources/CHeap/waiting.c) optimize=-Os ;;
     Sources/CTrace/*) place=last ;;
     esac

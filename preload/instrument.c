@@ -206,7 +206,8 @@ void mc_heap_on_tagged_free(void *object, size_t usable, size_t requested, uint6
 
 void mc_heap_on_tagged_slot_free(const struct mc_span *span, uint64_t tag)
 {
-    if (likely(mc_trace_count_slot_out(tag, &span->slot_size))) return;
+    size_t usable = mc_class_slot_size(span->class_index);
+    if (likely(mc_trace_count_slot_out(tag, usable))) return;
     mc_take_shard();
-    mc_trace_count_out(tag, span->slot_size, MC_REQUESTED_IN_TAG);
+    mc_trace_count_out(tag, usable, MC_REQUESTED_IN_TAG);
 }

@@ -83,7 +83,7 @@ EXPORT void *calloc(size_t count, size_t size)
 static void *relocate(void *object, size_t size)
 {
     size_t had =
-        mc_span_of(object)->slot_size; /* a live object: mc_realloc_in_place() has looked */
+        mc_slot_size(mc_span_of(object)); /* a live object: mc_realloc_in_place() has looked */
     int grows = size > had && size >= MC_GROW_MIN;
     void *fresh = or_no_memory(grows ? mc_alloc_growing(size) : mc_alloc(size));
     if (unlikely(!fresh)) return 0;

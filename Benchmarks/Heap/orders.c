@@ -2,11 +2,11 @@
 /* In which order objects are freed: last first, first first, at random.
  *
  * Free lists are stacks, so LIFO is the kindest order, FIFO visits every slot of a class in turn
- * and a random order scatters the lists. Sizes are 16 to 256 bytes. `random-100k` keeps more
- * objects live than the caches hold: here locality, not instructions, decides. */
+ * and a random order scatters the lists. Sizes are 16 to 256 bytes. `random-100k`
+ * and `random-1m` keep more objects live than the caches hold: here locality, not instructions, decides. */
 #include "bench.h"
 
-enum { LIVE = 1000, LIVE_MANY = 100000, SIZE_LOW = 16, SIZE_HIGH = 256 };
+enum { LIVE = 1000, SIZE_LOW = 16, SIZE_HIGH = 256 };
 
 struct orders {
     struct mc_bench *bench;
@@ -82,18 +82,28 @@ uint64_t mc_bench_random_order(struct mc_bench *bench)
     return run(bench, 15000000, random_work);
 }
 
-uint64_t mc_bench_random_many(struct mc_bench *bench)
+static uint64_t replace(struct mc_bench *bench, unsigned live, uint64_t count)
 {
-    uint64_t count = mc_scaled(bench, 4000000), seed = mc_seed(0), sum = 0;
-    void **objects = mc_need(calloc(LIVE_MANY, sizeof(*objects)));
-    for (uint64_t i = 0; i < count; i++) {
-        unsigned at = mc_below(&seed, LIVE_MANY);
+    uint64_t seed = mc_seed(0), sum = 0;
+    void **objects = mc_need(calloc(live, sizeof(*objects)));
+    bench->ops = mc_scaled(bench, count);
+    for (uint64_t i = 0; i < bench->ops; i++) {
+        unsigned at = mc_below(&seed, live);
         sum += mc_object_end(objects[at]);
         objects[at] = mc_object_new(mc_between(&seed, SIZE_LOW, SIZE_HIGH), (uint32_t)i);
     }
-    for (unsigned i = 0; i < LIVE_MANY; i++)
+    for (unsigned i = 0; i < live; i++)
         sum += mc_object_end(objects[i]);
     free(objects);
-    bench->ops = count;
     return sum;
+}
+
+uint64_t mc_bench_random_many(struct mc_bench *bench)
+{
+    return replace(bench, 100000, 4000000);
+}
+
+uint64_t mc_bench_random_million(struct mc_bench *bench)
+{
+    return replace(bench, 1000000, 40000000);
 }

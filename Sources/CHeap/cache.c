@@ -32,8 +32,7 @@ static struct mc_span *make(struct mc_thread *self)
     for (unsigned i = 0; i < MC_CACHE_CLASSES; i++) {
         lists[i].state = MC_SPAN_CACHE;
         lists[i].class_index = (uint8_t)i;
-        lists[i].slot_size = mc_class_slot_size(i);
-        lists[i].slot_count = limit_of(lists[i].slot_size, MC_CACHE_FIRST);
+        lists[i].slot_count = limit_of(mc_class_slot_size(i), MC_CACHE_FIRST);
     }
     mc_store_release(&self->cache, (uint64_t)cache);
     return lists;
@@ -109,7 +108,7 @@ int mc_cache_push(struct mc_thread *self, const struct mc_span *span, struct mc_
 /* The thread asks for such slots itself. That it did, `fresh` tells, which a list has no other use for. */
 static void widen(struct mc_span *list)
 {
-    list->slot_count = limit_of(list->slot_size, MC_CACHE_BYTES);
+    list->slot_count = limit_of(mc_class_slot_size(list->class_index), MC_CACHE_BYTES);
     list->fresh = 1;
 }
 

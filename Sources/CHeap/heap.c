@@ -8,6 +8,7 @@
 #include "cache.h"
 #include "class.h"
 #include "ended.h"
+#include "held.h"
 #include "huge.h"
 #include "large.h"
 #include "large_kept.h"
@@ -15,6 +16,7 @@
 #include "os.h"
 #include "pagemap.h"
 #include "refill.h"
+#include "reuse.h"
 #include "root.h"
 #include "serving.h"
 #include "span.h"
@@ -150,9 +152,18 @@ static inline void *serve_again(struct mc_thread *self, struct mc_serving *servi
     if (unlikely(!span) || unlikely(!span->free) || unlikely(span->purged)) return 0;
     uint64_t count;
     void *slot = mc_serving_take(serving, span, &count);
-    uint64_t bytes = count * span->slot_size;
+    uint64_t bytes = count * mc_slot_size(span);
     self->until_look -= (uint32_t)(bytes < MC_LOOK_REFILL ? bytes : MC_LOOK_REFILL);
     return slot;
+}
+
+/* What was freed in full spans. */
+static inline void *serve_reused(struct mc_thread *self, struct mc_serving *serving)
+{
+    if (likely(!mc_reuse_is_ready(serving))) return 0;
+    self->until_look -= MC_REUSE_BYTES;
+    mc_reuse_serve(serving);
+    return mc_serving_pop(serving);
 }
 
 void *mc_alloc_medium(size_t size)
@@ -160,8 +171,11 @@ void *mc_alloc_medium(size_t size)
     struct mc_thread *self = mc_self;
     void *object = 0;
     if (likely(size <= MC_DIRECT_MAX)) {
-        if (likely(self->until_look > MC_LOOK_REFILL))
-            object = serve_again(self, mc_direct_serving(size));
+        struct mc_serving *serving = mc_direct_serving(size);
+        if (likely(self->until_look > MC_LOOK_REFILL)) {
+            object = serve_again(self, serving);
+            if (unlikely(!object)) object = serve_reused(self, serving);
+        }
         if (unlikely(!object) && likely(!mc_led) && likely(size))
             object = mc_refill_turn(self, mc_class_for(size));
     } else if (likely(size <= MC_SMALL_MAX)) {
@@ -317,7 +331,7 @@ static inline int free_own(struct mc_thread *self, struct mc_span *span, void *o
             return 1;
         }
         if (!(span->flags & MC_SPAN_FULL)) return 0;
-        mc_refill_reopen(self, span);
+        mc_held_reopen(self, span);
     }
     mc_own_map_set(self, (uint64_t)object, span);
     return mc_free_into(span, object);
@@ -393,7 +407,7 @@ size_t mc_usable_size(const void *object, const char *caller)
     const struct mc_span *span = mc_span_of_live(object, caller);
     if (mc_load(&span->flags) & MC_SPAN_TAGGED && mc_load(&span->state) == MC_SPAN_CLASS)
         __builtin_prefetch(mc_tag_place(span, mc_slot_index(span, object)), 1);
-    return span->slot_size;
+    return mc_slot_size(span);
 }
 
 void mc_heap_commit(void)

@@ -17,16 +17,34 @@ void mc_held_put_empty(struct mc_thread *self, struct mc_span *span)
     *kept = (uint64_t)span;
 }
 
+void mc_held_reopen(struct mc_thread *thread, struct mc_span *span)
+{
+    mc_span_clear_flag(span, MC_SPAN_FULL);
+    mc_store(&span->list, mc_span_own_list(span));
+    mc_span_set_limit(span);
+    mc_held_push(thread, span);
+}
+
+uint64_t mc_held_slot_freed(struct mc_thread *thread, struct mc_span *span)
+{
+    if (span->flags & MC_SPAN_FULL) mc_held_reopen(thread, span);
+    if (likely(span->used)) return 0;
+    uint64_t size = mc_class_span_size(span);
+    mc_held_remove(thread, span);
+    mc_held_put_empty(thread, span);
+    return size;
+}
+
 void mc_held_flush(struct mc_thread *thread, int purge)
 {
     for (unsigned i = 0; i < MC_CLASS_COUNT; i++) {
-        struct mc_span *kept = mc_held_at(thread->kept[i]);
-        if (kept) {
-            thread->kept[i] = 0;
-            mc_span_unmake(kept, purge);
-        }
         if (mc_serving_leave_empty(thread, i))
             mc_span_unmake(mc_held_drop_current(thread, i), purge);
+        struct mc_span *kept =
+            mc_held_at(thread->kept[i]); /* what was served may have been its last */
+        if (!kept) continue;
+        thread->kept[i] = 0;
+        mc_span_unmake(kept, purge);
     }
 }
 
@@ -47,7 +65,8 @@ void mc_held_leave_currents(struct mc_thread *thread)
 /* What is populated of a span whose slots are all free. */
 static uint64_t idle_bytes_of(const struct mc_span *span)
 {
-    return span->flags & MC_SPAN_ZERO ? span->fresh * span->slot_size : mc_class_span_size(span);
+    return span->flags & MC_SPAN_ZERO ? span->fresh * mc_class_slot_size(span->class_index)
+                                      : mc_class_span_size(span);
 }
 
 static uint64_t idle_bytes(const struct mc_thread *self)

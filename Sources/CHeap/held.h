@@ -4,7 +4,8 @@
  *     current[class]  serves the class' requests
  *     spans[class]    others with free slots, a list: the first serves next
  *     kept[class]     one empty span, so that a program on the edge does not make and unmake it
- *     (full)          on no list; the first free of a slot puts them back
+ *     (full)          on no list; the first slot on their own one puts them back. Frees of small classes' slots go
+ *                     to one list for all of them, see reuse.h
  *
  * What a thread keeps empty nobody else can have, and a thread that waits for work gives nothing back: so
  * it does when it becomes smaller, see mc_held_count_turned().
@@ -35,6 +36,13 @@ static inline void mc_held_take_current(struct mc_thread *self, struct mc_span *
 
 /* None does. Returns the span that did, or NULL. A list of the cache is none, and stays where it is. */
 static inline struct mc_span *mc_held_drop_current(struct mc_thread *self, unsigned class_index);
+
+/* A full span is to have a slot on its own list. */
+void mc_held_reopen(struct mc_thread *thread, struct mc_span *span);
+
+/* The thread's span has one more on that list, or less in `used`: a full one goes back on the thread's list, an
+ * empty one is kept or unmade. Returns how many bytes an empty one has, else 0. */
+uint64_t mc_held_slot_freed(struct mc_thread *thread, struct mc_span *span);
 
 /* Drops those of all classes: all that the thread has is on lists then. */
 void mc_held_leave_currents(struct mc_thread *thread);
@@ -124,11 +132,20 @@ static inline int mc_held_has_more(const struct mc_span *span)
     return span->free || span->purged || span->fresh < span->slot_count;
 }
 
-/* Last: others may have the span to themselves from now on (waiting.h). */
+/* Where frees of the owner's full spans of that class go, if it is a direct one. */
+static inline uint64_t mc_held_shared_list(const struct mc_span *span)
+{
+    return (uint64_t) & ((struct mc_thread *)span->owner)->serving[span->class_index].reuse;
+}
+
+/* The flag last: others may have the span to themselves from then on (waiting.h). */
 static inline void mc_held_set_full(struct mc_span *span)
 {
+    if (span->class_index < MC_DIRECT_CLASSES)
+        mc_store(&span->list, mc_held_shared_list(span));
+    else
+        mc_store(&span->limit, 0);
     mc_span_set_flag(span, MC_SPAN_FULL);
-    mc_span_set_limit(span);
 }
 
 static inline void mc_held_count_turned(struct mc_thread *self, uint64_t bytes)

@@ -51,7 +51,7 @@ static int spans_are_dense(void)
         /* Of large ones nobody knows how much is touched. */
         if (state == MC_SPAN_LARGE || state == MC_SPAN_WAITING) size += mc_load(&span->size);
         if (state != MC_SPAN_CLASS) continue;
-        uint64_t slot_size = mc_load(&span->slot_size);
+        uint64_t slot_size = mc_class_slot_size(mc_load(&span->class_index));
         size += mc_load(&span->slot_count) * slot_size;
         carved += mc_load(&span->fresh) * slot_size;
     }

@@ -4,6 +4,7 @@
 
 #include "cache.h"
 #include "check.h"
+#include "reuse.h"
 #include "tag.h"
 
 static const struct mc_span *at(uint64_t address)
@@ -24,7 +25,8 @@ static unsigned first_lender(struct mc_thread *self, unsigned index)
 static int may_serve_itself(const struct mc_thread *self, unsigned index)
 {
     const struct mc_span *current = at(self->current[index]);
-    if (index < MC_DIRECT_CLASSES && self->serving[index].free) return 1;
+    const struct mc_serving *serving = &self->serving[index % MC_DIRECT_CLASSES];
+    if (index < MC_DIRECT_CLASSES && (serving->free || mc_reuse_is_ready(serving))) return 1;
     return current->free || current->purged || self->spans[index] || self->kept[index] ||
            mc_load(&self->notified) || mc_cache_serves(self, index);
 }
@@ -37,12 +39,13 @@ static int has_used_slot(const struct mc_thread *self, unsigned index)
     return first && first->free && !current->purged && current->fresh == current->slot_count;
 }
 
-/* Besides what serves now it has a page's worth of them. */
+/* Besides what serves now a direct class has a page's worth of them. */
 static int has_many(const struct mc_thread *self, unsigned index)
 {
     const struct mc_span *first = at(self->spans[index]);
-    if (!first || !first->free) return 0;
-    return (uint64_t)(first->fresh - first->used) * first->slot_size >= MC_PAGE;
+    uint64_t slots = mc_reuse_count(self->serving[index].reuse.counts);
+    if (first && first->free) slots += (uint64_t)(first->fresh - first->used);
+    return slots * mc_class_slot_size(index) >= MC_PAGE;
 }
 
 /* Slots of `lender` will do wherever those of the class do. */

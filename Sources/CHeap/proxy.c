@@ -167,8 +167,8 @@ static void stand_for(struct mc_span *proxy, struct mc_span *list, const struct 
     proxy->base = span->base;
     proxy->reciprocal = span->reciprocal;
     proxy->mark = span->mark;
+    proxy->list = mc_span_own_list(proxy);
     mc_store(&proxy->class_index, span->class_index);
-    proxy->slot_size = span->slot_size;
     mc_store(&proxy->slot_count, (uint16_t)slots);
     mc_store(&proxy->counts, slots);
     proxy->seen = 0;
@@ -179,7 +179,7 @@ static void stand_for(struct mc_span *proxy, struct mc_span *list, const struct 
 /* Slots of the span that went on the list before it had a proxy, as far as they are at hand. */
 static void take_from_list(struct mc_span *proxy, struct mc_span *list, const struct mc_span *span)
 {
-    uint64_t size = mc_load(&span->fresh) * span->slot_size;
+    uint64_t size = mc_load(&span->fresh) * mc_class_slot_size(span->class_index);
     for (unsigned i = 1; i < MC_PROXY_WANTED; i++) {
         struct mc_slot *slot = slot_at(list->free);
         if (!slot || (uint64_t)slot - span->base >= size) return;
@@ -198,7 +198,7 @@ static int is_plain(const struct mc_span *span)
 /* Frees of slots that are carved by now take the short path. */
 static void serve(struct mc_span *proxy, const struct mc_span *span)
 {
-    uint64_t limit = mc_limit_of(mc_load(&span->fresh), span->slot_size);
+    uint64_t limit = mc_limit_of(mc_load(&span->fresh), mc_class_slot_size(span->class_index));
     if (mc_load(&proxy->limit) == limit || !is_plain(span)) return;
     mc_store(&are_there, 1);
     /* A full barrier: pairs with mc_proxies_stop(). */
@@ -276,9 +276,10 @@ static void check(const struct mc_span *proxy, const struct mc_span *span)
     if (!count) return;
     mc_assert(span->state == MC_SPAN_CLASS && span->class_index == proxy->class_index);
     mc_assert(span->base == proxy->base && span->reciprocal == proxy->reciprocal);
-    mc_assert(span->mark == proxy->mark && span->slot_size == proxy->slot_size);
-    mc_assert(!proxy->limit || (proxy->limit <= mc_limit_of(span->fresh, span->slot_size) &&
-                                !span->purged && !(span->flags & MC_SPAN_TAGGED)));
+    mc_assert(span->mark == proxy->mark);
+    mc_assert(!proxy->limit ||
+              (proxy->limit <= mc_limit_of(span->fresh, mc_class_slot_size(span->class_index)) &&
+               !span->purged && !(span->flags & MC_SPAN_TAGGED)));
 }
 
 void mc_proxy_check(const struct mc_cache *cache)

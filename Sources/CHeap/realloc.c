@@ -14,8 +14,8 @@
 /* In its slot, that is: smaller than half is worth a copy to a smaller one. */
 static inline int stays(const struct mc_span *span, size_t size)
 {
-    return size <= span->slot_size && size >= span->slot_size / 2 &&
-           span->slot_size - size < MC_SLACK_MAX;
+    uint64_t had = mc_slot_size(span);
+    return size <= had && size >= had / 2 && had - size < MC_SLACK_MAX;
 }
 
 void *mc_realloc_in_place(void *object, size_t size)
@@ -51,7 +51,7 @@ static inline void *move_own(struct mc_thread *self, struct mc_span *span, struc
 {
     if (unlikely(mc_looks_free(slot, span->mark))) return 0;
     if (stays(span, size)) return slot;
-    size_t had = span->slot_size;
+    size_t had = mc_slot_size(span);
     int grows = size > had && size >= mc_growing_first(self);
     if (grows && size >= MC_GROW_MIN) return 0;
     void *fresh = grows ? mc_growing_make(self, size) : 0;
@@ -61,7 +61,7 @@ static inline void *move_own(struct mc_thread *self, struct mc_span *span, struc
     if (unlikely(mc_peek(&span->state) == MC_SPAN_PROXY))
         mc_free(slot); /* it may have stopped serving, or stand for another span by now */
     else
-        mc_refill_free(self, span, slot);
+        mc_free_to_list(span, slot, span->mark);
     return fresh;
 }
 

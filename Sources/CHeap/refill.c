@@ -10,6 +10,7 @@
 #include "large_kept.h"
 #include "os.h"
 #include "proxy.h"
+#include "reuse.h"
 #include "root.h"
 #include "serving.h"
 #include "span.h"
@@ -20,11 +21,11 @@
 
 /* -- spans come back ----------------------------------------------------------------------- */
 
-void mc_refill_reopen(struct mc_thread *self, struct mc_span *span)
+/* The thread has become smaller by so many bytes. */
+static void emptied(struct mc_thread *self, uint64_t bytes)
 {
-    mc_span_clear_flag(span, MC_SPAN_FULL);
-    mc_span_set_limit(span);
-    mc_held_push(self, span);
+    mc_refill_tick(self);
+    mc_held_count_turned(self, bytes);
 }
 
 void mc_refill_span_freed(struct mc_thread *self, struct mc_span *span)
@@ -33,14 +34,8 @@ void mc_refill_span_freed(struct mc_thread *self, struct mc_span *span)
         mc_proxy_full(self, span);
         return mc_refill_look(self, MC_LOOK_REFILL);
     }
-    if (span->flags & MC_SPAN_FULL) mc_refill_reopen(self, span);
-    if (!span->used) {
-        uint64_t size = mc_class_span_size(span);
-        mc_held_remove(self, span);
-        mc_held_put_empty(self, span);
-        mc_refill_tick(self);
-        mc_held_count_turned(self, size);
-    }
+    uint64_t bytes = mc_held_slot_freed(self, span);
+    if (bytes) emptied(self, bytes);
 }
 
 void mc_refill_free(struct mc_thread *self, struct mc_span *span, struct mc_slot *slot)
@@ -52,9 +47,12 @@ void mc_refill_free(struct mc_thread *self, struct mc_span *span, struct mc_slot
     if (span->flags & MC_SPAN_FULL || !span->used) mc_refill_span_freed(self, span);
 }
 
-void mc_span_emptied(struct mc_span *span)
+void mc_list_at_zero(struct mc_span *span)
 {
-    mc_refill_span_freed(mc_self, span);
+    struct mc_thread *self = mc_self;
+    if (likely(span->list == mc_span_own_list(span))) return mc_refill_span_freed(self, span);
+    uint64_t bytes = mc_reuse_overflow(self, mc_serving_of(self, span->class_index));
+    if (bytes) emptied(self, bytes);
 }
 
 void mc_refill_collect(struct mc_thread *thread)
@@ -137,7 +135,8 @@ static int others_have_page(const struct mc_thread *self, unsigned class_index)
 {
     const struct mc_span *first = mc_held_at(self->spans[class_index]);
     if (!first || !first->free) return 0;
-    return (uint64_t)(first->fresh - first->used) * first->slot_size >= MC_PAGE;
+    return (uint64_t)(first->fresh - first->used) * mc_class_slot_size(first->class_index) >=
+           MC_PAGE;
 }
 
 /* Where a heap is in steady use the current span has handed out all it has, and others that did so before
@@ -151,7 +150,8 @@ static inline struct mc_span *turn(struct mc_thread *self, unsigned class_index)
         span->free || span->purged || span->fresh < span->slot_count ||
         mc_cache_serves(self, class_index))
         return 0;
-    uint64_t bytes = (uint64_t)(first->fresh - first->used) * first->slot_size;
+    uint64_t bytes =
+        (uint64_t)(first->fresh - first->used) * mc_class_slot_size(first->class_index);
     if (self->until_look <= bytes) return 0;
     self->until_look -= (uint32_t)bytes;
     mc_span_clear_flag(span, MC_SPAN_CURRENT);
@@ -200,6 +200,16 @@ void *mc_refill_turn(struct mc_thread *self, unsigned class_index)
     return mc_serving_pop(serving);
 }
 
+/* What was freed in full spans goes before fresh slots. */
+static int refill_reused(struct mc_thread *self, unsigned class_index)
+{
+    if (class_index >= MC_DIRECT_CLASSES) return 0;
+    struct mc_serving *serving = mc_serving_of(self, class_index);
+    if (mc_held_at(self->current[class_index])->free || !mc_reuse_is_ready(serving)) return 0;
+    mc_reuse_serve(serving);
+    return 1;
+}
+
 int mc_refill(struct mc_thread *self, unsigned class_index, int *zero)
 {
     struct mc_span *span = turn(self, class_index);
@@ -207,6 +217,7 @@ int mc_refill(struct mc_thread *self, unsigned class_index, int *zero)
     if (unlikely(!span)) {
         mc_refill_look(self, MC_LOOK_REFILL);
         mc_refill_collect(self);
+        if (refill_reused(self, class_index)) return 1;
         span = find(self, class_index, zero);
     }
     if (!span || class_index >= MC_DIRECT_CLASSES) return span != 0;

@@ -5,8 +5,8 @@
  *     current[class]  where they come from; serves larger classes itself
  *     spans[class] .. others that the thread has, see held.h
  *
- * Order of sources: slots others freed, fresh slots of the current span, the list, the kept span,
- * spans of an ended thread, the arenas. Nothing here is called by two threads for one struct at a
+ * Order of sources: slots others freed, those of full spans (reuse.h), fresh slots of the current span, the list,
+ * the kept span, spans of an ended thread, the arenas. Nothing here is called by two threads for one struct at a
  * time: the owner calls it, or whoever seized the struct of a thread that ended. */
 #ifndef MC_REFILL_H
 #define MC_REFILL_H
@@ -23,10 +23,7 @@ int mc_refill(struct mc_thread *self, unsigned class_index, int *zero);
  * first; then nothing was done. Requires that no request of the class is led elsewhere. */
 void *mc_refill_turn(struct mc_thread *self, unsigned class_index);
 
-/* A slot of a FULL span of the thread's own is about to be freed. */
-void mc_refill_reopen(struct mc_thread *self, struct mc_span *span);
-
-/* The owner has pushed a slot on `free` of a FULL span, or taken it off `used`. */
+/* The owner has pushed a slot on the own list of a span, or taken one off `used`. */
 void mc_refill_span_freed(struct mc_thread *self, struct mc_span *span);
 
 /* Puts a live slot of the thread's own span back, without any check. */

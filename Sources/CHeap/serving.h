@@ -13,13 +13,15 @@
  * Invariants, asserted by mc_serving_check():
  *   1. a slot here is free (mark, no tag), and counted in the `used` of the span it lies in
  *   2. `used` is minus the number of slots
- *   3. all lie in `span`; or, if that is 0, in spans of other threads, and were cached (see cache.h)
+ *   3. all lie in `span`; or, if that is 0, in spans of other threads, and were cached (see cache.h); or they are
+ *      slots that the thread has again, and lie in any span of its own (see reuse.h)
  *   4. `span`, if it is not 0, is the thread's current one of the class, also while no slot is here: what
  *      was freed in it since is taken without a look for it */
 #ifndef MC_SERVING_H
 #define MC_SERVING_H
 
 #include "class.h"
+#include "reuse.h"
 #include "thread.h"
 
 static inline struct mc_serving *mc_serving_of(struct mc_thread *thread, unsigned class_index)
@@ -45,6 +47,7 @@ static inline void *mc_serving_take(struct mc_serving *serving, struct mc_span *
     mc_store(&span->free, 0);
     mc_store(&span->counts, counts + *count);
     mc_store(&serving->counts, serving->counts + MC_COUNTS_ALLOCATION - *count);
+    mc_reuse_not_served(serving);
     slot->mark = 0;
     return slot;
 }
@@ -63,7 +66,8 @@ void mc_serving_fill(struct mc_serving *serving, struct mc_span *span);
 /* All slots of a list of the thread's cache. */
 void mc_serving_fill_cached(struct mc_serving *serving, struct mc_span *list);
 
-/* Puts all slots back where they came from; mc_serving_return_cached() those that were cached. */
+/* Puts all slots back where they came from, and those that wait to be reused in their spans;
+ * mc_serving_return_cached() the latter and those that were cached. */
 void mc_serving_return(struct mc_thread *thread, unsigned class_index);
 void mc_serving_return_all(struct mc_thread *thread);
 void mc_serving_return_cached(struct mc_thread *thread);

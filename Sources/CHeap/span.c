@@ -8,6 +8,7 @@
 #include "cache.h"
 #include "check.h"
 #include "class.h"
+#include "held.h"
 #include "huge.h"
 #include "os.h"
 #include "print.h"
@@ -31,6 +32,19 @@ static uint64_t mark_for(uint64_t base)
     return (seen ^ base) * 0x9e3779b97f4a7c15ull | 1;
 }
 
+/* Of a full span nothing has room for what is freed but a list that several share. */
+static int is_plain(const struct mc_span *span)
+{
+    int full = span->flags & MC_SPAN_FULL && span->list == mc_span_own_list(span);
+    return !full && !(span->flags & MC_SPAN_TAGGED) && !span->purged;
+}
+
+void mc_span_set_limit(struct mc_span *span)
+{
+    uint64_t slot_size = mc_class_slot_size(span->class_index);
+    mc_store(&span->limit, is_plain(span) ? span->fresh * (span->reciprocal * slot_size) : 0);
+}
+
 struct mc_span *mc_span_make(unsigned class_index, struct mc_thread *owner)
 {
     struct mc_run run;
@@ -46,13 +60,13 @@ struct mc_span *mc_span_make(unsigned class_index, struct mc_thread *owner)
     span->reciprocal = mc_reciprocal_of(slot_size);
     span->free = 0;
     mc_store(&span->mark, mark_for(run.base)); /* seen by mc_structs_trim() */
-    mc_store(&span->slot_size, slot_size);
     mc_span_count_for(span, class_index);
     mc_store(&span->fresh, 0);
     mc_store(&span->slot_count, (uint16_t)(run.slices * MC_SLICE / slot_size));
     mc_store(&span->flags, run.fresh == run.slices ? MC_SPAN_ZERO : 0);
     span->untagged_frees = 0;
     span->purged = 0;
+    mc_store(&span->list, mc_span_own_list(span));
     mc_store(&span->remote, 0);
     mc_store(&span->notify_next, 0);
     span->owner = (uint64_t)owner;
@@ -106,7 +120,8 @@ static void populate_group(const struct mc_span *span, uint32_t count)
     enum { GROUP = MC_GROWN_PAGES * MC_PAGE };
     static uint32_t impossible; /* [shared] the kernel is an old one */
     _Static_assert(MC_SLICE % GROUP == 0, "spans are whole groups");
-    uint64_t start = span->fresh * span->slot_size, end = start + count * span->slot_size;
+    uint64_t slot_size = mc_class_slot_size(span->class_index);
+    uint64_t start = span->fresh * slot_size, end = start + count * slot_size;
     uint64_t group = (end - 1) & ~(uint64_t)(GROUP - 1);
     if (start > group || mc_load(&impossible)) return;
     if (mc_os_populate((void *)(span->base + group), GROUP) == EINVAL) mc_store(&impossible, 1);
@@ -115,16 +130,17 @@ static void populate_group(const struct mc_span *span, uint32_t count)
 int mc_span_carve(struct mc_span *span)
 {
     if (span->purged) return mc_trim_restore(span);
-    uint32_t count = (uint32_t)(MC_PAGE / span->slot_size);
+    uint64_t slot_size = mc_class_slot_size(span->class_index);
+    uint32_t count = (uint32_t)(MC_PAGE / slot_size);
     uint32_t left = (uint32_t)(span->slot_count - span->fresh);
     if (count < 1) count = 1;
     if (count > left) count = left;
     if (!count) return 0;
     if (unlikely(will_be_used(span))) populate_group(span, count);
-    uint64_t first = span->base + span->fresh * span->slot_size;
+    uint64_t first = span->base + span->fresh * slot_size;
     struct mc_slot *slot = (struct mc_slot *)first;
     for (uint32_t i = 1; i < count; i++) {
-        struct mc_slot *next = (struct mc_slot *)(first + i * span->slot_size);
+        struct mc_slot *next = (struct mc_slot *)(first + i * slot_size);
         slot->mark = span->mark;
         slot->next = next;
         slot = next;
@@ -273,27 +289,28 @@ struct mc_span *mc_span_of_live(const void *object, const char *caller)
 void mc_span_check(const struct mc_span *span)
 {
     mc_assert(span->state == MC_SPAN_CLASS && span->class_index < MC_CLASS_COUNT);
-    mc_assert(span->slot_size == mc_class_slot_size(span->class_index));
+    uint64_t slot_size = mc_class_slot_size(span->class_index);
     mc_assert(span->fresh <= span->slot_count);
     mc_assert(mc_remote_count(span->remote) <= (uint64_t)span->used);
     uint32_t free_count = 0;
     for (struct mc_slot *slot = (struct mc_slot *)span->free; slot; slot = slot->next) {
         uint64_t offset = (uint64_t)slot - span->base;
-        mc_assert(offset % span->slot_size == 0 && offset / span->slot_size < span->fresh);
+        mc_assert(offset % slot_size == 0 && offset / slot_size < span->fresh);
         mc_assert(slot->mark == span->mark && !mc_trim_is_purged(span, slot));
         mc_assert(!mc_tag_of_slot(span, slot));
         free_count++;
         mc_assert(free_count <= span->fresh);
     }
     for (uint32_t i = 0; i < span->fresh; i++)
-        free_count += mc_trim_is_purged(span, (void *)(span->base + i * span->slot_size));
+        free_count += mc_trim_is_purged(span, (void *)(span->base + i * slot_size));
     mc_assert(span->class_index < MC_DIRECT_CLASSES ||
               mc_counts_allocations(span->counts) + !!(span->flags & MC_SPAN_CURRENT) >=
                   (uint64_t)span->used);
     mc_assert((uint32_t)span->used + free_count ==
               (uint32_t)span->fresh + !!(span->flags & MC_SPAN_CURRENT));
-    int plain = !(span->flags & (MC_SPAN_TAGGED | MC_SPAN_FULL)) && !span->purged;
-    mc_assert(span->limit == (plain ? mc_limit_of(span->fresh, span->slot_size) : 0));
+    mc_assert(span->limit == (is_plain(span) ? mc_limit_of(span->fresh, slot_size) : 0));
+    int shares = span->flags & MC_SPAN_FULL && span->class_index < MC_DIRECT_CLASSES;
+    mc_assert(span->list == (shares ? mc_held_shared_list(span) : mc_span_own_list(span)));
     int gone = state_of(span->remote) == MC_REMOTE_GONE;
     mc_assert(!gone || (span->flags & MC_SPAN_FULL && !span->used && span->purged));
     mc_assert(!(span->flags & MC_SPAN_FULL) || gone ||

@@ -57,12 +57,14 @@ static inline void mc_span_clear_flag(struct mc_span *span, unsigned flag)
     mc_store(&span->flags, (uint8_t)(span->flags & ~flag));
 }
 
-/* Sets `limit` after a change of flags, `purged` or `fresh`. */
-static inline void mc_span_set_limit(struct mc_span *span)
+/* The list that lies in the span itself. */
+static inline uint64_t mc_span_own_list(const struct mc_span *span)
 {
-    int plain = !(span->flags & (MC_SPAN_TAGGED | MC_SPAN_FULL)) && !span->purged;
-    mc_store(&span->limit, plain ? span->fresh * (span->reciprocal * span->slot_size) : 0);
+    return (uint64_t)&span->free;
 }
+
+/* Sets `limit` after a change of flags, `list`, `purged` or `fresh`. */
+void mc_span_set_limit(struct mc_span *span);
 
 /* 1 if the slot is on `free` or `remote` or in a thread's cache. May be called by any thread: a list that changes
  * underfoot is read without leaving the span, and the answer may then be 0. */

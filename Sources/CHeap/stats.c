@@ -31,10 +31,10 @@ static void add_span(struct mc_span *span, void *context)
         uint64_t held =
             mc_remote_count(mc_load(&span->remote)) + !!(mc_load(&span->flags) & MC_SPAN_CURRENT);
         live = live > held ? live - held : 0;
-        totals->cached += (span->slot_count - live) * span->slot_size;
+        totals->cached += (span->slot_count - live) * mc_slot_size(span);
     }
     totals->used_slots += live;
-    totals->used += live * span->slot_size;
+    totals->used += live * mc_slot_size(span);
 }
 
 /* What threads hold of each other's slots, or are about to serve, was counted as used. */
@@ -52,7 +52,10 @@ static void move_cached(const struct mc_thread *thread, struct mc_heap_totals *t
     const struct mc_cache *cache = (const struct mc_cache *)mc_load_acquire(&thread->cache);
     for (unsigned i = 0; i < MC_CACHE_CLASSES; i++) {
         if (cache) move(mc_cache_count(&cache->lists[i]), i, totals);
-        if (i < MC_DIRECT_CLASSES) move(mc_serving_count(&thread->serving[i]), i, totals);
+        if (i >= MC_DIRECT_CLASSES) continue;
+        const struct mc_serving *serving = &thread->serving[i];
+        move(mc_serving_count(serving) + mc_reuse_count(mc_load(&serving->reuse.counts)), i,
+             totals);
     }
     for (unsigned i = 0; cache && i < MC_PROXIES; i++) {
         const struct mc_span *proxy = &cache->proxies[i];
@@ -88,13 +91,13 @@ static void visit_tags(struct mc_span *span, void *context)
     struct tag_walk *walk = context;
     if (!(mc_load(&span->flags) & MC_SPAN_TAGGED)) return;
     if (span->state != MC_SPAN_CLASS) {
-        if (span->tag) walk->visit(span->tag, span->slot_size, span->requested, walk->context);
+        if (span->tag) walk->visit(span->tag, mc_slot_size(span), span->requested, walk->context);
         return;
     }
     for (uint32_t i = 0; i < span->fresh; i++) {
         const uint64_t *place = mc_tag_place(span, i);
         if (place && *place)
-            walk->visit(*place, span->slot_size, MC_REQUESTED_UNKNOWN, walk->context);
+            walk->visit(*place, mc_slot_size(span), MC_REQUESTED_UNKNOWN, walk->context);
     }
 }
 

@@ -81,7 +81,7 @@ int mc_tag_prepare(void *slot, struct mc_tagged *tagged)
 {
     struct mc_span *span = mc_page_map_find(slot);
     tagged->span = span;
-    tagged->usable = span->slot_size;
+    tagged->usable = mc_slot_size(span);
     tagged->large = span->state != MC_SPAN_CLASS;
     tagged->place = &span->tag;
     if (unlikely(tagged->large)) return 1;
@@ -124,7 +124,7 @@ uint64_t mc_tag_take(const void *slot, size_t *usable, size_t *requested)
     uint64_t tag = place ? mc_load(place) : 0;
     if (!tag) return 0;
     mc_store(place, 0);
-    *usable = span->slot_size;
+    *usable = mc_slot_size(span);
     *requested = span->state == MC_SPAN_CLASS ? MC_REQUESTED_UNKNOWN : span->requested;
     return tag;
 }

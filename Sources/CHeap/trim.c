@@ -36,9 +36,9 @@ static uint64_t live_parts(const struct mc_span *span, const uint64_t *is_free)
 {
     uint64_t live = 0;
     for (uint32_t i = 0; i < span->fresh; i++) {
-        uint64_t start = span->base + i * span->slot_size;
+        uint64_t start = span->base + i * mc_class_slot_size(span->class_index);
         if (is_free[i / 64] >> i % 64 & 1 || mc_trim_is_purged(span, (void *)start)) continue;
-        unsigned last = part_of(span, start + span->slot_size - 1);
+        unsigned last = part_of(span, start + mc_class_slot_size(span->class_index) - 1);
         for (unsigned part = part_of(span, start); part <= last; part++)
             live |= 1ull << part;
     }
@@ -49,7 +49,8 @@ static uint64_t live_parts(const struct mc_span *span, const uint64_t *is_free)
 static uint64_t carved_parts(const struct mc_span *span)
 {
     if (!span->fresh) return 0;
-    unsigned last = part_of(span, span->base + span->fresh * span->slot_size - 1);
+    unsigned last =
+        part_of(span, span->base + span->fresh * mc_class_slot_size(span->class_index) - 1);
     return last == PARTS - 1 ? ~0ull : (2ull << last) - 1;
 }
 
@@ -71,7 +72,7 @@ static void trim(struct mc_span *span)
     uint64_t is_free[WORDS] = {0};
     if (!span->free || span->state != MC_SPAN_CLASS) return;
     for (struct mc_slot *slot = (struct mc_slot *)span->free; slot; slot = slot->next) {
-        uint64_t index = ((uint64_t)slot - span->base) / span->slot_size;
+        uint64_t index = ((uint64_t)slot - span->base) / mc_class_slot_size(span->class_index);
         is_free[index / 64] |= 1ull << index % 64;
     }
     uint64_t parts = carved_parts(span) & ~live_parts(span, is_free) & ~span->purged;
@@ -91,6 +92,7 @@ int mc_trim_whole(struct mc_span *span)
 {
     uint64_t size = mc_class_span_size(span);
     if (mc_os_purge((void *)span->base, size)) return 0;
+    mc_store(&span->limit, 0);
     mc_store(&span->purged, carved_parts(span));
     mc_add(&mc_root()->purged_bytes, size);
     return 1;
@@ -145,12 +147,15 @@ int mc_trim_restore(struct mc_span *span)
 {
     unsigned part = (unsigned)__builtin_ctzll(span->purged);
     uint64_t from = part * part_size(span), end = from + part_size(span);
-    uint64_t first = (from + span->slot_size - 1) / span->slot_size;
+    uint64_t first =
+        (from + mc_class_slot_size(span->class_index) - 1) / mc_class_slot_size(span->class_index);
     uint64_t list = 0;
     mc_store(&span->purged, span->purged & ~(1ull << part));
     mc_span_set_limit(span);
-    for (uint64_t i = first; i < span->fresh && i * span->slot_size < end; i++) {
-        struct mc_slot *slot = (struct mc_slot *)(span->base + i * span->slot_size);
+    for (uint64_t i = first; i < span->fresh && i * mc_class_slot_size(span->class_index) < end;
+         i++) {
+        struct mc_slot *slot =
+            (struct mc_slot *)(span->base + i * mc_class_slot_size(span->class_index));
         slot->mark = span->mark;
         slot->next = (struct mc_slot *)list;
         list = (uint64_t)slot;

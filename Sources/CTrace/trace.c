@@ -226,14 +226,14 @@ void mc_trace_count_out(uint64_t tag, size_t usable, size_t requested)
     count_out(mc_tag_stack(tag), requested_of(tag, usable, requested), usable, mc_births_life(tag));
 }
 
-int mc_trace_count_slot_out(uint64_t tag, const size_t *usable)
+int mc_trace_count_slot_out(uint64_t tag, size_t usable)
 {
     if (unlikely(!mc_shard_is_known()) || unlikely(mc_load(&mc_sampling_used))) return 0;
     struct mc_region_narrow *row = mc_shard_row(mc_tag_stack(tag));
     if (unlikely(!mc_area_is_there(row))) return 0;
     struct mc_life life = mc_births_life_until(tag, mc_births_now_made());
-    size_t bytes = *usable;
-    return mc_counters_own_out(row, (struct mc_amount){1, bytes - mc_tag_slack(tag), bytes}, life);
+    return mc_counters_own_out(row, (struct mc_amount){1, usable - mc_tag_slack(tag), usable},
+                               life);
 }
 
 void mc_trace_count_undo(uint64_t tag, size_t usable, size_t requested)

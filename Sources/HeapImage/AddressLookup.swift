@@ -71,18 +71,18 @@ package struct AddressLookup {
             let isTagged = Int32(span.flags) & Int32(MC_SPAN_TAGGED) != 0 && span.tag != 0
             return .slot(
                 SlotFact(
-                    start: span.base, offset: offset, size: span.slot_size,
+                    start: span.base, offset: offset, size: span.slotSize,
                     state: isWaiting ? .waiting : .live, span: about,
                     tag: isTagged && !isWaiting
-                        ? TagFact(span.tag, requested: min(span.requested, span.slot_size)) : nil))
+                        ? TagFact(span.tag, requested: min(span.requested, span.slotSize)) : nil))
         }
-        guard span.slot_size > 0, offset / span.slot_size < UInt64(span.slot_count) else {
+        guard span.slotSize > 0, offset / span.slotSize < UInt64(span.slot_count) else {
             return .rest(about)
         }
-        let index = UInt32(offset / span.slot_size)
-        let start = span.base + UInt64(index) * span.slot_size
+        let index = UInt32(offset / span.slotSize)
+        let start = span.base + UInt64(index) * span.slotSize
         var slot = SlotFact(
-            start: start, offset: address - start, size: span.slot_size,
+            start: start, offset: address - start, size: span.slotSize,
             state: try state(of: index, in: number), span: about)
         if slot.state == .live, let place = TagArray.place(of: index, in: span.tagArrays) {
             var tag: [UInt64] = [0]
@@ -90,7 +90,7 @@ package struct AddressLookup {
                 try memory.load(into: &tag, from: place)
             }
             if tag[0] != 0 {
-                slot.tag = TagFact(tag[0], requested: span.slot_size.minus(mc_tag_slack(tag[0])))
+                slot.tag = TagFact(tag[0], requested: span.slotSize.minus(mc_tag_slack(tag[0])))
             }
         }
         return .slot(slot)
@@ -120,9 +120,8 @@ package struct AddressLookup {
             if place != .live { return place }
             if isSettled { break }
         }
-        let slot = span.base + UInt64(index) * span.slot_size
-        let isCached = try heap.isCached(slot, class: Int(span.class_index), memory)
-        return isCached ? .remote : .live
+        let slot = span.base + UInt64(index) * span.slotSize
+        return try heap.cached(slot, class: Int(span.class_index), memory) ?? .live
     }
 
     private func describe(_ span: mc_span, _ number: Int) throws(HeapImageError) -> SpanFact {
@@ -136,7 +135,7 @@ package struct AddressLookup {
         let served = try memory.serving(of: span, at: heap.address(ofSpan: number)).count
         let isWaiting = Int32(span.state) == Int32(MC_SPAN_WAITING)
         return SpanFact(
-            kind: kind, base: span.base, size: span.byteCount, slotSize: span.slot_size,
+            kind: kind, base: span.base, size: span.byteCount, slotSize: span.slotSize,
             slotCount: UInt64(span.slot_count),
             live: kind == .slots
                 ? span.usedCount.minus(mc_remote_count(span.remote) + current + served)

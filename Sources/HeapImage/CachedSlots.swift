@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 import CRegion
 
-/// Slots of other threads' spans that a thread freed and keeps: its cache, see CacheList.
+/// Slots that a thread freed and keeps: those of other threads' spans, its cache (see CacheList), and
+/// those of its own full spans, which serve its next requests.
 ///
 /// They count in the `used` of the spans they lie in, but nobody uses them.
 extension HeapStructures {
@@ -17,7 +18,7 @@ extension HeapStructures {
         return lists
     }
 
-    /// What a thread holds: the lists of its cache, and what it took from there to serve.
+    /// What a thread holds: the lists of its cache, of its full spans, and what it took from there to serve.
     fileprivate func cachedChains(
         of thread: ThreadRecord, _ memory: some MemorySource
     ) throws(HeapImageError) -> [CachedChain] {
@@ -28,22 +29,31 @@ extension HeapStructures {
         _ = try memory.attempt { () throws(HeapImageError) in
             serving = try memory.serving(ofThread: thread.address)
         }
-        for (index, list) in serving.enumerated() where list.isCached {
-            chains.append(CachedChain(index: index, free: list.free, count: list.count))
+        for (index, list) in serving.enumerated() {
+            let owner = thread.address
+            if list.isScattered {
+                chains.append(
+                    CachedChain(
+                        index: index, free: list.free, count: list.count,
+                        owner: list.isReused ? owner : nil))
+            }
+            chains.append(
+                CachedChain(
+                    index: index, free: list.reuse.free, count: list.waitingCount, owner: owner))
         }
         return chains
     }
 
-    /// Tells whether a slot of the class is in a thread's cache.
-    func isCached(
+    /// Tells whether a thread keeps a slot of the class: as a free one of its own, or of another thread's; else nil.
+    func cached(
         _ slot: UInt64, class index: Int, _ memory: some MemorySource
-    ) throws(HeapImageError) -> Bool {
+    ) throws(HeapImageError) -> SlotFact.State? {
         for thread in threads {
             for chain in try cachedChains(of: thread, memory) where chain.index == index {
                 var next = chain.free
                 // Longer lists there are not; one that changes meanwhile may lead in a circle.
                 for _ in 0..<Self.cacheLimit where next != 0 {
-                    if next == slot { return true }
+                    if next == slot { return chain.owner == nil ? .remote : .free }
                     var word: [UInt64] = [0]
                     guard
                         try memory.attempt({ () throws(HeapImageError) in
@@ -54,18 +64,20 @@ extension HeapStructures {
                 }
             }
         }
-        return false
+        return nil
     }
 
     /// Slots of a list, to which those of a proxy may come: limits.h of the heap has 256 each.
     static let cacheLimit = 2 * 256
 }
 
-/// Slots of other threads' spans, of one class.
+/// Slots of several spans, of one class.
 private struct CachedChain: Equatable {
     var index: Int
     var free: UInt64
     var count: UInt64
+    /// The thread whose spans they all lie in; nil: whosoever.
+    var owner: UInt64?
 }
 
 extension HeapLook {
@@ -88,7 +100,7 @@ extension HeapLook {
             }
         }
         for (index, list) in try memory.serving(ofThread: thread.address).enumerated()
-        where !list.isCached {
+        where !list.isScattered {
             counts.liveSlots = counts.liveSlots.minus(list.count)
             if list.free != 0, list.span != thread.current[index], thread.state != .lost,
                 try serves(list, thread, index, memory)
@@ -116,7 +128,11 @@ extension HeapLook {
         let chains = try heap.cachedChains(of: thread, memory)
         for chain in chains {
             counts.liveSlots = counts.liveSlots.minus(chain.count)
-            counts.remoteSlots += chain.count
+            if chain.owner == nil {
+                counts.remoteSlots += chain.count
+            } else {
+                counts.freeSlots += chain.count
+            }
         }
         guard thread.state != .lost, chains.contains(where: { $0.free != 0 || $0.count != 0 })
         else { return }
@@ -151,7 +167,7 @@ extension HeapLook {
         while slot != 0 {
             guard count < HeapStructures.cacheLimit, let span = self.span(holding: slot),
                 Int32(span.state) == Int32(MC_SPAN_CLASS), Int(span.class_index) == chain.index,
-                (slot - span.base) % span.slot_size == 0
+                (slot - span.base) % span.slotSize == 0, chain.owner ?? span.owner == span.owner
             else {
                 note(.listLink, slot, "leads to \(hex(slot)), no slot of its class, or in a circle")
                 return found

@@ -57,7 +57,7 @@ extension HeapLook {
     private static func slotBytes(of span: mc_span) -> Int {
         let isCurrent = mc_serving.place(of: span) != nil
         guard span.free != 0 || span.remote != 0 || span.purged != 0 || isCurrent else { return 0 }
-        return Int(span.fresh) * Int(min(span.slot_size, 2048))
+        return Int(span.fresh) * Int(min(span.slotSize, 2048))
     }
 
     /// Reads spans, their slots and tags, and the spans again; returns the numbers of those that
@@ -156,7 +156,7 @@ extension HeapLook {
                 counts.tags += 1
                 let stack = mc_tag_stack(tag)
                 if stack >= highest.stack {
-                    highest = (stack, span.base + index * span.slot_size, span.base)
+                    highest = (stack, span.base + index * span.slotSize, span.base)
                 }
             }
             index += 1
@@ -166,7 +166,7 @@ extension HeapLook {
     /// The same slots for the same owner, as far as a list's shape goes.
     private static func isSame(_ span: mc_span, _ other: mc_span) -> Bool {
         span.state == other.state && span.base == other.base
-            && span.slot_size == other.slot_size && span.slot_count == other.slot_count
+            && span.slotSize == other.slotSize && span.slot_count == other.slot_count
             && span.fresh <= span.slot_count
     }
 }

@@ -26,6 +26,6 @@ extension HeapLook {
         Int32(span.state) == Int32(MC_SPAN_CLASS) && span.class_index == proxy.class_index
             && span.base == proxy.base && span.mark == proxy.mark
             && span.reciprocal == proxy.reciprocal
-            && proxy.limit <= mc_limit_of(UInt64(span.slot_count), span.slot_size)
+            && proxy.limit <= mc_limit_of(UInt64(span.slot_count), span.slotSize)
     }
 }

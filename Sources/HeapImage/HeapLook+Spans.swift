@@ -12,7 +12,7 @@ extension HeapLook {
             case Int32(MC_SPAN_UNUSED): continue
             case Int32(MC_SPAN_CLASS):
                 counts.slotSpans += 1
-                if checkSlotSpan(span) { inUse.append(number) }
+                if checkSlotSpan(span, at: heap.address(ofSpan: number)) { inUse.append(number) }
             case Int32(MC_SPAN_LARGE), Int32(MC_SPAN_WAITING):
                 let isLive = Int32(span.state) == Int32(MC_SPAN_LARGE)
                 counts.large += isLive ? 1 : 0
@@ -41,7 +41,7 @@ extension HeapLook {
         checkOverlaps()
     }
 
-    private mutating func checkSlotSpan(_ span: mc_span) -> Bool {
+    private mutating func checkSlotSpan(_ span: mc_span, at address: UInt64) -> Bool {
         let place = HeapFinding.Place.span(span.base)
         let slice = UInt64(MC_SLICE)
         guard Int32(span.class_index) < Int32(MC_CLASS_COUNT) else {
@@ -49,8 +49,8 @@ extension HeapLook {
             return false
         }
         let size = mc_class_slot_size(UInt32(span.class_index))
-        guard span.slot_size == size, span.reciprocal == mc_reciprocal_of(size) else {
-            note(.spanBounds, place, 1, "slots of \(span.slot_size) bytes, its class has \(size)")
+        guard span.reciprocal == mc_reciprocal_of(size) else {
+            note(.spanBounds, place, 1, "is not divided by \(size) bytes, which its class has")
             return false
         }
         // As many as fit in its slices, of which it has as many as they take.
@@ -73,11 +73,11 @@ extension HeapLook {
             return false
         }
         counts.liveSlots += span.usedCount.minus(mc_remote_count(span.remote) + current)
-        checkState(of: span)
+        checkState(of: span, at: address)
         return hasSlices(span, size: span.byteCount)
     }
 
-    private mutating func checkState(of span: mc_span) {
+    private mutating func checkState(of span: mc_span, at address: UInt64) {
         let place = HeapFinding.Place.span(span.base)
         guard owner(of: span) != nil else {
             return note(.spanState, place, 1, "owner \(hex(span.owner)) is no thread")
@@ -88,11 +88,21 @@ extension HeapLook {
         if flags & ~Int32(known) != 0 {
             note(.spanState, place, 2, "flags \(hex(UInt64(span.flags))), no such ones")
         }
-        let isPlain = flags & Int32(MC_SPAN_TAGGED | MC_SPAN_FULL) == 0 && span.purged == 0
-        if span.limit != (isPlain ? mc_limit_of(UInt64(span.fresh), span.slot_size) : 0) {
+        let isFull = flags & Int32(MC_SPAN_FULL) != 0
+        let list =
+            isFull && Int32(span.class_index) < Int32(MC_DIRECT_CLASSES)
+            ? mc_serving.reuse(thread: span.owner, class: Int(span.class_index))
+            : address &+ UInt64(MC_SPAN_LIST_AT)
+        if span.list != list {
+            note(.spanState, place, 6, "frees go to \(hex(span.list)), not to \(hex(list))")
+        }
+        let isShared = list == span.list && list != address &+ UInt64(MC_SPAN_LIST_AT)
+        let isPlain =
+            flags & Int32(MC_SPAN_TAGGED) == 0 && span.purged == 0 && (!isFull || isShared)
+        if span.limit != (isPlain ? mc_limit_of(UInt64(span.fresh), span.slotSize) : 0) {
             note(.spanState, place, 3, "frees take the \(isPlain ? "long" : "short") path wrongly")
         }
-        checkFull(span, isFull: flags & Int32(MC_SPAN_FULL) != 0)
+        checkFull(span, isFull: isFull)
     }
 
     private mutating func checkFull(_ span: mc_span, isFull: Bool) {
@@ -112,24 +122,24 @@ extension HeapLook {
         else {
             note(
                 .spanBounds, .span(span.base), 2,
-                "a large slot of \(span.slot_size) bytes in \(span.size)")
+                "a large slot of \(span.slotSize) bytes in \(span.size)")
             return false
         }
-        if span.slot_size == 0 || span.slot_size > span.size || span.slot_size % 4096 != 0 {
+        if span.slotSize == 0 || span.slotSize > span.size || span.slotSize % 4096 != 0 {
             note(
                 .spanState, .span(span.base), 5,
-                "a large slot of \(span.slot_size) bytes in \(span.size)")
+                "a large slot of \(span.slotSize) bytes in \(span.size)")
         }
         return hasSlices(span, size: span.size)
     }
 
     private mutating func checkHuge(_ span: mc_span) -> Bool {
         guard span.base % 4096 == 0, span.size % 4096 == 0, span.size > 0,
-            span.base.plus(span.size) <= 1 << 47, span.slot_size == span.size
+            span.base.plus(span.size) <= 1 << 47, span.slotSize == span.size
         else {
             note(
                 .spanBounds, .span(span.base), 2,
-                "a huge slot of \(span.slot_size) bytes in \(span.size)")
+                "a huge slot of \(span.slotSize) bytes in \(span.size)")
             return false
         }
         guard heap.arena(of: span.base) == nil else {

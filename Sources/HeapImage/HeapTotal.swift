@@ -20,7 +20,8 @@ package struct HeapTotal: Equatable, Sendable {
                 used = used.minus(list.count.times(mc_class_slot_size(UInt32(list.index))))
             }
             for (index, list) in try memory.serving(ofThread: thread.address).enumerated() {
-                used = used.minus(list.count.times(mc_class_slot_size(UInt32(index))))
+                let count = list.count.plus(list.waitingCount)
+                used = used.minus(count.times(mc_class_slot_size(UInt32(index))))
             }
         }
         usedBytes = used

@@ -144,12 +144,11 @@ package struct HeapWalk: Sendable {
             }
             for (index, list) in try memory.serving(ofThread: thread.address).enumerated() {
                 requests.add(list, class: index)
-                guard list.count > 0 else { continue }
-                if list.isCached {
-                    cachedSlots[mc_class_slot_size(UInt32(index)), default: 0] += list.count
-                } else {
-                    served[list.span] = list.count
+                let scattered = (list.isScattered ? list.count : 0) + list.waitingCount
+                if scattered > 0 {
+                    cachedSlots[mc_class_slot_size(UInt32(index)), default: 0] += scattered
                 }
+                if !list.isScattered, list.count > 0 { served[list.span] = list.count }
             }
         }
         try takeOff(served, memory)
@@ -295,7 +294,7 @@ extension HeapWalk.Span {
     init?(_ raw: mc_span) {
         let limit: UInt64 = 1 << 56
         let byteCount = raw.byteCount
-        guard raw.base < limit, byteCount < limit, raw.slot_size < limit else { return nil }
+        guard raw.base < limit, byteCount < limit, raw.slotSize < limit else { return nil }
         switch Int32(raw.state) {
         case Int32(MC_SPAN_CLASS): kind = .slots
         case Int32(MC_SPAN_LARGE), Int32(MC_SPAN_WAITING): kind = .large
@@ -305,13 +304,13 @@ extension HeapWalk.Span {
         // A span that serves its owner's requests counts one more in `used`.
         let isCurrent = Int32(raw.flags) & Int32(MC_SPAN_CURRENT) != 0
         let extra: UInt64 = isCurrent ? 1 : 0
-        guard UInt64(raw.slot_count).times(raw.slot_size) <= byteCount || kind != .slots,
+        guard UInt64(raw.slot_count).times(raw.slotSize) <= byteCount || kind != .slots,
             raw.usedCount <= UInt64(raw.slot_count) + extra, raw.slot_count > 0
         else { return nil }
         owner = kind == .slots ? raw.owner : 0
         base = raw.base
         size = byteCount
-        slotSize = raw.slot_size
+        slotSize = raw.slotSize
         slotCount = UInt32(raw.slot_count)
         remote = UInt32(mc_remote_count(raw.remote))
         let isWaiting = Int32(raw.state) == Int32(MC_SPAN_WAITING)

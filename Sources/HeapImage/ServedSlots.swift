@@ -2,7 +2,7 @@
 import CRegion
 
 /// Slots that a thread is about to serve: taken off the list of the span that is current, all at
-/// once, or out of the thread's cache.
+/// once, or out of the thread's cache; or of its full spans, and then those that wait for that too.
 ///
 /// They count in the `used` of the spans they lie in, but nobody uses them.
 extension mc_serving {
@@ -12,15 +12,24 @@ extension mc_serving {
     /// Nothing was taken from it, and nothing put there, between two readings: it counts what it serves,
     /// so slots that went round and came back are not taken for the same.
     func equals(_ other: mc_serving) -> Bool {
-        (free, counts, span) == (other.free, other.counts, other.span)
+        (free, counts, span, isReused) == (other.free, other.counts, other.span, other.isReused)
     }
 
-    /// They lie in spans of other threads: they were cached.
-    var isCached: Bool { span == 0 }
+    /// They lie in any of the thread's full spans.
+    var isReused: Bool { mc_reuse_is_served(reuse.counts) != 0 }
+    /// They lie in no span that is known: in those of other threads, of which they were cached, or in any full one.
+    var isScattered: Bool { span == 0 || isReused }
+    /// How many slots of full spans wait to be served.
+    var waitingCount: UInt64 { UInt64(mc_reuse_count(reuse.counts)) }
 
     /// Of the class in the struct of a thread.
     static func address(thread: UInt64, class index: Int) -> UInt64 {
         thread &+ UInt64(offset + index * MemoryLayout<mc_serving>.stride)
+    }
+
+    /// Where the list is to which frees of the thread's full spans of the class go.
+    static func reuse(thread: UInt64, class index: Int) -> UInt64 {
+        address(thread: thread, class: index) &+ UInt64(MC_SERVING_REUSE_AT)
     }
 
     static let offset: Int = {
@@ -57,6 +66,6 @@ extension MemorySource {
         _ = try attempt { () throws(HeapImageError) in
             found = try load(mc_serving.self, at: place, zero: mc_serving())
         }
-        return found.span == address ? found : mc_serving()
+        return found.span == address && !found.isReused ? found : mc_serving()
     }
 }

@@ -39,8 +39,8 @@ struct SlotLists {
 
     /// Follows a list to its end, or to where it leads astray.
     private mutating func walk(_ head: UInt64, _ name: String) -> (count: UInt64, isWhole: Bool) {
-        let size = max(1, UInt32(truncatingIfNeeded: span.slot_size))
-        let carved = UInt64(span.fresh).times(span.slot_size)
+        let size = max(1, UInt32(truncatingIfNeeded: span.slotSize))
+        let carved = UInt64(span.fresh).times(span.slotSize)
         let seenBefore = seen
         var slot = head
         var last: UInt64 = 0
@@ -130,7 +130,7 @@ extension mc_span {
     ///
     /// Holds for every span of slots; asked before computing with one that may be damaged.
     var isPlausible: Bool {
-        slot_size >= 16 && slot_size <= 1 << 30 && fresh <= slot_count && byteCount <= 1 << 30
+        slotSize >= 16 && slotSize <= 1 << 30 && fresh <= slot_count && byteCount <= 1 << 30
             && base <= 1 << 47
     }
 }
@@ -145,7 +145,7 @@ struct SlotHeads {
     init(_ bytes: UnsafeRawBufferPointer, of span: mc_span) {
         self.bytes = bytes
         isPurged = PurgedParts(span)
-        stride = Self.isWhole(span) ? Int(span.slot_size) : 16
+        stride = Self.isWhole(span) ? Int(span.slotSize) : 16
     }
 
     subscript(index: UInt32) -> (next: UInt64, mark: UInt64)? {
@@ -163,18 +163,18 @@ struct SlotHeads {
     /// Where slots are large, or parts of the span are given back, only their first words are read:
     /// nothing is read that has no memory behind it, as reading would give it some.
     private static func isWhole(_ span: mc_span) -> Bool {
-        span.purged == 0 && span.slot_size <= 2048
+        span.purged == 0 && span.slotSize <= 2048
     }
 
     /// What to read of the span.
     static func ranges(of span: mc_span) -> [MemoryRange] {
         guard span.fresh > 0, span.isPlausible else { return [] }
         if isWhole(span) {
-            return [MemoryRange(start: span.base, size: Int(span.slot_size) * Int(span.fresh))]
+            return [MemoryRange(start: span.base, size: Int(span.slotSize) * Int(span.fresh))]
         }
         let purged = PurgedParts(span)
         return (0..<UInt32(span.fresh)).filter { purged.place(of: $0) != nil }.map {
-            MemoryRange(start: span.base + UInt64($0) * span.slot_size, size: 16)
+            MemoryRange(start: span.base + UInt64($0) * span.slotSize, size: 16)
         }
     }
 }
@@ -192,7 +192,7 @@ struct PurgedParts {
         let part = max(page, (span.byteCount / 64 + page - 1) / page * page)
         var place: Int32 = 0
         for index in 0..<UInt64(span.fresh) {
-            let number = index * span.slot_size / part
+            let number = index * span.slotSize / part
             if number < 64, span.purged >> number & 1 != 0 {
                 places.append(-1)
                 count += 1

@@ -76,6 +76,12 @@ package struct SlotRequests: Equatable, Sendable {
 }
 
 extension mc_span {
+    /// Bytes of a slot; of a large or huge one the request in whole pages.
+    var slotSize: UInt64 {
+        Int32(class_index) < Int32(MC_CLASS_COUNT)
+            ? mc_class_slot_size(UInt32(class_index)) : slot_size
+    }
+
     /// Slots handed out, or freed by others; of a span only lists of caches have a number below 0.
     var usedCount: UInt64 { UInt64(UInt16(bitPattern: used)) }
 

@@ -14,7 +14,7 @@ void mc_heap_on_tagged_free(void *object, size_t usable, size_t requested, uint6
 
 void mc_heap_on_tagged_slot_free(const struct mc_span *span, uint64_t tag)
 {
-    mc_heap_on_tagged_free(0, span->slot_size, MC_REQUESTED_UNKNOWN, tag);
+    mc_heap_on_tagged_free(0, mc_slot_size(span), MC_REQUESTED_UNKNOWN, tag);
 }
 
 void mc_heap_on_fork(void)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* When slots of a coarser class serve a request, and when not. */
 #include "lend.h"
+#include "reuse.h"
 
 #include <string.h>
 
@@ -30,7 +31,7 @@ static void *alloc(size_t size)
 
 static uint64_t slot_of(const void *object)
 {
-    return mc_span_of(object)->slot_size;
+    return mc_slot_size(mc_span_of(object));
 }
 
 /* Slots of both classes, of which all but fresh ones are in use. */
@@ -142,6 +143,29 @@ static void have_waiting(size_t slot, unsigned waiting)
         alloc(SMALL);
     for (unsigned i = 0; i < waiting; i++)
         mc_free(objects[i]);
+    mc_reuse_return(mc_self, &mc_self->serving[mc_class_for(slot)]);
+}
+
+/* Half of a page's worth on the list of full spans, the others on one's own. */
+static void have_freed(unsigned waiting)
+{
+    have_waiting(TWICE, 0);
+    for (unsigned i = 0; i < waiting; i++)
+        mc_free(objects[i]);
+}
+
+static void some_are_reused(void)
+{
+    have_freed(PAGE_OF);
+    REQUIRE_EQUAL(slot_of(mc_alloc(SMALL)), TWICE);
+    mc_heap_check();
+}
+
+static void too_few_are_reused(void)
+{
+    have_freed(PAGE_OF - 1);
+    REQUIRE_EQUAL(slot_of(mc_alloc(SMALL)), SMALL);
+    mc_heap_check();
 }
 
 static void small_ones_are_led(void)
@@ -160,7 +184,7 @@ static void small_ones_are_led(void)
     const struct mc_span *first = mc_span_of(objects[0]);
     REQUIRE(mc_span_of(mc_alloc(SMALL)) == first);
     for (unsigned i = 1; i < PAGE_OF; i++)
-        REQUIRE(mc_span_of(mc_alloc_direct(SMALL)) == first);
+        REQUIRE(mc_span_of(mc_alloc(SMALL)) == first);
     REQUIRE_EQUAL(current(SMALL)->fresh, fresh);
     mc_heap_check();
     REQUIRE_EQUAL(slot_of(mc_alloc(SMALL)), SMALL);
@@ -313,6 +337,8 @@ static void traced_where_led(void)
 }
 
 static const struct test_case cases[] = {
+    {"lent_of_reused", some_are_reused, 0},
+    {"too_few_reused", too_few_are_reused, 0},
     {"traced_where_led", traced_where_led, 0},
     {"small_ones_are_led", small_ones_are_led, 0},
     {"too_few_wait", too_few_wait, 0},

@@ -88,7 +88,9 @@ static int is_lent(const struct object *object, size_t size)
     unsigned own = mc_class_for(size);
     if (object->usable <= MC_LEND_BYTES && mc_is_power_of_two(object->usable))
         return object->usable < 2 * size;
-    if (size > MC_DIRECT_MAX) return object->usable <= mc_class_slot_size(own + MC_LEND_STEPS);
+    unsigned coarsest =
+        own + MC_LEND_STEPS < MC_CLASS_COUNT ? own + MC_LEND_STEPS : MC_CLASS_COUNT - 1;
+    if (size > MC_DIRECT_MAX) return object->usable <= mc_class_slot_size(coarsest);
     return object->usable <= MC_DIRECT_MAX && object->usable <= 2 * mc_class_slot_size(own);
 }
 

@@ -7,6 +7,7 @@
 #include "class.h"
 #include "meta.h"
 #include "pagemap.h"
+#include "reuse.h"
 #include "root.h"
 #include "span.h"
 #include "test.h"
@@ -63,8 +64,9 @@ static void class_spans(void)
         REQUIRE(slots < 1u << 15); /* `remote` counts in 16 bits */
         REQUIRE(bytes <= MC_SPAN_SLICES_MAX * MC_SLICE);
         REQUIRE((bytes - slots * slot) * 16 <= bytes); /* slots of 7680 bytes are the worst */
+        if (index < MC_DIRECT_CLASSES) REQUIRE(mc_reuse_room(index) <= slots);
         struct mc_span span = {
-            .state = MC_SPAN_CLASS, .slot_size = slot, .slot_count = (uint16_t)slots};
+            .state = MC_SPAN_CLASS, .class_index = (uint8_t)index, .slot_count = (uint16_t)slots};
         REQUIRE_EQUAL(mc_span_size(&span), bytes);
     }
 }

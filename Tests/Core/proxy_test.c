@@ -117,12 +117,12 @@ static void *free_two_kinds(void *unused)
     pthread_barrier_wait(&turns);
     pthread_barrier_wait(&turns);
     REQUIRE_EQUAL(stands_for(objects[0]), struct_before);
-    REQUIRE_EQUAL(proxy_of(objects[0])->slot_size, SIZE);
+    REQUIRE_EQUAL(mc_slot_size(proxy_of(objects[0])), SIZE);
     for (unsigned i = 0; i < 20; i++) {
         REQUIRE_EQUAL(is_short(objects[i]), i > 0);
         mc_free(objects[i]);
     }
-    REQUIRE_EQUAL(proxy_of(objects[0])->slot_size, OTHER);
+    REQUIRE_EQUAL(mc_slot_size(proxy_of(objects[0])), OTHER);
     mc_heap_check();
     return unused;
 }

@@ -7,6 +7,7 @@
 
 #include "heap.h"
 #include "limits.h"
+#include "reuse.h"
 #include "serving.h"
 #include "span.h"
 #include "test.h"
@@ -32,12 +33,13 @@ static struct mc_span *fill(void)
     return span;
 }
 
+/* Those on a list that all full spans share (reuse.h), and those on the span's own. */
 static void used_before_fresh(void)
 {
     struct mc_span *second = fill(), *first = mc_span_of(objects[0]);
-    for (unsigned i = 0; i < A_PAGE; i++)
+    for (unsigned i = 0; i < 2 * A_PAGE; i++)
         mc_free(objects[i]);
-    for (unsigned i = 0; i < A_PAGE; i++)
+    for (unsigned i = 0; i < 2 * A_PAGE; i++)
         REQUIRE(mc_span_of(objects[i] = mc_alloc(SIZE)) == first);
     REQUIRE_EQUAL(second->fresh, A_PAGE);
     mc_heap_check();
@@ -46,18 +48,32 @@ static void used_before_fresh(void)
     mc_heap_check();
 }
 
-/* For less than a page's worth the change from span to span is not worth it. */
+static struct mc_serving *serving(void)
+{
+    return &mc_self->serving[mc_class_for(SIZE)];
+}
+
+/* For less than a page's worth the change from span to span is not worth it, nor for a few of full ones. */
 static void few_wait(void)
 {
     struct mc_span *second = fill();
-    for (unsigned i = 1; i < A_PAGE; i++)
+    unsigned waiting = 0;
+    for (; !mc_reuse_is_ready(serving()); waiting++) {
+        if (waiting) REQUIRE(mc_span_of(mc_alloc(SIZE)) == second);
+        mc_free(objects[waiting]);
+    }
+    REQUIRE_EQUAL(waiting, mc_reuse_room(mc_class_for(SIZE)) / MC_REUSE_SERVES);
+    while (serving()->free)
+        mc_alloc(SIZE);
+    for (unsigned i = waiting; i < A_PAGE - 1; i++)
         mc_free(objects[i]);
+    mc_reuse_return(mc_self, serving());
     REQUIRE(mc_span_of(mc_alloc(SIZE)) == second);
-    REQUIRE_EQUAL(second->fresh, 2 * A_PAGE);
+    REQUIRE_EQUAL(second->fresh, 3 * A_PAGE);
     mc_heap_check();
 }
 
-/* Spans that have handed out all they had serve again in the order of their first free slot, and are as they
+/* Spans that have handed out all they had serve again in the order in which they got a slot, and are as they
  * were when that is gone. */
 static void full_ones_turn(void)
 {
@@ -70,9 +86,11 @@ static void full_ones_turn(void)
     while (mc_direct_serving(SIZE)->free || third->fresh < third->slot_count)
         REQUIRE(mc_span_of(mc_alloc(SIZE)) == third);
     REQUIRE(second->flags & MC_SPAN_FULL);
-    mc_free(objects[SPAN]);
-    mc_free(objects[0]);
     mc_free(objects[SPAN + 1]);
+    mc_free(objects[0]);
+    mc_free(objects[SPAN]);
+    REQUIRE(first->flags & second->flags & MC_SPAN_FULL);
+    mc_reuse_return(mc_self, serving()); /* the last first */
     REQUIRE(!((first->flags | second->flags) & MC_SPAN_FULL));
     mc_heap_check();
     REQUIRE(mc_alloc(SIZE) == objects[SPAN + 1]);
@@ -179,7 +197,7 @@ static unsigned grow(unsigned *pages)
     for (unsigned i = 0; i < GROWN * SPAN; i++) {
         grown[i] = mc_alloc(SIZE);
         const struct mc_span *span = mc_span_of(grown[i]);
-        if (span == last || span->slot_size != SIZE || span->fresh != A_PAGE) continue;
+        if (span == last || mc_slot_size(span) != SIZE || span->fresh != A_PAGE) continue;
         REQUIRE(spans < GROWN + 1);
         pages[spans++] = resident_pages(span);
         last = span;

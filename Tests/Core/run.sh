@@ -113,6 +113,7 @@ usual() {
     build proxy "${heap[@]}" && run proxy
     build proxy_stops "${heap[@]}" && run proxy_stops
     build serving "${heap[@]}" && run serving
+    build reuse "${heap[@]}" && run reuse
     build waiting "${heap[@]}" && run waiting
     build threads "${heap[@]}" && run threads
     build forks "${heap[@]}" && run forks

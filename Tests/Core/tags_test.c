@@ -34,7 +34,7 @@ static uint64_t lines(uint64_t tags)
 static unsigned fill(size_t size)
 {
     struct mc_span *span = mc_span_of(objects[0] = mc_alloc_owned(size, MC_QUANTUM, 0));
-    REQUIRE(span->slot_size == size && span->base == (uint64_t)objects[0]);
+    REQUIRE(mc_slot_size(span) == size && span->base == (uint64_t)objects[0]);
     for (unsigned i = 1; i < span->slot_count; i++) {
         objects[i] = mc_alloc_owned(size, MC_QUANTUM, 0);
         REQUIRE_EQUAL((uint64_t)objects[i], span->base + i * size);

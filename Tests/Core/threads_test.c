@@ -195,7 +195,7 @@ static void *use_up_trimmed(void *argument)
     enum { PAGES = 3, SIZE = PAGES * MC_PAGE };
     void *first = mc_alloc(SIZE), *last = first;
     const struct mc_span *span = mc_span_of(first);
-    REQUIRE(span->slot_size == SIZE && span->slot_count > 2);
+    REQUIRE(mc_slot_size(span) == SIZE && span->slot_count > 2);
     for (uint32_t i = 1; i < span->slot_count; i++)
         last = mc_alloc(SIZE);
     REQUIRE(mc_span_of(last) == span && !span->free);

@@ -82,6 +82,8 @@ import Testing
     @Test func wholeSpansThatWereGivenBackWaitForTheirOwner() throws {
         var heap = WholeHeap()
         heap.slots.flags = UInt8(MC_SPAN_FULL)
+        heap.slots.list = mc_serving.reuse(
+            thread: WholeHeap.thread, class: WholeHeap.classIndex)
         (heap.slots.counts, heap.slots.fresh) = (0, heap.slots.slot_count)
         (heap.slots.free, heap.slots.limit) = (0, 0)
         heap.slots.purged = UInt64.max
@@ -97,7 +99,7 @@ import Testing
 
     @Test func spansAreOfTheirClass() throws {
         var heap = WholeHeap()
-        heap.slots.slot_size = 80
+        heap.slots.reciprocal += 1
         #expect(try kinds(heap).contains(.spanBounds))
         heap = WholeHeap()
         heap.slots.class_index = 200
@@ -230,6 +232,28 @@ import Testing
         heap = WholeHeap()
         heap.serve(count: 3)
         #expect(try kinds(heap) == [.spanCounts])
+    }
+
+    @Test func slotsOfFullSpansAreFree() throws {
+        var heap = WholeHeap()
+        let counts = try HeapCheck(heap.memory(), root: WholeHeap.root).counts
+        heap.reuse()
+        #expect(try kinds(heap) == [])
+        let reused = try HeapCheck(heap.memory(), root: WholeHeap.root).counts
+        #expect(reused.liveSlots == counts.liveSlots && reused.freeSlots == counts.freeSlots)
+        #expect(reused.remoteSlots == counts.remoteSlots)
+        heap.heads[63].1 = 7
+        #expect(try kinds(heap) == [.listMark])
+        heap = WholeHeap()
+        heap.reuse(waiting: 3)
+        #expect(try kinds(heap) == [.threadSpan])
+        heap = WholeHeap()
+        heap.reuse()
+        heap.heads[63].0 = WholeHeap.large
+        #expect(try kinds(heap) == [.listLink])
+        heap = WholeHeap()
+        heap.slots.list += 8
+        #expect(try kinds(heap) == [.spanState])
     }
 
     /// A fork left the thread behind in the middle of something.

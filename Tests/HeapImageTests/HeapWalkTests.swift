@@ -51,7 +51,7 @@ struct SampleHeap {
 
     init() {
         var small = mc_span()
-        (small.base, small.slot_size) = (0x10000, 64)
+        (small.base, small.class_index) = (0x10000, 3)
         (small.slot_count, small.used, small.fresh) = (256, 11, 20)
         small.state = UInt8(MC_SPAN_CLASS)
         small.flags = UInt8(MC_SPAN_TAGGED | MC_SPAN_CURRENT)
@@ -59,11 +59,13 @@ struct SampleHeap {
         (small.tags, small.more_tags) = (0x9000, 0xc000 - 64 * 8)
         var large = mc_span()
         (large.base, large.size, large.slot_size) = (0x20000, 131072, 102400)
+        large.class_index = UInt8(MC_CLASS_LARGE)
         (large.slot_count, large.used, large.state) = (1, 1, UInt8(MC_SPAN_LARGE))
         large.flags = UInt8(MC_SPAN_TAGGED)
         (large.tag, large.requested) = (mc_tag_make(3, 0, 40), 100_000)
         var huge = mc_span()
         (huge.base, huge.size, huge.slot_size) = (0x8000000, 64 << 20, 64 << 20)
+        huge.class_index = UInt8(MC_CLASS_HUGE)
         (huge.slot_count, huge.used, huge.state) = (1, 1, UInt8(MC_SPAN_HUGE))
         spans = [small, large, mc_span(), huge]
 

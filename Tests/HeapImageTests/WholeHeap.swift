@@ -53,6 +53,7 @@ struct WholeHeap {
         makeSlots()
         large.base = Self.large
         (large.size, large.slot_size) = (7 * UInt64(MC_SLICE), 102400)
+        large.class_index = UInt8(MC_CLASS_LARGE)
         (large.slot_count, large.used, large.fresh) = (1, 1, 1)
         (large.state, large.flags) = (UInt8(MC_SPAN_LARGE), UInt8(MC_SPAN_TAGGED))
         (large.tag, large.requested) = (mc_tag_make(3, 0, 40), 100_000)
@@ -64,7 +65,7 @@ struct WholeHeap {
 
     private mutating func makeSlots() {
         slots.base = Self.slots
-        (slots.slot_size, slots.slot_count) = (Self.slotSize, 1024)
+        (slots.list, slots.slot_count) = (Self.pool + UInt64(MC_SPAN_LIST_AT), 1024)
         slots.reciprocal = mc_reciprocal_of(Self.slotSize)
         // 61 in use: one for being current, two freed by others.
         (slots.counts, slots.fresh) = (100 << UInt64(MC_COUNTS_SHIFT) + 61, 64)
@@ -92,7 +93,27 @@ struct WholeHeap {
     /// The free slots are about to be served.
     mutating func serve(count: UInt64 = 4, span: UInt64 = pool) {
         (slots.free, slots.counts) = (0, 61 + 4)
-        let list = mc_serving(free: Self.address(60), counts: 0 &- count, span: span)
+        put(
+            mc_serving(
+                free: Self.address(60), counts: 0 &- count, span: span,
+                reuse: Self.reuse(served: 0)))
+    }
+
+    /// The same of slots of full spans: two of them are, two wait for that.
+    mutating func reuse(waiting: UInt64 = 2) {
+        (slots.free, slots.counts) = (0, 61 + 4)
+        heads[61].0 = 0
+        var list = Self.reuse(served: 1)
+        (list.free, list.counts) = (Self.address(62), list.counts - waiting)
+        put(mc_serving(free: Self.address(60), counts: 0 &- 2, span: 0, reuse: list))
+    }
+
+    private static func reuse(served: UInt64) -> mc_list {
+        let room = served << UInt64(MC_REUSED_SHIFT) | 64 << UInt64(MC_REUSE_ROOM_SHIFT) | 64
+        return mc_list(free: 0, .init(counts: room))
+    }
+
+    private mutating func put(_ list: mc_serving) {
         withUnsafeMutableBytes(of: &thread.serving) {
             $0.storeBytes(
                 of: list, toByteOffset: Self.classIndex * MemoryLayout<mc_serving>.stride,

@@ -64,9 +64,10 @@ void mc_free_slow(void *object, struct mc_span *own); /* own: what the own map h
  * names `caller`, as "free()"; so it is for mc_free and mc_realloc_in_place. */
 size_t mc_usable_size(const void *object, const char *caller);
 
-/* A slot was freed and its span is empty now. Not inlined: the short path of free then compares with the
- * thread where it is, instead of keeping it at hand. */
-__attribute__((noinline)) void mc_span_emptied(struct mc_span *span);
+/* A free has made `used` of the span's list 0: that is its own, and the span is empty, or it is one that has all
+ * slots it may have. Not inlined: the short path of free then compares with the thread where it is, instead of
+ * keeping it at hand. */
+__attribute__((noinline)) void mc_list_at_zero(struct mc_span *span);
 
 /* Tags: see tag.h. mc_tag_set() returns 0 if there is no memory for it; only the thread that was
  * just handed the slot may call it, and only if mc_tag_settable(). mc_tag_take() takes the tag off
@@ -195,11 +196,13 @@ static inline void *mc_alloc_tagged(size_t size, struct mc_tagged *tagged)
     if (unlikely(size > MC_DIRECT_MAX)) return 0;
     struct mc_serving *serving = mc_direct_serving(size);
     struct mc_span *span = (struct mc_span *)serving->span;
-    if (unlikely(!serving->free) || unlikely(!span)) return 0;
+    if (unlikely(!serving->free) || unlikely(!span) ||
+        unlikely(mc_reuse_is_served(serving->reuse.counts)))
+        return 0;
     tagged->place = mc_tag_place(span, mc_slot_index(span, (void *)serving->free));
     if (unlikely(!tagged->place)) return 0;
     tagged->span = span;
-    tagged->usable = span->slot_size;
+    tagged->usable = mc_slot_size(span);
     tagged->large = 0;
     return mc_serving_pop(serving);
 }
@@ -233,6 +236,18 @@ static inline int mc_looks_free(const struct mc_slot *slot, uint64_t mark)
     return *(const unsigned char *)&slot->mark == (unsigned char)mark && slot->mark == mark;
 }
 
+/* Puts a live slot where the span's frees go, without any check. The mark is the span's. */
+static inline __attribute__((always_inline)) void
+mc_free_to_list(struct mc_span *span, struct mc_slot *slot, uint64_t mark)
+{
+    struct mc_list *list = (struct mc_list *)span->list;
+    slot->next = (struct mc_slot *)list->free;
+    slot->mark = mark;
+    mc_store(&list->free, (uint64_t)slot);
+    mc_step(&list->counts, -1ull);
+    if (unlikely(mc_peek(&list->used) == 0)) mc_list_at_zero(span);
+}
+
 /* 1 if a slot starts there that the short path of free serves. */
 static inline __attribute__((always_inline)) int mc_starts_slot(const struct mc_span *span,
                                                                 const void *object)
@@ -249,11 +264,7 @@ static inline __attribute__((always_inline)) int mc_free_into(struct mc_span *sp
     struct mc_slot *slot = object;
     uint64_t mark = span->mark;
     if (unlikely(mc_looks_free(slot, mark))) return 0;
-    slot->next = (struct mc_slot *)span->free;
-    slot->mark = mark;
-    mc_store(&span->free, (uint64_t)slot);
-    mc_step(&span->counts, -1ull);
-    if (unlikely(mc_peek(&span->used) == 0)) mc_span_emptied(span);
+    mc_free_to_list(span, slot, mark);
     return 1;
 }
 

@@ -10,7 +10,7 @@
  *
  * Everything an outside reader needs follows from the spans:
  *     live slots  = used - remote count - (1 if CURRENT) - slots of it that a thread is about to
- *                   serve, or has in its cache
+ *                   serve, or has in `reuse` or in its cache
  *     used bytes  = sum over live spans of live slots * slot_size
  *     free slots  = slot_count - live slots     (those beyond `fresh` were never touched)
  *     allocations = sum of mc_counts_allocations() over all structs of the class, in use or not,
@@ -74,22 +74,33 @@ enum {
 
 enum { MC_COUNTS_SHIFT = 16, MC_COUNTS_ALLOCATION = (1 << MC_COUNTS_SHIFT) + 1 };
 
+/* Where a free puts a slot: the list of a span, or one that several spans share. */
+struct mc_list {
+    uint64_t free; /* [owner] slots, last freed first */
+    union {
+        uint64_t counts; /* [owner] see mc_span.counts; a free takes 1 off */
+        int16_t used;    /* at 0 there is something to be done */
+    };
+};
+
 /* A span: slices of one slot size, or one large or huge slot.
  * Invariants, asserted by mc_heap_check():
  *   1. used + |free| + |slots that start in purged parts| == fresh + (1 if CURRENT), and
  *      fresh <= slot_count; so a span whose `used` falls to 0 is not anybody's current one
  *   2. every slot on `remote`, in a thread's cache or about to be served is still counted in `used`
- *   3. limit == mc_limit_of(fresh, slot_size), if neither TAGGED nor FULL and nothing is purged; else 0
+ *   3. limit == mc_limit_of(fresh, slot size), if not TAGGED, nothing is purged, and it is not FULL or
+ *      of a direct class; else 0
  *   4. a free slot's second word is `mark`; a slot handed out never starts with it there
  *   5. the tag of a free slot is 0
  *   6. of a class that is not direct: it made as many allocations as slots of it are in use, or more
+ *   7. list is the one of its own; of a FULL one of a direct class `reuse` of what its owner serves
  * The first line of the cache is what every free reads, also one by another thread, and seldom changes;
  * the second is what frees write. What is the owner's is for a moment that of whoever gives back a span that
  * others have freed whole, see waiting.h. */
 struct mc_span {
     uint64_t base;       /* [const] first slot */
-    uint64_t limit;      /* [owner] of the slots that the owner's short path of free serves, see
-                            mc_limit_of(); or 0, which of a proxy's may come from others */
+    uint64_t limit;      /* [owner] what the short path of free serves, see mc_limit_of(); 0, which
+                            may come from others, of a proxy or a whole span given back: nothing */
     uint64_t reciprocal; /* [const] see mc_reciprocal_of(); 0 for large and huge */
     uint64_t mark;       /* [const] */
     uint64_t owner;      /* [shared] struct mc_thread; 0 for large and huge */
@@ -99,7 +110,10 @@ struct mc_span {
     uint8_t flags;       /* see above */
     uint8_t class_index; /* [const] or MC_CLASS_LARGE, MC_CLASS_HUGE: whose allocations these are */
     uint8_t untagged_frees; /* [owner] frees without a tag while TAGGED; else see trim.c, cache.c */
-    uint64_t slot_size;     /* bytes; [const] of class spans; of others the request, whole pages */
+    union {
+        uint64_t list;      /* [owner] class, proxy: address of a struct mc_list for frees */
+        uint64_t slot_size; /* large, huge: the request, whole pages; see mc_slot_size() */
+    };
     uint64_t purged; /* [owner] of each 64th of the span: given back, its slots not on `free` */
 
     uint64_t free; /* [owner] free slots, last freed first */
@@ -133,6 +147,11 @@ struct mc_span {
 };
 _Static_assert(sizeof(struct mc_span) == 128, "two cache lines: what frees read, what they write");
 _Static_assert(offsetof(struct mc_span, free) == 64, "a remote free stays off the owner's line");
+_Static_assert(offsetof(struct mc_span, counts) - offsetof(struct mc_span, free) ==
+                   offsetof(struct mc_list, counts),
+               "the last two are a struct mc_list");
+
+enum { MC_SPAN_LIST_AT = offsetof(struct mc_span, free) };
 
 /* Where a proxy of a thread may be, one place for each span of another's. [owner]
  *     stands_for   address of the span whose proxy is there, or 0
@@ -197,12 +216,31 @@ enum {
 
 /* Slots on their way from a span to the thread's requests of one class: all that were free in the span
  * when the last of these were gone, or that the thread had cached. Nobody uses them, but they count in
- * the `used` of the spans they lie in. */
+ * the `used` of the spans they lie in; so do those in `reuse`. */
 struct mc_serving {
-    uint64_t free;   /* [owner] slots */
-    uint64_t counts; /* [owner] like mc_span.counts; `used` is minus the number of its slots */
-    uint64_t span; /* [owner] in which they lie; 0: in spans of other threads, or there are none */
+    uint64_t free;        /* [owner] slots */
+    uint64_t counts;      /* [owner] like mc_span.counts; `used` is minus the number of its slots */
+    uint64_t span;        /* [owner] in which they lie; 0: in those of others, or there are none */
+    struct mc_list reuse; /* [owner] slots of the thread's FULL spans, see mc_reuse_count() */
 };
+
+/* What `reuse.counts` of a thread's struct mc_serving says: how many slots more it may have, how many in all, and 1
+ * if what is in `free` comes from there, and so may lie in any span of the thread's. */
+enum {
+    MC_REUSE_ROOM_SHIFT = 16,
+    MC_REUSED_SHIFT = 32,
+    MC_SERVING_REUSE_AT = offsetof(struct mc_serving, reuse)
+};
+
+static inline uint32_t mc_reuse_count(uint64_t counts)
+{
+    return (uint16_t)((counts >> MC_REUSE_ROOM_SHIFT) - counts);
+}
+
+static inline int mc_reuse_is_served(uint64_t counts)
+{
+    return counts >> MC_REUSED_SHIFT & 1;
+}
 
 /* A thread: what one thread of the program owns of the heap. Outlives it, and serves another. */
 struct mc_thread {
@@ -310,13 +348,20 @@ static inline uint32_t mc_counts_listed(uint64_t counts)
 /* Slot size of a class. Requires index < MC_CLASS_COUNT.
  *     class   0   1 ..  15 |  16   17 ..   23 |  24   25 ..   31 | ..   87
  *     slot   16  32 .. 256 | 288  320 ..  512 | 576  640 .. 1024 | .. 131072 */
+#define MC_DOUBLING(quanta)                                                                        \
+    9 * (quanta), 10 * (quanta), 11 * (quanta), 12 * (quanta), 13 * (quanta), 14 * (quanta),       \
+        15 * (quanta), 16 * (quanta)
 static inline uint64_t mc_class_slot_size(unsigned index)
 {
-    unsigned linear = MC_LINEAR_MAX / MC_QUANTUM;
-    if (index < linear) return (index + 1) * (uint64_t)MC_QUANTUM;
-    unsigned doubling = (index - linear) / MC_STEPS;
-    unsigned step = (index - linear) % MC_STEPS + 1;
-    return (uint64_t)(MC_STEPS + step) * (MC_LINEAR_MAX / MC_STEPS) << doubling;
+    /* clang-format off */
+    static const uint16_t quanta[MC_CLASS_COUNT] = {
+        1, 2, 3, 4, 5, 6, 7, 8, MC_DOUBLING(1),
+        MC_DOUBLING(2), MC_DOUBLING(4), MC_DOUBLING(8),
+        MC_DOUBLING(16), MC_DOUBLING(32), MC_DOUBLING(64),
+        MC_DOUBLING(128), MC_DOUBLING(256), MC_DOUBLING(512),
+    };
+    /* clang-format on */
+    return quanta[index] * (uint64_t)MC_QUANTUM;
 }
 
 /* The class that serves a request. Requires size <= MC_SMALL_MAX. */
@@ -330,6 +375,13 @@ static inline unsigned mc_class_for(size_t size)
 _Static_assert(MC_LINEAR_MAX == 1 << 8 && MC_STEPS == 1 << 3, "mc_class_for's shifts");
 _Static_assert(MC_SMALL_MAX == MC_LINEAR_MAX << 9, "MC_CLASS_COUNT has nine doublings");
 _Static_assert(MC_DIRECT_MAX == MC_LINEAR_MAX << 2, "MC_DIRECT_CLASSES has two doublings");
+
+/* Bytes of a slot. */
+static inline uint64_t mc_slot_size(const struct mc_span *span)
+{
+    unsigned index = span->class_index;
+    return index < MC_CLASS_COUNT ? mc_class_slot_size(index) : span->slot_size;
+}
 
 /* floor(2^64 / slot_size) + 1: an offset in a span is divided by the slot size by multiplying it with this. The
  * upper half of the product is the quotient. The lower half is q * e for an offset of q slots, where e =
@@ -351,7 +403,7 @@ static inline uint64_t mc_limit_of(uint64_t count, uint64_t slot_size)
 /* Bytes of address space. Those of a class span are what its slots take, in whole slices. */
 static inline uint64_t mc_class_span_size(const struct mc_span *span)
 {
-    return (span->slot_count * span->slot_size + MC_SLICE - 1) & -(uint64_t)MC_SLICE;
+    return (span->slot_count * mc_slot_size(span) + MC_SLICE - 1) & -(uint64_t)MC_SLICE;
 }
 
 static inline uint64_t mc_span_size(const struct mc_span *span)

@@ -144,8 +144,8 @@ void mc_trace_thread(unsigned thread);
 void mc_trace_count_out(uint64_t tag, size_t usable, size_t requested);
 
 /* The same of an object that is not large, by a thread that knows its shard; compiled into its one caller as
- * well. What is usable is read when it is asked for. 0: nothing was done, it has to go the long way. */
-int mc_trace_count_slot_out(uint64_t tag, const size_t *usable);
+ * well. 0: nothing was done, it has to go the long way. */
+int mc_trace_count_slot_out(uint64_t tag, size_t usable);
 
 /* Mappings; see mappings.h. The lock lies around the system call that maps or unmaps and what is
  * noted of it. mc_mappings_lock() gives 0 to a signal handler that interrupted its own thread there,

@@ -148,6 +148,22 @@ static uint64_t damage_cache(const char *how)
     return first;
 }
 
+/* What the main thread freed in full spans. */
+static uint64_t damage_reuse(const char *how)
+{
+    struct mc_list *list = &thread->serving[span->class_index].reuse;
+    uint64_t first = list->free;
+    if (!strcmp(how, "reused"))
+        slot(first)[1] = 0x4141;
+    else if (!strcmp(how, "reuse"))
+        slot(first)[0] = (uint64_t)lender_slot;
+    else if (!strcmp(how, "reuses"))
+        list->used++;
+    else
+        return 0;
+    return first;
+}
+
 /* What stands for the lender's span, where nothing is traced. */
 static uint64_t damage_proxy(const char *how)
 {
@@ -178,7 +194,7 @@ static uint64_t damage_span(const char *how)
     else if (!strcmp(how, "count"))
         span->slot_count++;
     else if (!strcmp(how, "size"))
-        span->slot_size = 80;
+        span->reciprocal++;
     else if (!strcmp(how, "class"))
         span->class_index = 200;
     else if (!strcmp(how, "base"))
@@ -189,6 +205,8 @@ static uint64_t damage_span(const char *how)
         span->flags |= 0x80;
     else if (!strcmp(how, "limit"))
         span->limit ^= 64;
+    else if (!strcmp(how, "list"))
+        span->list = (uint64_t)&other->free;
     else if (!strcmp(how, "owner"))
         span->owner = 0x1000;
     else if (!strcmp(how, "full"))
@@ -288,6 +306,7 @@ int main(int count, char **words)
     uint64_t where = damage_lists(words[1]);
     if (!where && strstr(words[1], "prox")) where = damage_proxy(words[1]);
     if (!where) where = damage_cache(words[1]);
+    if (!where) where = damage_reuse(words[1]);
     if (!where) where = damage_span(words[1]);
     if (!where) where = damage_map(words[1]);
     if (!where) where = damage_own_map(words[1]);

@@ -35,6 +35,8 @@ DAMAGE = [
     ("waiting", "thread_span", "thread"), ("cached", "list_mark", "thread"),
     ("cache", "list_link", "thread"), ("caches", "thread_span", "thread"),
     ("proxied", "list_mark", "thread"), ("proxies", "thread_span", "thread"),
+    ("reused", "list_mark", "thread"), ("reuse", "list_link", "thread"),
+    ("reuses", "thread_span", "thread"), ("list", "span_state", "span"),
     ("proxy", "thread_span", "thread"), ("proxy-serves", "thread_span", "thread"),
 ]
 
@@ -51,7 +53,8 @@ def verify(t, program, status=0):
 def finds_every_damage(t):
     path = t.build.c("damage", "-I", INCLUDE)
     for how, kind, place in DAMAGE:
-        traced = "off" if how.startswith("prox") else "on"  # spans with tags have no proxies
+        # Spans with tags have no proxies, and their frees go to themselves.
+        traced = "off" if how.startswith(("prox", "reus")) else "on"
         program = t.start(path, how, variables={"MEMCTL_TRACE": traced})
         program.answer()
         t.equal(verify(t, program)["findings"], [], f"{how}: findings before")
