@@ -21,7 +21,7 @@
 #include "bits.h"
 #include "memctl_heap.h"
 
-enum { MC_OWN_MAP_COUNT = 8192 };
+enum { MC_OWN_MAP_COUNT = 32768 }; /* 256 KiB, for 512 MiB */
 
 _Static_assert(!offsetof(struct mc_thread, nothing), "an entry of 0 leads there");
 
