@@ -142,8 +142,8 @@
 /* A thread that never allocated has a cache, and the struct that takes, from this many frees on. */
 #define MC_CACHE_ATTACH 16
 
-/* What a thread has in a class of its own full spans' slots: so many at most, and bytes, which is a quarter of any
- * span of theirs; it serves requests from the one in so many on. 32 and 128 slots took a few per cent more. */
+/* Of its own full spans' slots a thread has so many of a class, and bytes, at most: never more than a span has.
+ * They serve requests from a quarter of that on. 32 and 128 slots took a few per cent more. */
 #define MC_REUSE_SLOTS  64
 #define MC_REUSE_BYTES  (16u << 10)
 #define MC_REUSE_SERVES 4
