@@ -228,9 +228,26 @@ static void wild_ones(void *offset)
     mc_free(objects[0] + (uint64_t)offset);
 }
 
+static void *free_first(void *unused)
+{
+    mc_free(objects[0]);
+    return unused;
+}
+
+static void free_twice_elsewhere(void *unused)
+{
+    pthread_t thread;
+    (void)unused;
+    fill();
+    mc_free(objects[0]);
+    if (!pthread_create(&thread, 0, free_first, 0)) pthread_join(thread, 0);
+}
+
 static void misuse(void)
 {
     char text[200];
+    test_in_child(free_twice_elsewhere, 0, text, sizeof(text));
+    REQUIRE(strstr(text, "double free"));
     test_in_child(free_twice, 0, text, sizeof(text));
     REQUIRE(strstr(text, "double free"));
     test_in_child(wild_ones, (void *)16, text, sizeof(text));
