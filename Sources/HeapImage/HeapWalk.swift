@@ -137,6 +137,8 @@ package struct HeapWalk: Sendable {
         try readSpans(memory, root)
         // After the spans: what moves from a span to a thread's lists meanwhile is not counted as used.
         var served: [UInt64: UInt64] = [:]
+        var reused: [UInt64] = []
+        let most = spans.reduce(0) { $0 + Int($1.live) }  // more there are not, whatever lists say
         for thread in threads {
             for list in try thread.cacheLists(memory) {
                 cachedSlots[mc_class_slot_size(UInt32(list.index)), default: 0] += list.count
@@ -144,7 +146,10 @@ package struct HeapWalk: Sendable {
             }
             for (index, list) in try memory.serving(ofThread: thread.address).enumerated() {
                 requests.add(list, class: index)
-                let scattered = (list.isScattered ? list.count : 0) + list.waitingCount
+                let found = try reused.count < most ? memory.reusedSlots(list) : []
+                reused += found
+                let scattered = ((list.isScattered ? list.count : 0) + list.waitingCount)
+                    .minus(UInt64(found.count))
                 if scattered > 0 {
                     cachedSlots[mc_class_slot_size(UInt32(index)), default: 0] += scattered
                 }
@@ -152,6 +157,22 @@ package struct HeapWalk: Sendable {
             }
         }
         try takeOff(served, memory)
+        takeOff(reused.sorted())
+    }
+
+    /// Slots that are free, and wait in their spans for the owner's next requests; in order.
+    private mutating func takeOff(_ slots: [UInt64]) {
+        guard !slots.isEmpty else { return }
+        let order = spans.indices.filter { spans[$0].kind == .slots }
+            .sorted { spans[$0].base < spans[$1].base }
+        var next = 0
+        for index in order {
+            while next < slots.count, slots[next] < spans[index].base { next += 1 }
+            while next < slots.count, slots[next] - spans[index].base < spans[index].size {
+                spans[index].live -= spans[index].live > 0 ? 1 : 0
+                next += 1
+            }
+        }
     }
 
     /// By the address of the span's struct: slots that are free, and about to be served.

@@ -49,6 +49,27 @@ extension mc_serving {
 }
 
 extension MemorySource {
+    /// Slots of a thread's full spans that it has freed, and is about to serve or will then; as many of them as
+    /// its lists lead to, which change meanwhile.
+    func reusedSlots(_ list: mc_serving) throws(HeapImageError) -> [UInt64] {
+        let waiting = try slots(from: list.reuse.free, count: list.waitingCount)
+        return try list.isReused ? waiting + slots(from: list.free, count: list.count) : waiting
+    }
+
+    private func slots(from head: UInt64, count: UInt64) throws(HeapImageError) -> [UInt64] {
+        var found: [UInt64] = []
+        var slot = head
+        while slot != 0, slot % UInt64(MC_QUANTUM) == 0, UInt64(found.count) < count {
+            found.append(slot)
+            var word: [UInt64] = [0]
+            guard
+                try attempt({ () throws(HeapImageError) in try load(into: &word, from: slot) })
+            else { break }
+            slot = word[0]
+        }
+        return found
+    }
+
     /// What the thread whose struct is at `address` is about to serve, by class.
     func serving(ofThread address: UInt64) throws(HeapImageError) -> [mc_serving] {
         var lists = [mc_serving](repeating: mc_serving(), count: Int(MC_DIRECT_CLASSES))
