@@ -378,4 +378,18 @@ struct SampleHeap {
             try? walk.forEachTagged(memory) { _ in true }
         }
     }
+
+    /// Two are served, two wait: all in the span they lie in, and none if the list leads nowhere.
+    @Test func slotsOfFullSpansAreFoundInThem() throws {
+        var heap = WholeHeap()
+        let before = try HeapWalk(heap.memory(), root: WholeHeap.root)
+        heap.reuse()
+        let walk = try HeapWalk(heap.memory(), root: WholeHeap.root)
+        #expect(walk.spans[0].live == before.spans[0].live)
+        #expect(walk.usedBytes == before.usedBytes && walk.cachedSlots.isEmpty)
+        heap.heads[62].0 = 0
+        let cut = try HeapWalk(heap.memory(), root: WholeHeap.root)
+        #expect(cut.spans[0].live == before.spans[0].live + 1)
+        #expect(cut.usedBytes == before.usedBytes && cut.cachedSlots == [WholeHeap.slotSize: 1])
+    }
 }
