@@ -57,14 +57,16 @@ static inline int mc_reuse_is_ready(const struct mc_serving *serving)
            mc_reuse_count(serving->reuse.counts) >= mc_reuse_room_of(serving) / MC_REUSE_SERVES;
 }
 
-/* All its slots are to be served next. Requires that there are some, and none in `free`. */
+/* All its slots are to be served next. Requires that there are some, and none in `free`. That they come from here is
+ * said before they are there: a reader from outside, of a process that was stopped in between, would take the slots
+ * for those of the current span. */
 static inline void mc_reuse_serve(struct mc_serving *serving)
 {
     uint64_t counts = serving->reuse.counts;
-    mc_store(&serving->counts, serving->counts - mc_reuse_count(counts));
-    mc_store(&serving->free, serving->reuse.free);
-    mc_store(&serving->reuse.free, 0);
     mc_store(&serving->reuse.counts, mc_reuse_counts(mc_reuse_room_of(serving), 1));
+    mc_store(&serving->counts, serving->counts - mc_reuse_count(counts));
+    mc_store_release(&serving->free, serving->reuse.free);
+    mc_store_release(&serving->reuse.free, 0);
 }
 
 /* To be called when a free has made its `used` 0: half of the slots go back. Returns how many bytes of spans are
