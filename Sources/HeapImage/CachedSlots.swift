@@ -160,7 +160,8 @@ extension HeapLook {
             found.append(
                 HeapFinding(
                     kind: kind, place: .thread(thread.number),
-                    at: UInt64(number) << 48 | at & (1 << 48 - 1), what: "its cache: " + what))
+                    at: UInt64(number) << 48 | at & (1 << 48 - 1),
+                    what: (chain.owner == nil ? "its cache: " : "freed in full spans: ") + what))
         }
         var slot = chain.free
         var count: UInt64 = 0
