@@ -152,7 +152,7 @@ static inline void *serve_again(struct mc_thread *self, struct mc_serving *servi
     if (unlikely(!span) || unlikely(!span->free) || unlikely(span->purged)) return 0;
     uint64_t count;
     void *slot = mc_serving_take(serving, span, &count);
-    uint64_t bytes = count * mc_slot_size(span);
+    uint64_t bytes = count * mc_class_slot_size(span->class_index);
     self->until_look -= (uint32_t)(bytes < MC_LOOK_REFILL ? bytes : MC_LOOK_REFILL);
     return slot;
 }

@@ -40,8 +40,8 @@ void mc_held_flush(struct mc_thread *thread, int purge)
     for (unsigned i = 0; i < MC_CLASS_COUNT; i++) {
         if (mc_serving_leave_empty(thread, i))
             mc_span_unmake(mc_held_drop_current(thread, i), purge);
-        struct mc_span *kept =
-            mc_held_at(thread->kept[i]); /* what was served may have been its last */
+        /* After what was to be served went back, which may have emptied it. */
+        struct mc_span *kept = mc_held_at(thread->kept[i]);
         if (!kept) continue;
         thread->kept[i] = 0;
         mc_span_unmake(kept, purge);

@@ -135,7 +135,8 @@ static inline int mc_held_has_more(const struct mc_span *span)
 /* Where frees of the owner's full spans of that class go, if it is a direct one. */
 static inline uint64_t mc_held_shared_list(const struct mc_span *span)
 {
-    return (uint64_t) & ((struct mc_thread *)span->owner)->serving[span->class_index].reuse;
+    struct mc_thread *owner = (struct mc_thread *)span->owner;
+    return (uint64_t)&owner->serving[span->class_index].reuse;
 }
 
 /* The flag last: others may have the span to themselves from then on (waiting.h). */

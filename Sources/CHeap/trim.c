@@ -34,11 +34,11 @@ int mc_trim_is_purged(const struct mc_span *span, const void *slot)
 /* A bit for each part that a live slot reaches into. `free` slots are marked in `is_free` first. */
 static uint64_t live_parts(const struct mc_span *span, const uint64_t *is_free)
 {
-    uint64_t live = 0;
+    uint64_t live = 0, slot_size = mc_class_slot_size(span->class_index);
     for (uint32_t i = 0; i < span->fresh; i++) {
-        uint64_t start = span->base + i * mc_class_slot_size(span->class_index);
+        uint64_t start = span->base + i * slot_size;
         if (is_free[i / 64] >> i % 64 & 1 || mc_trim_is_purged(span, (void *)start)) continue;
-        unsigned last = part_of(span, start + mc_class_slot_size(span->class_index) - 1);
+        unsigned last = part_of(span, start + slot_size - 1);
         for (unsigned part = part_of(span, start); part <= last; part++)
             live |= 1ull << part;
     }
@@ -49,8 +49,8 @@ static uint64_t live_parts(const struct mc_span *span, const uint64_t *is_free)
 static uint64_t carved_parts(const struct mc_span *span)
 {
     if (!span->fresh) return 0;
-    unsigned last =
-        part_of(span, span->base + span->fresh * mc_class_slot_size(span->class_index) - 1);
+    uint64_t size = span->fresh * mc_class_slot_size(span->class_index);
+    unsigned last = part_of(span, span->base + size - 1);
     return last == PARTS - 1 ? ~0ull : (2ull << last) - 1;
 }
 
@@ -72,7 +72,7 @@ static void trim(struct mc_span *span)
     uint64_t is_free[WORDS] = {0};
     if (!span->free || span->state != MC_SPAN_CLASS) return;
     for (struct mc_slot *slot = (struct mc_slot *)span->free; slot; slot = slot->next) {
-        uint64_t index = ((uint64_t)slot - span->base) / mc_class_slot_size(span->class_index);
+        uint64_t index = mc_slot_index(span, slot);
         is_free[index / 64] |= 1ull << index % 64;
     }
     uint64_t parts = carved_parts(span) & ~live_parts(span, is_free) & ~span->purged;
@@ -147,15 +147,13 @@ int mc_trim_restore(struct mc_span *span)
 {
     unsigned part = (unsigned)__builtin_ctzll(span->purged);
     uint64_t from = part * part_size(span), end = from + part_size(span);
-    uint64_t first =
-        (from + mc_class_slot_size(span->class_index) - 1) / mc_class_slot_size(span->class_index);
+    uint64_t slot_size = mc_class_slot_size(span->class_index);
+    uint64_t first = (from + slot_size - 1) / slot_size;
     uint64_t list = 0;
     mc_store(&span->purged, span->purged & ~(1ull << part));
     mc_span_set_limit(span);
-    for (uint64_t i = first; i < span->fresh && i * mc_class_slot_size(span->class_index) < end;
-         i++) {
-        struct mc_slot *slot =
-            (struct mc_slot *)(span->base + i * mc_class_slot_size(span->class_index));
+    for (uint64_t i = first; i < span->fresh && i * slot_size < end; i++) {
+        struct mc_slot *slot = (struct mc_slot *)(span->base + i * slot_size);
         slot->mark = span->mark;
         slot->next = (struct mc_slot *)list;
         list = (uint64_t)slot;

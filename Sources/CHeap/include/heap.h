@@ -202,7 +202,7 @@ static inline void *mc_alloc_tagged(size_t size, struct mc_tagged *tagged)
     tagged->place = mc_tag_place(span, mc_slot_index(span, (void *)serving->free));
     if (unlikely(!tagged->place)) return 0;
     tagged->span = span;
-    tagged->usable = mc_slot_size(span);
+    tagged->usable = mc_class_slot_size(span->class_index);
     tagged->large = 0;
     return mc_serving_pop(serving);
 }
