@@ -110,18 +110,32 @@ static void widen(struct mc_span *list)
 {
     list->slot_count = limit_of(mc_class_slot_size(list->class_index), MC_CACHE_BYTES);
     list->fresh = 1;
+    list->strays = 0;
 }
 
-struct mc_span *mc_cache_ready(struct mc_thread *self, unsigned class_index)
+/* `strays` are the slots that came since the last time and not by a proxy; `homing` is how many more times the
+ * list goes home. */
+static int goes_home(struct mc_span *list, int has_own)
+{
+    uint64_t strays = list->strays, homing = list->homing;
+    list->strays = 0;
+    if (!homing && strays * MC_CACHE_STRAYS > list->slot_count) homing = MC_CACHE_HOMING;
+    list->homing = homing ? homing - 1 : 0;
+    return (homing && has_own) || ++list->untagged_frees % MC_CACHE_RETURNS == 0;
+}
+
+struct mc_span *mc_cache_ready(struct mc_thread *self, unsigned class_index, int has_own)
 {
     if (likely(!self->cache) || class_index >= MC_CACHE_CLASSES) return 0;
     struct mc_span *list = (struct mc_span *)self->cache + class_index;
     if (unlikely(!list->fresh)) widen(list);
+    if (unlikely(goes_home(list, has_own))) {
+        mc_proxy_send_home((struct mc_cache *)self->cache, list);
+        shrink(list, 0);
+        return 0;
+    }
     mc_proxy_gather(list);
-    if (mc_cache_count(list) < MC_CACHE_SERVES) return 0;
-    if (++list->untagged_frees % MC_CACHE_RETURNS) return list;
-    shrink(list, 0);
-    return 0;
+    return mc_cache_count(list) < MC_CACHE_SERVES ? 0 : list;
 }
 
 void mc_cache_flush_class(struct mc_thread *thread, unsigned class_index)

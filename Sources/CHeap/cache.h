@@ -10,6 +10,11 @@
  *
  * A span of which it frees many slots has a list of its own, to which frees find a shorter way: proxy.h.
  *
+ * What a thread serves from its cache it may hand on, and then a third one frees it. Where slots go round many
+ * threads in that way, each comes to free those of more spans than it has proxies for. A list that sees it is
+ * *homing* for a while: all that is freed goes to the owners, unless the thread would have to touch fresh memory
+ * without it.
+ *
  * Only the thread itself touches its cache, or whoever seized its struct. The lists are given back
  * when the thread wins a tick, at malloc_trim(3) and when it has ended; what a thread that does
  * nothing can withhold is MC_CACHE_BYTES a class, and MC_CACHE_FIRST of one whose slots it never asked for; and
@@ -36,8 +41,9 @@ static inline int mc_cache_push_plain(struct mc_thread *self, const struct mc_sp
 int mc_cache_push(struct mc_thread *self, const struct mc_span *span, struct mc_slot *slot);
 
 /* The list of the class, if it has slots enough to serve; else NULL, and so once in MC_CACHE_RETURNS
- * times, when all go to their owners. */
-struct mc_span *mc_cache_ready(struct mc_thread *self, unsigned class_index);
+ * times, when all go to their owners, and while it is homing, if `has_own`: the thread has slots of its own that
+ * serve as well. */
+struct mc_span *mc_cache_ready(struct mc_thread *self, unsigned class_index, int has_own);
 
 /* Hands all slots back to their owners: of all classes, or of one. */
 void mc_cache_flush(struct mc_thread *thread);
@@ -76,6 +82,7 @@ static inline void mc_cache_add(struct mc_span *list, struct mc_slot *slot, uint
     mc_store_release(&slot->mark, mark);
     mc_store(&list->free, (uint64_t)slot);
     mc_store(&list->counts, list->counts - 1);
+    list->strays++;
 }
 
 /* 1 if the list of the class has slots enough to serve. */

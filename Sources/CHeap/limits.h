@@ -139,6 +139,12 @@
 #ifndef MC_CACHE_RETURNS
 #    define MC_CACHE_RETURNS 16
 #endif
+/* And each of the next MC_CACHE_HOMING times, once since the time before one slot in MC_CACHE_STRAYS of what a
+ * list may have was of a span without a proxy: where slots go round many threads each comes to free those of
+ * all others' spans. Proxies may have a part of a list then. */
+#define MC_CACHE_STRAYS 16
+#define MC_CACHE_HOMING 64
+#define MC_PROXY_HOMING 4
 /* A thread that never allocated has a cache, and the struct that takes, from this many frees on. */
 #define MC_CACHE_ATTACH 16
 

@@ -68,20 +68,24 @@ static int is_idle(struct mc_span *proxy)
 
 _Static_assert(2 * MC_CACHE_SLOTS <= INT16_MAX, "what a list has is counted in 16 bits");
 
+/* What the proxy that `link` leads to gives up when its class is looked at. Goes on to the next one. */
+static struct chain give(uint64_t **link)
+{
+    struct mc_span *proxy = (struct mc_span *)**link;
+    if (is_idle(proxy)) {
+        **link = proxy->next;
+        return take_all(proxy);
+    }
+    struct chain chain = take(proxy);
+    proxy->seen = proxy->counts;
+    *link = &proxy->next;
+    return chain;
+}
+
 void mc_proxy_gather(struct mc_span *list)
 {
-    uint64_t *link = &list->next;
-    while (*link && (uint32_t)-list->used <= MC_CACHE_SLOTS) {
-        struct mc_span *proxy = (struct mc_span *)*link;
-        if (is_idle(proxy)) {
-            *link = proxy->next;
-            put(list, take_all(proxy));
-        } else {
-            put(list, take(proxy));
-            proxy->seen = proxy->counts;
-            link = &proxy->next;
-        }
-    }
+    for (uint64_t *link = &list->next; *link && (uint32_t)-list->used <= MC_CACHE_SLOTS;)
+        put(list, give(&link));
 }
 
 static void send(const struct mc_cache *cache, const struct mc_span *proxy, struct chain chain)
@@ -89,6 +93,14 @@ static void send(const struct mc_cache *cache, const struct mc_span *proxy, stru
     uint64_t span = cache->places[proxy - cache->proxies].stands_for;
     if (chain.first)
         mc_span_push_remotes((struct mc_span *)span, chain.first, chain.last, chain.count);
+}
+
+void mc_proxy_send_home(struct mc_cache *cache, struct mc_span *list)
+{
+    for (uint64_t *link = &list->next; *link;) {
+        const struct mc_span *proxy = (const struct mc_span *)*link;
+        send(cache, proxy, give(&link));
+    }
 }
 
 void mc_proxy_flush(struct mc_cache *cache, unsigned class_index)
@@ -99,11 +111,11 @@ void mc_proxy_flush(struct mc_cache *cache, unsigned class_index)
         send(cache, proxy, take_all(proxy));
 }
 
-/* To the list if the thread asks for such and there is room; else to their owner. */
+/* To the list if the thread asks for such, they are not to go home and there is room; else to their owner. */
 static void pass_on(struct mc_cache *cache, const struct mc_span *proxy, struct chain chain)
 {
     struct mc_span *list = &cache->lists[proxy->class_index];
-    if (list->fresh && (uint32_t)-list->used + chain.count <= list->slot_count)
+    if (list->fresh && !list->homing && (uint32_t)-list->used + chain.count <= list->slot_count)
         put(list, chain);
     else
         send(cache, proxy, chain);
@@ -159,10 +171,18 @@ static void add(struct mc_span *proxy, struct mc_slot *slot)
 
 _Static_assert(MC_PROXY_SLOTS / 2 >= MC_PROXY_WANTED, "has room for what waited for it");
 
+/* Slots that a new proxy may have. */
+static uint32_t room(const struct mc_span *list)
+{
+    uint32_t slots = list->slot_count, part = list->homing ? MC_PROXY_HOMING : 2;
+    if (!list->fresh) return slots;
+    return slots / part > MC_PROXY_SLOTS / 2 ? slots / part : MC_PROXY_SLOTS / 2;
+}
+
 /* Makes an empty proxy one of the span. */
 static void stand_for(struct mc_span *proxy, struct mc_span *list, const struct mc_span *span)
 {
-    uint32_t slots = list->fresh ? list->slot_count / 2u : list->slot_count;
+    uint32_t slots = room(list);
     mc_store(&proxy->state, MC_SPAN_PROXY);
     proxy->base = span->base;
     proxy->reciprocal = span->reciprocal;

@@ -10,7 +10,7 @@
  * While a proxy has a slot of its span, that span can't be unmade, since the slot counts as used there; so
  * a proxy serves frees only while it has one. The slot that was freed last stays therefore when the
  * others go: to the list of the cache (cache.h), from which the thread's requests are served, or to their
- * owner, once the proxy has as many as it may have. It goes with them when nothing was freed there since the
+ * owner, once the proxy has as many as it may have, or where the list is homing. It goes with them when nothing was freed there since the
  * proxies of the class were last looked at: a thread that is done with a span is not to hold it.
  *
  * Two things can happen to a span with live slots that frees have to know: it comes to have tags, or purged
@@ -43,6 +43,10 @@ void mc_proxy_full(struct mc_thread *self, struct mc_span *proxy);
 
 /* Moves slots of proxies of the list's class there, until it has as many as a list may have. */
 void mc_proxy_gather(struct mc_span *list);
+
+/* Hands those slots to their owners. Proxies that nothing was freed into since the last time, here or there, stop
+ * serving. */
+void mc_proxy_send_home(struct mc_cache *cache, struct mc_span *list);
 
 /* Hands all slots of the class' proxies to their owners; none of them serves any more. */
 void mc_proxy_flush(struct mc_cache *cache, unsigned class_index);

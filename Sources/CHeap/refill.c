@@ -169,7 +169,7 @@ static struct mc_span *find(struct mc_thread *self, unsigned class_index, int *z
     int carved = 0;
     *zero = 0;
     if (span->free) return span;
-    struct mc_span *cache = mc_cache_ready(self, class_index);
+    struct mc_span *cache = mc_cache_ready(self, class_index, others_have_page(self, class_index));
     if (cache) return class_index < MC_DIRECT_CLASSES ? cache : serve_cache(self, cache);
     if (span->state == MC_SPAN_CACHE) {
         mc_held_drop_current(self, class_index);

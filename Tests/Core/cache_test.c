@@ -16,7 +16,10 @@
 enum { STAYS = 1 };
 enum { SIZE = 64, A_PAGE = MC_PAGE / SIZE, SPAN = MC_SLICE / SIZE };
 
-static void *objects[2 * SPAN];
+/* As many slots of spans without a proxy as make a list go home, each of another span. */
+enum { STRAYS = MC_CACHE_BYTES / SIZE / MC_CACHE_STRAYS + 1 };
+
+static void *objects[(STRAYS + 1) * SPAN];
 
 static void fill(unsigned count)
 {
@@ -86,7 +89,7 @@ static void *serve(void *unused)
     for (unsigned time = 1; time <= 2 * MC_CACHE_RETURNS; time++) {
         while (cached() < MC_CACHE_SERVES + STAYS)
             mc_free(objects[next++]);
-        struct mc_span *list = mc_cache_ready(mc_self, index);
+        struct mc_span *list = mc_cache_ready(mc_self, index, 0);
         REQUIRE_EQUAL(!list, time % MC_CACHE_RETURNS == 0);
         REQUIRE(list ? listed() >= MC_CACHE_SERVES : !listed());
         REQUIRE(cached() <= listed() + STAYS);
@@ -113,7 +116,7 @@ static void *hoard(void *unused)
         mc_free(objects[i]);
     }
     REQUIRE_EQUAL(cached(), left);
-    REQUIRE(!mc_cache_ready(mc_self, index));
+    REQUIRE(!mc_cache_ready(mc_self, index, 0));
     for (unsigned i = FEW; i < MANY; i++)
         mc_free(objects[i]);
     REQUIRE_EQUAL(cached(), MANY - FEW + left);
@@ -126,6 +129,83 @@ static void widened(void)
     fill(SPAN);
     in_thread(hoard, 0);
     mc_heap_check();
+}
+
+/* Objects from this one on, until there are enough to serve and one that stays. */
+static void free_enough(unsigned next)
+{
+    while (cached() < MC_CACHE_SERVES + STAYS)
+        mc_free(objects[next++]);
+}
+
+/* 1 if what is cached goes home; 0 if it serves. */
+static int goes(int has_own)
+{
+    struct mc_span *list = mc_cache_ready(mc_self, mc_class_for(SIZE), has_own);
+    REQUIRE(list ? listed() >= MC_CACHE_SERVES : !listed() && cached() <= STAYS);
+    mc_cache_check(mc_self);
+    return !list;
+}
+
+/* A list that sees slots of many spans goes home for a while. */
+static void *stray(void *unused)
+{
+    unsigned index = mc_class_for(SIZE);
+    REQUIRE(mc_thread_attach());
+    mc_free(objects[0]);
+    REQUIRE(!mc_cache_ready(mc_self, index, 1)); /* asks */
+    for (unsigned i = 1; i < STRAYS; i++)
+        mc_free(objects[i * SPAN]);
+    REQUIRE(mc_cache_ready(mc_self, index, 1)); /* one too few */
+    mc_cache_flush(mc_self);
+    for (unsigned i = 0; i < STRAYS; i++)
+        mc_free(objects[i * SPAN + 1]);
+    REQUIRE_EQUAL(listed(), STRAYS);
+    REQUIRE(!mc_cache_ready(mc_self, index, 1) && !listed());
+    for (unsigned time = 1; time < MC_CACHE_HOMING - 1; time++)
+        REQUIRE(!mc_cache_ready(mc_self, index, 1));
+    free_enough(2);
+    REQUIRE(goes(1));
+    free_enough(20);
+    REQUIRE(!goes(1));
+    return unused;
+}
+
+/* Where it would have to touch fresh memory, it serves while it is homing, too. */
+static void *stray_without(void *unused)
+{
+    unsigned index = mc_class_for(SIZE);
+    REQUIRE(mc_thread_attach());
+    mc_free(objects[0]);
+    REQUIRE(!mc_cache_ready(mc_self, index, 0)); /* asks */
+    for (unsigned i = 0; i < STRAYS; i++)
+        mc_free(objects[i * SPAN + 1]);
+    REQUIRE(!goes(0));
+    free_enough(2);
+    REQUIRE(!goes(0));
+    free_enough(20);
+    REQUIRE(goes(1));
+    return unused;
+}
+
+static void homing(void *(*work)(void *argument))
+{
+    _Static_assert(STRAYS > MC_CACHE_SERVES && MC_CACHE_RETURNS > 4, "");
+    fill((STRAYS + 1) * SPAN);
+    for (unsigned i = 0; i < STRAYS; i++)
+        REQUIRE(mc_span_of(objects[i * SPAN]) != mc_span_of(objects[(i + 1) * SPAN]));
+    in_thread(work, 0);
+    mc_heap_check();
+}
+
+static void homing_a_while(void)
+{
+    homing(stray);
+}
+
+static void homing_without_own(void)
+{
+    homing(stray_without);
 }
 
 /* -- the owner takes them -------------------------------------------------------------------- */
@@ -183,6 +263,8 @@ static const struct test_case cases[] = {
     {"cache_only_frees", only_frees_caches, 0},
     {"cache_returns", returned_in_turns, 0},
     {"cache_widened", widened, 0},
+    {"cache_homing", homing_a_while, 0},
+    {"cache_homing_without", homing_without_own, 0},
     {"remotes_joined", joined, 0},
 };
 TEST_MAIN(cases)

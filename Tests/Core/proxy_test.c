@@ -52,7 +52,7 @@ static void *use(void *unused)
     mc_heap_check();
     mc_heap_totals(&totals);
     REQUIRE_EQUAL(totals.used, (SPAN - BEFORE - 10ull) * SIZE);
-    REQUIRE(mc_cache_ready(mc_self, mc_class_for(SIZE)));
+    REQUIRE(mc_cache_ready(mc_self, mc_class_for(SIZE), 0));
     REQUIRE_EQUAL(listed(SIZE), BEFORE + 9);
     REQUIRE(is_short(objects[BEFORE + 10])); /* by the slot that stays */
     mc_cache_flush(mc_self);
@@ -87,7 +87,7 @@ static void *fill_up(void *unused)
     REQUIRE_EQUAL(mc_proxy_count(proxy_of(objects[0])), 1);
     REQUIRE_EQUAL(mc_remote_count(span->remote), FIRST - 1);
     REQUIRE_EQUAL(listed(SIZE), 1);
-    REQUIRE(!mc_cache_ready(mc_self, mc_class_for(SIZE))); /* asks */
+    REQUIRE(!mc_cache_ready(mc_self, mc_class_for(SIZE), 0)); /* asks */
     for (unsigned i = 0; i < FIRST - 1; i++)
         mc_free(objects[next++]);
     REQUIRE_EQUAL(listed(SIZE), FIRST);
@@ -101,6 +101,33 @@ static void full_ones_leave(void)
     _Static_assert(BEFORE + 2 * FIRST <= SPAN && FIRST <= LATER / 2, "");
     fill(SIZE, SPAN);
     in_thread(fill_up);
+}
+
+/* Where the list is homing, a proxy has less, and none of it goes on the list. */
+static void *fill_homing(void *unused)
+{
+    enum { PART = LATER / MC_PROXY_HOMING };
+    const struct mc_span *span = mc_span_of(objects[0]);
+    unsigned next = 0;
+    REQUIRE(mc_thread_attach());
+    mc_free(objects[next++]);
+    REQUIRE(!mc_cache_ready(mc_self, mc_class_for(SIZE), 0)); /* asks */
+    cache()->lists[mc_class_for(SIZE)].homing = 1;
+    while (next < PART)
+        mc_free(objects[next++]);
+    REQUIRE_EQUAL(mc_proxy_count(proxy_of(objects[0])), PART - 1);
+    REQUIRE_EQUAL(span->remote, 0);
+    mc_free(objects[next++]);
+    REQUIRE_EQUAL(mc_remote_count(span->remote), PART - 1);
+    REQUIRE_EQUAL(listed(SIZE), 1);
+    mc_heap_check();
+    return unused;
+}
+
+static void full_ones_go_home(void)
+{
+    fill(SIZE, SPAN);
+    in_thread(fill_homing);
 }
 
 static uint64_t struct_before;
@@ -243,7 +270,7 @@ static void *free_by_columns(void *unused)
     mc_heap_check();
     for (unsigned i = 0; i < MC_PROXIES; i++)
         REQUIRE(mc_proxy_count(proxy_of(tiny[rows[i]][0])) > MC_CACHE_SLOTS / 2);
-    while (mc_cache_ready(mc_self, mc_class_for(TINY))) {
+    while (mc_cache_ready(mc_self, mc_class_for(TINY), 0)) {
         REQUIRE(listed(TINY) >= MC_CACHE_SERVES && listed(TINY) <= 2 * MC_CACHE_SLOTS);
         mc_heap_check();
         for (unsigned i = listed(TINY) + 1; i; i--)
@@ -354,6 +381,7 @@ static void becomes_owner(void)
 static const struct test_case cases[] = {
     {"proxy_serves", serves_frees, 0},
     {"proxy_full", full_ones_leave, 0},
+    {"proxy_homing", full_ones_go_home, 0},
     {"proxy_structs_again", structs_used_again, 0},
     {"proxy_places", places_change_hands, 0},
     {"proxy_done", done_ones_leave, 0},

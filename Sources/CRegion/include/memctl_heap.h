@@ -125,6 +125,7 @@ struct mc_span {
     union {
         uint64_t remote; /* [shared] slots freed by other threads: address | count << 48 */
         uint64_t seen;   /* [owner] a proxy: `counts` when it was last looked at */
+        uint64_t strays; /* [owner] a list of the cache: see goes_home() in cache.c */
     };
     uint64_t notify_next; /* [shared] next on the owner's `notified` list | see span.c << 48 */
     union {
@@ -132,9 +133,10 @@ struct mc_span {
         uint64_t more_tags; /* class: address of the other tags, less what the first take; or 0 */
     };
     union {
-        uint64_t tags; /* class: address of mc_tags_first() tags; 0 until one was wanted */
-        uint64_t tag;  /* large, huge: the slot's tag */
-        uint64_t last; /* [owner] a proxy: the slot that was freed first, the end of its list */
+        uint64_t tags;   /* class: address of mc_tags_first() tags; 0 until one was wanted */
+        uint64_t tag;    /* large, huge: the slot's tag */
+        uint64_t last;   /* [owner] a proxy: the slot that was freed first, the end of its list */
+        uint64_t homing; /* [owner] a list of the cache: see goes_home() in cache.c */
     };
     union {
         uint64_t next;  /* [owner] class: next span of the class with free slots; or next proxy */
