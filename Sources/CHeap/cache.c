@@ -80,7 +80,7 @@ static void shrink(struct mc_span *list, uint32_t keep)
     }
     for (unsigned i = 0; i < GROUPS; i++)
         send(&groups[i]);
-    mc_store(&list->counts, list->counts + gone);
+    mc_step(&list->used, (int32_t)gone);
 }
 
 /* A thread that only frees has no struct: it takes one when a cache is worth it. */

@@ -81,7 +81,7 @@ static inline void mc_cache_add(struct mc_span *list, struct mc_slot *slot, uint
     mc_store(&slot->next, (struct mc_slot *)list->free);
     mc_store_release(&slot->mark, mark);
     mc_store(&list->free, (uint64_t)slot);
-    mc_store(&list->counts, list->counts - 1);
+    mc_step(&list->used, -1);
     list->strays++;
 }
 

@@ -236,12 +236,13 @@ static __attribute__((noinline, cold)) void return_cached(void *object)
 {
     struct mc_span *span = mc_page_map_find(object);
     unsigned class_index = span->class_index;
-    uint64_t *counts = class_index < MC_DIRECT_CLASSES
-                           ? &mc_serving_of(mc_self, class_index)->counts
-                           : &((struct mc_span *)mc_self->current[class_index])->counts;
-    mc_store(counts, *counts - (1ull << MC_COUNTS_SHIFT));
+    int direct = class_index < MC_DIRECT_CLASSES;
+    if (direct)
+        mc_step(&mc_serving_of(mc_self, class_index)->counts, -(1ull << MC_COUNTS_SHIFT));
+    else
+        mc_span_count_returned((struct mc_span *)mc_self->current[class_index]);
     mc_span_push_remote(span, object);
-    if (class_index < MC_DIRECT_CLASSES) mc_serving_return(mc_self, class_index);
+    if (direct) mc_serving_return(mc_self, class_index);
     mc_cache_flush_class(mc_self, class_index);
 }
 
@@ -307,8 +308,8 @@ static __attribute__((noinline, aligned(64))) void free_tagged(struct mc_slot *s
     slot->next = (struct mc_slot *)span->free;
     slot->mark = span->mark;
     mc_store(&span->free, (uint64_t)slot);
-    mc_step(&span->counts, -1ull);
-    if (unlikely(mc_peek(&span->flags) & MC_SPAN_FULL) || unlikely(mc_peek(&span->used) == 0))
+    int is_empty = mc_step_is_zero(&span->used, -1);
+    if (unlikely(is_empty) || unlikely(mc_peek(&span->flags) & MC_SPAN_FULL))
         mc_refill_span_freed(mc_self, span);
 }
 

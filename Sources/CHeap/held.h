@@ -109,7 +109,7 @@ static inline void mc_held_remove(struct mc_thread *thread, struct mc_span *span
 static inline void mc_held_take_current(struct mc_thread *self, struct mc_span *span)
 {
     mc_span_set_flag(span, MC_SPAN_CURRENT);
-    mc_step(&span->counts, 1);
+    mc_step(&span->used, 1);
     self->current[span->class_index] = (uint64_t)span;
     mc_serving_follow(self, span->class_index, span);
 }
@@ -122,7 +122,7 @@ static inline struct mc_span *mc_held_drop_current(struct mc_thread *self, unsig
     mc_serving_follow(self, class_index, 0);
     if (span->state == MC_SPAN_CACHE) return 0;
     mc_span_clear_flag(span, MC_SPAN_CURRENT);
-    mc_step(&span->counts, -1ull);
+    mc_step(&span->used, -1);
     return span;
 }
 

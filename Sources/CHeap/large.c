@@ -21,7 +21,7 @@ void *mc_large_reuse(struct mc_thread *self, struct mc_span *span, size_t size)
     span->flags = 0;
     span->tag = 0;
     span->maker = (uint64_t)self;
-    mc_store(&span->counts, span->counts + (1ull << MC_COUNTS_SHIFT));
+    mc_span_count_taken(span);
     mc_store_release(&span->state, MC_SPAN_LARGE);
     return (void *)span->base;
 }
@@ -65,7 +65,8 @@ void *mc_large_alloc(struct mc_thread *self, size_t size, size_t room, size_t al
         return 0;
     }
     mc_span_count_for(span, state == MC_SPAN_HUGE ? MC_CLASS_HUGE : MC_CLASS_LARGE);
-    mc_store(&span->counts, span->counts + MC_COUNTS_ALLOCATION);
+    mc_store(&span->used, 1);
+    mc_span_count_taken(span);
     mc_store_release(&span->state, (uint8_t)state);
     return (void *)span->base;
 }

@@ -35,7 +35,7 @@ void mc_kept_cut(struct mc_thread *self, struct mc_span *span, uint64_t size)
     rest->slot_size = more;
     mc_large_set_up(rest);
     mc_span_count_for(rest, MC_CLASS_LARGE);
-    mc_store(&rest->counts, rest->counts + 1); /* `used` is 1 while a span waits, too */
+    mc_store(&rest->used, 1); /* it is so while a span waits, too */
     mc_store_release(&rest->state, MC_SPAN_WAITING);
     mc_kept_put_place(self, MC_KEPT_REST, rest);
 }

@@ -43,7 +43,7 @@ static int has_used_slot(const struct mc_thread *self, unsigned index)
 static int has_many(const struct mc_thread *self, unsigned index)
 {
     const struct mc_span *first = at(self->spans[index]);
-    uint64_t slots = mc_reuse_count(self->serving[index].reuse.counts);
+    uint64_t slots = mc_reuse_waiting(&self->serving[index]);
     if (first && first->free) slots += (uint64_t)(first->fresh - first->used);
     return slots * mc_class_slot_size(index) >= MC_PAGE;
 }

@@ -158,7 +158,7 @@
 #define MC_SPAN_SLOTS 8
 /* ... and as many as fit here, so that the way to a new span is rare for small slots. */
 #define MC_SPAN_SIZE_WANTED  (64ull << 10)
-#define MC_SPAN_SLOTS_WANTED 64
+#define MC_SPAN_SLOTS_WANTED 128
 /* Of slots above 32 KiB fewer: what an idle span keeps from others is bounded by this size, and a
  * span with a slot in use keeps at most seven free ones. */
 #define MC_SPAN_SLOTS_MIN  2
@@ -197,9 +197,9 @@
 
 _Static_assert(MC_ARENA_SIZE_MIN % (64 * MC_SLICE) == 0, "arenas are whole bitmap words");
 _Static_assert(MC_ARENA_SIZE_MIN >= MC_COMMIT_SLICES * MC_SLICE, "arenas are whole commit runs");
-_Static_assert(MC_SPAN_SLICES_MAX *MC_SLICE / MC_QUANTUM <= INT16_MAX,
-               "mc_span.used holds all slots");
-_Static_assert(MC_CACHE_SLOTS <= INT16_MAX, "so does that of a list");
+_Static_assert(MC_SPAN_SLICES_MAX *MC_SLICE / MC_QUANTUM <= UINT16_MAX &&
+                   2 * MC_CACHE_SLOTS <= UINT16_MAX,
+               "mc_serving.counts tells how many slots are to be served");
 _Static_assert(MC_SMALL_MAX *MC_SPAN_SLOTS_MIN <= MC_SPAN_SLICES_MAX * MC_SLICE,
                "the largest slots fit a span");
 

@@ -37,7 +37,7 @@ static struct chain take(struct mc_span *proxy)
     if (!chain.first) return chain;
     mc_store(&stays->next, 0);
     proxy->last = (uint64_t)stays;
-    mc_store(&proxy->counts, proxy->slot_count - 1ull);
+    mc_store(&proxy->used, proxy->slot_count - 1);
     return chain;
 }
 
@@ -46,7 +46,7 @@ static struct chain take_all(struct mc_span *proxy)
     struct chain chain = {slot_at(proxy->free), slot_at(proxy->last), mc_proxy_count(proxy)};
     mc_store(&proxy->limit, 0);
     mc_store(&proxy->free, 0);
-    mc_store(&proxy->counts, proxy->slot_count);
+    mc_store(&proxy->used, proxy->slot_count);
     return chain;
 }
 
@@ -55,18 +55,16 @@ static void put(struct mc_span *list, struct chain chain)
     if (!chain.first) return;
     mc_store(&chain.last->next, slot_at(list->free));
     mc_store(&list->free, (uint64_t)chain.first);
-    mc_store(&list->counts, list->counts - chain.count);
+    mc_step(&list->used, -(int32_t)chain.count);
 }
 
 /* Nothing was freed into it since the last look (or as much as makes no difference). */
 static int is_idle(struct mc_span *proxy)
 {
     uint64_t before = proxy->seen;
-    proxy->seen = proxy->counts;
-    return before == proxy->counts;
+    proxy->seen = (uint32_t)proxy->used;
+    return before == proxy->seen;
 }
-
-_Static_assert(2 * MC_CACHE_SLOTS <= INT16_MAX, "what a list has is counted in 16 bits");
 
 /* What the proxy that `link` leads to gives up when its class is looked at. Goes on to the next one. */
 static struct chain give(uint64_t **link)
@@ -77,7 +75,7 @@ static struct chain give(uint64_t **link)
         return take_all(proxy);
     }
     struct chain chain = take(proxy);
-    proxy->seen = proxy->counts;
+    proxy->seen = (uint32_t)proxy->used;
     *link = &proxy->next;
     return chain;
 }
@@ -131,7 +129,7 @@ static int has_the_last(const struct mc_cache *cache, const struct mc_span *prox
 {
     const struct mc_span *span =
         (const struct mc_span *)cache->places[proxy - cache->proxies].stands_for;
-    return proxy->free && (uint16_t)mc_load(&span->counts) ==
+    return proxy->free && (uint32_t)mc_load(&span->used) ==
                               mc_remote_count(mc_load(&span->remote)) + mc_proxy_count(proxy);
 }
 
@@ -166,7 +164,7 @@ static void add(struct mc_span *proxy, struct mc_slot *slot)
     mc_store(&slot->next, slot_at(proxy->free));
     mc_store_release(&slot->mark, proxy->mark);
     mc_store(&proxy->free, (uint64_t)slot);
-    mc_store(&proxy->counts, proxy->counts - 1);
+    mc_step(&proxy->used, -1);
 }
 
 _Static_assert(MC_PROXY_SLOTS / 2 >= MC_PROXY_WANTED, "has room for what waited for it");
@@ -190,7 +188,7 @@ static void stand_for(struct mc_span *proxy, struct mc_span *list, const struct 
     proxy->list = mc_span_own_list(proxy);
     mc_store(&proxy->class_index, span->class_index);
     mc_store(&proxy->slot_count, (uint16_t)slots);
-    mc_store(&proxy->counts, slots);
+    mc_store(&proxy->used, (int32_t)slots);
     proxy->seen = 0;
     proxy->next = list->next;
     list->next = (uint64_t)proxy;
@@ -204,7 +202,7 @@ static void take_from_list(struct mc_span *proxy, struct mc_span *list, const st
         struct mc_slot *slot = slot_at(list->free);
         if (!slot || (uint64_t)slot - span->base >= size) return;
         mc_store(&list->free, (uint64_t)slot->next);
-        mc_store(&list->counts, list->counts + 1);
+        mc_step(&list->used, 1);
         add(proxy, slot);
     }
 }
@@ -236,7 +234,7 @@ static int may_take(struct mc_proxy_place *place, struct mc_span *proxy, const s
     int begins = (wanted & -sizeof(*span)) != (uint64_t)span;
     int enough = !begins && wanted % sizeof(*span) >= MC_PROXY_WANTED;
     if (enough && (!proxy->free || is_idle(proxy))) return 1;
-    if (begins) proxy->seen = proxy->counts;
+    if (begins) proxy->seen = (uint32_t)proxy->used;
     place->wanted_by = begins || enough ? (uint64_t)span + 1 : wanted;
     return 0;
 }

@@ -67,7 +67,7 @@ static inline unsigned mc_proxy_number(const struct mc_span *span)
 /* Slots that it has. Any thread. */
 static inline uint32_t mc_proxy_count(const struct mc_span *proxy)
 {
-    uint32_t more = (uint16_t)mc_load(&proxy->counts), slots = mc_load(&proxy->slot_count);
+    uint32_t more = (uint32_t)mc_load(&proxy->used), slots = mc_load(&proxy->slot_count);
     return more < slots ? slots - more : 0;
 }
 

@@ -43,7 +43,7 @@ void mc_refill_free(struct mc_thread *self, struct mc_span *span, struct mc_slot
     slot->next = (struct mc_slot *)span->free;
     slot->mark = span->mark;
     mc_store(&span->free, (uint64_t)slot);
-    mc_step(&span->counts, -1ull);
+    mc_step(&span->used, -1);
     if (span->flags & MC_SPAN_FULL || !span->used) mc_refill_span_freed(self, span);
 }
 
@@ -155,7 +155,7 @@ static inline struct mc_span *turn(struct mc_thread *self, unsigned class_index)
     if (self->until_look <= bytes) return 0;
     self->until_look -= (uint32_t)bytes;
     mc_span_clear_flag(span, MC_SPAN_CURRENT);
-    mc_step(&span->counts, -1ull);
+    mc_step(&span->used, -1);
     mc_held_set_full(span);
     mc_held_remove(self, first);
     mc_held_take_current(self, first);

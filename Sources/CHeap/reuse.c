@@ -15,7 +15,7 @@ static uint64_t slots_go_back(struct mc_thread *thread, uint64_t slots)
         slots = (uint64_t)slot->next;
         mc_store(&slot->next, (struct mc_slot *)span->free);
         mc_store(&span->free, (uint64_t)slot);
-        mc_step(&span->counts, -1ull);
+        mc_step(&span->used, -1);
         bytes += mc_held_slot_freed(thread, span);
     }
     return bytes;
@@ -30,19 +30,18 @@ static uint64_t take(struct mc_serving *serving, uint32_t keep)
         link = (uint64_t *)&((struct mc_slot *)*link)->next;
     slots = *link;
     mc_store(link, 0);
-    uint64_t counts = serving->reuse.counts + mc_reuse_count(serving->reuse.counts);
-    mc_store(&serving->reuse.counts, counts - kept);
+    mc_store(&serving->reuse.used, (int32_t)(mc_reuse_room_of(serving) - kept));
     return slots;
 }
 
 uint64_t mc_reuse_overflow(struct mc_thread *self, struct mc_serving *serving)
 {
-    return slots_go_back(self, take(serving, (uint32_t)mc_reuse_room_of(serving) / 2));
+    return slots_go_back(self, take(serving, mc_reuse_room_of(serving) / 2));
 }
 
 void mc_reuse_return(struct mc_thread *thread, struct mc_serving *serving)
 {
-    if (mc_reuse_is_served(serving->reuse.counts) && serving->free) {
+    if (mc_reuse_is_served(serving->reuse) && serving->free) {
         uint64_t slots = serving->free;
         mc_store(&serving->counts, serving->counts + mc_counts_listed(serving->counts));
         mc_store(&serving->free, 0);

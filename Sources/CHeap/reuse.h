@@ -33,28 +33,29 @@ static inline uint32_t mc_reuse_room(unsigned class_index)
     return slots < MC_REUSE_SLOTS ? (uint32_t)slots : MC_REUSE_SLOTS;
 }
 
-/* What `counts` is when the list is empty; `served` says what is in `free`, of which the caller knows more. */
-static inline uint64_t mc_reuse_counts(uint64_t room, uint64_t served)
+static inline uint32_t mc_reuse_room_of(const struct mc_serving *serving)
 {
-    return served << MC_REUSED_SHIFT | room << MC_REUSE_ROOM_SHIFT | room;
+    return (uint16_t)serving->reuse.more;
 }
 
-static inline uint64_t mc_reuse_room_of(const struct mc_serving *serving)
+/* Slots that wait there. Any thread. */
+static inline uint32_t mc_reuse_waiting(const struct mc_serving *serving)
 {
-    return (uint16_t)(serving->reuse.counts >> MC_REUSE_ROOM_SHIFT);
+    const struct mc_list *reuse = &serving->reuse;
+    return mc_reuse_count((struct mc_list){0, mc_load(&reuse->used), mc_load(&reuse->more)});
 }
 
 /* What is in `free` from now on comes from elsewhere. */
 static inline void mc_reuse_not_served(struct mc_serving *serving)
 {
-    mc_store(&serving->reuse.counts, serving->reuse.counts & ~(1ull << MC_REUSED_SHIFT));
+    mc_store(&serving->reuse.more, mc_reuse_room_of(serving));
 }
 
 /* The list has slots enough to serve: the change costs more than a few save. */
 static inline int mc_reuse_is_ready(const struct mc_serving *serving)
 {
     return serving->reuse.free &&
-           mc_reuse_count(serving->reuse.counts) >= mc_reuse_room_of(serving) / MC_REUSE_SERVES;
+           mc_reuse_waiting(serving) >= mc_reuse_room_of(serving) / MC_REUSE_SERVES;
 }
 
 /* All its slots are to be served next. Requires that there are some, and none in `free`. That they come from here is
@@ -62,9 +63,10 @@ static inline int mc_reuse_is_ready(const struct mc_serving *serving)
  * for those of the current span. */
 static inline void mc_reuse_serve(struct mc_serving *serving)
 {
-    uint64_t counts = serving->reuse.counts;
-    mc_store(&serving->reuse.counts, mc_reuse_counts(mc_reuse_room_of(serving), 1));
-    mc_store(&serving->counts, serving->counts - mc_reuse_count(counts));
+    uint32_t room = mc_reuse_room_of(serving), count = mc_reuse_waiting(serving);
+    mc_store(&serving->reuse.more, room | MC_REUSE_SERVED);
+    mc_store(&serving->reuse.used, (int32_t)room);
+    mc_store(&serving->counts, serving->counts - count);
     mc_store_release(&serving->free, serving->reuse.free);
     mc_store_release(&serving->reuse.free, 0);
 }

@@ -23,7 +23,7 @@ static struct mc_slot *last_of(uint64_t list, uint32_t *count)
 /* `count` slots come here, or leave. */
 static void step(struct mc_serving *serving, struct mc_span *from, int64_t count)
 {
-    mc_store(&from->counts, from->counts + (uint64_t)count);
+    mc_step(&from->used, (int32_t)count);
     mc_store(&serving->counts, serving->counts - (uint64_t)count);
 }
 
@@ -66,7 +66,7 @@ void mc_serving_return(struct mc_thread *thread, unsigned class_index)
 {
     struct mc_serving *serving = mc_serving_of(thread, class_index);
     struct mc_span *lists = (struct mc_span *)thread->cache;
-    if (serving->free && !mc_reuse_is_served(serving->reuse.counts))
+    if (serving->free && !mc_reuse_is_served(serving->reuse))
         put_back(serving, serving->span ? (struct mc_span *)serving->span : &lists[class_index]);
     mc_reuse_return(thread, serving);
 }
@@ -92,7 +92,7 @@ int mc_serving_is_idle(const struct mc_thread *thread, unsigned class_index)
     const struct mc_span *span = (const struct mc_span *)thread->current[class_index];
     if (class_index >= MC_DIRECT_CLASSES) return span->used == 1;
     const struct mc_serving *serving = &thread->serving[class_index];
-    int holds = serving->span == (uint64_t)span && !mc_reuse_is_served(serving->reuse.counts);
+    int holds = serving->span == (uint64_t)span && !mc_reuse_is_served(serving->reuse);
     uint32_t count = holds ? mc_serving_count(serving) : 0;
     return (uint32_t)span->used == 1 + count;
 }
@@ -148,10 +148,10 @@ void mc_serving_check(struct mc_thread *thread)
     for (unsigned i = 0; i < MC_DIRECT_CLASSES; i++) {
         const struct mc_serving *serving = &thread->serving[i];
         check(serving->free, i, mc_serving_count(serving));
-        check(serving->reuse.free, i, mc_reuse_count(serving->reuse.counts));
+        check(serving->reuse.free, i, mc_reuse_waiting(serving));
         mc_assert(mc_reuse_room_of(serving) == mc_reuse_room(i) && serving->reuse.used > 0);
         check_span(serving->reuse.free, 0, thread);
-        int reused = mc_reuse_is_served(serving->reuse.counts);
+        int reused = mc_reuse_is_served(serving->reuse);
         if (serving->span || reused) check_span(serving->free, reused ? 0 : serving->span, thread);
         mc_assert(!serving->span || serving->span == thread->current[i]);
     }

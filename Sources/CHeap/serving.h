@@ -41,11 +41,10 @@ static inline void *mc_serving_take(struct mc_serving *serving, struct mc_span *
                                     uint64_t *count)
 {
     struct mc_slot *slot = (struct mc_slot *)span->free;
-    uint64_t counts = span->counts;
-    *count = span->fresh + 1u - (uint16_t)counts; /* CURRENT counts, too */
+    *count = span->fresh + 1u - (uint32_t)span->used; /* CURRENT counts, too */
     mc_store(&serving->free, (uint64_t)slot->next);
     mc_store(&span->free, 0);
-    mc_store(&span->counts, counts + *count);
+    mc_step(&span->used, (int32_t)*count);
     mc_store(&serving->counts, serving->counts + MC_COUNTS_ALLOCATION - *count);
     mc_reuse_not_served(serving);
     slot->mark = 0;

@@ -201,7 +201,7 @@ int mc_span_collect(struct mc_span *span, uint64_t tail)
     struct mc_slot *last = (struct mc_slot *)(span->base + tail * MC_QUANTUM);
     if (span->free) last->next = (struct mc_slot *)span->free;
     span->free = mc_remote_slot(word);
-    mc_store(&span->counts, span->counts - mc_remote_count(word));
+    mc_step(&span->used, -(int32_t)mc_remote_count(word));
     return 1;
 }
 
@@ -236,7 +236,7 @@ uint64_t mc_span_give_back_whole(struct mc_span *span)
     if (!is_whole(span, word) || !mc_trim_whole(span)) {
         let_go(span, word);
     } else {
-        mc_store(&span->counts, span->counts - mc_remote_count(word));
+        mc_step(&span->used, -(int32_t)mc_remote_count(word));
         let_go(span, MC_REMOTE_GONE);
     }
     return size;
@@ -303,9 +303,6 @@ void mc_span_check(const struct mc_span *span)
     }
     for (uint32_t i = 0; i < span->fresh; i++)
         free_count += mc_trim_is_purged(span, (void *)(span->base + i * slot_size));
-    mc_assert(span->class_index < MC_DIRECT_CLASSES ||
-              mc_counts_allocations(span->counts) + !!(span->flags & MC_SPAN_CURRENT) >=
-                  (uint64_t)span->used);
     mc_assert((uint32_t)span->used + free_count ==
               (uint32_t)span->fresh + !!(span->flags & MC_SPAN_CURRENT));
     mc_assert(span->limit == (is_plain(span) ? mc_limit_of(span->fresh, slot_size) : 0));

@@ -54,8 +54,7 @@ static void move_cached(const struct mc_thread *thread, struct mc_heap_totals *t
         if (cache) move(mc_cache_count(&cache->lists[i]), i, totals);
         if (i >= MC_DIRECT_CLASSES) continue;
         const struct mc_serving *serving = &thread->serving[i];
-        move(mc_serving_count(serving) + mc_reuse_count(mc_load(&serving->reuse.counts)), i,
-             totals);
+        move(mc_serving_count(serving) + mc_reuse_waiting(serving), i, totals);
     }
     for (unsigned i = 0; cache && i < MC_PROXIES; i++) {
         const struct mc_span *proxy = &cache->proxies[i];

@@ -136,8 +136,26 @@ void mc_span_struct_give(struct mc_span *span)
 /* What it counted goes to the root, and stays there. */
 static void hand_in(struct mc_span *span)
 {
-    mc_add(&mc_root()->slots_taken[span->class_index], mc_counts_allocations(span->counts));
-    mc_store(&span->counts, 0);
+    mc_add(&mc_root()->slots_taken[span->class_index], span->allocations);
+    mc_store(&span->allocations, 0);
+}
+
+static const uint64_t a_round = 1ull << 32;
+
+void mc_span_went_round(const struct mc_span *span)
+{
+    mc_add(&mc_root()->slots_taken[span->class_index], a_round);
+}
+
+void mc_span_count_taken(struct mc_span *span)
+{
+    if (unlikely(mc_step_is_zero(&span->allocations, 1))) mc_span_went_round(span);
+}
+
+void mc_span_count_returned(struct mc_span *span)
+{
+    if (unlikely(!span->allocations)) mc_sub(&mc_root()->slots_taken[span->class_index], a_round);
+    mc_step(&span->allocations, -1u);
 }
 
 void mc_span_count_for(struct mc_span *span, unsigned class_index)
@@ -146,7 +164,7 @@ void mc_span_count_for(struct mc_span *span, unsigned class_index)
         hand_in(span);
         mc_store(&span->class_index, (uint8_t)class_index);
     }
-    mc_store(&span->counts, mc_counts_allocations(span->counts) << MC_COUNTS_SHIFT);
+    mc_store(&span->used, 0);
 }
 
 /* -- trim ----------------------------------------------------------------------------------- */

@@ -37,6 +37,10 @@ void mc_span_struct_give(struct mc_span *span);
 /* Of a struct in no use: allocations are those of this class from now on; `used` becomes 0. */
 void mc_span_count_for(struct mc_span *span, unsigned class_index);
 
+/* An allocation more; or the last was none. Whoever has the struct to itself. */
+void mc_span_count_taken(struct mc_span *span);
+void mc_span_count_returned(struct mc_span *span);
+
 /* Gives back pages whose structs are all free. At a cost for each free struct: see MC_TRIM_PURGED. */
 void mc_structs_trim(void);
 

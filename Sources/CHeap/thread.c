@@ -97,8 +97,10 @@ static struct mc_thread *make_thread(void)
     if (!thread) return 0;
     for (unsigned i = 0; i < MC_CLASS_COUNT; i++)
         thread->current[i] = (uint64_t)&mc_span_none;
-    for (unsigned i = 0; i < MC_DIRECT_CLASSES; i++)
-        thread->serving[i].reuse.counts = mc_reuse_counts(mc_reuse_room(i), 0);
+    for (unsigned i = 0; i < MC_DIRECT_CLASSES; i++) {
+        uint32_t room = mc_reuse_room(i);
+        thread->serving[i].reuse = (struct mc_list){0, (int32_t)room, room};
+    }
     thread->state = MC_THREAD_BUSY;
     thread->number = (uint32_t)mc_add(&mc_root()->thread_count, 1) + 1;
     uint64_t newest = mc_load(&mc_root()->threads);

@@ -17,7 +17,7 @@ struct CacheList {
     var count: UInt64 {
         isProxy
             ? UInt64(raw.slot_count).minus(raw.usedCount)
-            : UInt64(UInt16(bitPattern: 0 &- raw.used))
+            : UInt64(UInt16(truncatingIfNeeded: 0 &- raw.used))
     }
 
     /// Those of the cache at `address`: the lists by class, whatever they say they are, and then the

@@ -16,11 +16,11 @@ extension mc_serving {
     }
 
     /// They lie in any of the thread's full spans.
-    var isReused: Bool { mc_reuse_is_served(reuse.counts) != 0 }
+    var isReused: Bool { mc_reuse_is_served(reuse) != 0 }
     /// They lie in no span that is known: in those of other threads, of which they were cached, or in any full one.
     var isScattered: Bool { span == 0 || isReused }
     /// How many slots of full spans wait to be served.
-    var waitingCount: UInt64 { UInt64(mc_reuse_count(reuse.counts)) }
+    var waitingCount: UInt64 { UInt64(mc_reuse_count(reuse)) }
 
     /// Of the class in the struct of a thread.
     static func address(thread: UInt64, class index: Int) -> UInt64 {

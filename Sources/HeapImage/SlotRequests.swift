@@ -34,7 +34,7 @@ package struct SlotRequests: Equatable, Sendable {
     mutating func add(_ span: mc_span) {
         let index = Int(span.class_index)
         guard index < counts.count else { return }
-        counts[index].succeeded = counts[index].succeeded.plus(mc_counts_allocations(span.counts))
+        counts[index].succeeded = counts[index].succeeded.plus(UInt64(span.allocations))
     }
 
     /// What a thread served of a class.
@@ -82,13 +82,13 @@ extension mc_span {
             ? mc_class_slot_size(UInt32(class_index)) : slot_size
     }
 
-    /// Slots handed out, or freed by others; of a span only lists of caches have a number below 0.
-    var usedCount: UInt64 { UInt64(UInt16(bitPattern: used)) }
+    /// Slots handed out, or freed by others; only lists of caches, which are no spans, have a number below 0.
+    var usedCount: UInt64 { UInt64(UInt32(bitPattern: used)) }
 
     /// The same but for how many allocations it served: what was handed out has come back since.
     func equals(_ other: mc_span) -> Bool {
         var (one, two) = (self, other)
-        (one.counts, two.counts) = (usedCount, other.usedCount)
+        (one.allocations, two.allocations) = (0, 0)
         return memcmp(&one, &two, MemoryLayout<mc_span>.size) == 0
     }
 }

@@ -11,6 +11,7 @@
 #include "os_faulty.h"
 #include "root.h"
 #include "span.h"
+#include "structs.h"
 #include "test.h"
 #include "thread.h"
 
@@ -25,12 +26,12 @@ static void add_up(uint64_t *taken)
         const struct mc_span *span =
             (const struct mc_span *)mc_span_pools[i / MC_SPAN_POOL_COUNT].start;
         span += i % MC_SPAN_POOL_COUNT;
-        taken[span->class_index] += mc_counts_allocations(span->counts);
+        taken[span->class_index] += span->allocations;
     }
     for (struct mc_thread *thread = mc_thread_first(); thread; thread = mc_thread_next(thread)) {
         const struct mc_span *lists = (const struct mc_span *)thread->cache;
         for (unsigned i = 0; lists && i < MC_CACHE_CLASSES; i++)
-            taken[i] += mc_counts_allocations(lists[i].counts);
+            taken[i] += lists[i].allocations;
         for (unsigned i = 0; i < MC_DIRECT_CLASSES; i++)
             taken[i] += mc_counts_allocations(thread->serving[i].counts);
     }
@@ -192,12 +193,12 @@ static void words(void)
     for (unsigned i = 1; i <= MC_CACHE_SLOTS; i++) {
         counts -= 1;
         REQUIRE_EQUAL(mc_counts_allocations(counts), 0);
-        REQUIRE_EQUAL(-(int16_t)counts, i);
+        REQUIRE_EQUAL(mc_counts_listed(counts), i);
     }
     for (unsigned i = 1; i <= MC_CACHE_SLOTS; i++) {
         counts += MC_COUNTS_ALLOCATION;
         REQUIRE_EQUAL(mc_counts_allocations(counts), i);
-        REQUIRE_EQUAL(-(int16_t)counts, MC_CACHE_SLOTS - i);
+        REQUIRE_EQUAL(mc_counts_listed(counts), MC_CACHE_SLOTS - i);
     }
     counts = (1ull << 48) - 1; /* the last before it goes round */
     counts = counts << MC_COUNTS_SHIFT | 5;
@@ -207,11 +208,36 @@ static void words(void)
     REQUIRE_EQUAL((uint16_t)counts, 6);
 }
 
+/* A struct counts to 2^32, and the root its rounds: slots of a span, of the cache, large ones. */
+static void rounds(void)
+{
+    static const size_t sizes[] = {5000, 100000, 3 << 20};
+    for (unsigned i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+        void *object = mc_alloc(sizes[i]);
+        REQUIRE(object);
+        struct mc_span *span = mc_span_of(object);
+        const uint64_t *taken = &mc_root()->slots_taken[span->class_index];
+        mc_free(object);
+        uint64_t before = *taken, rest = span->allocations;
+        span->allocations = UINT32_MAX;
+        REQUIRE((object = mc_alloc(sizes[i])) && mc_span_of(object) == span);
+        REQUIRE_EQUAL(span->allocations, 0);
+        REQUIRE_EQUAL(*taken, before + (1ull << 32));
+        mc_span_count_returned(span);
+        REQUIRE_EQUAL(span->allocations, UINT32_MAX);
+        REQUIRE_EQUAL(*taken, before);
+        span->allocations = (uint32_t)rest + 1;
+        mc_free(object);
+        mc_heap_check();
+    }
+}
+
 static const struct test_case cases[] = {
     {"requests_one_thread", one_thread, 240},
     {"requests_many_threads", many_threads, 240},
     {"requests_owned", owned, 0},
     {"requests_refused", no_memory, 0},
     {"requests_words", words, 0},
+    {"requests_rounds", rounds, 0},
 };
 TEST_MAIN(cases)

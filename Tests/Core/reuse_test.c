@@ -24,7 +24,7 @@ static struct mc_serving *serving(void)
 
 static unsigned waiting(void)
 {
-    return mc_reuse_count(serving()->reuse.counts);
+    return mc_reuse_count(serving()->reuse);
 }
 
 static struct mc_span *span_of(unsigned span)
@@ -151,7 +151,7 @@ static void go_back(void)
     for (unsigned i = 0; i < 40; i++)
         mc_free(objects[i * SPAN]);
     mc_alloc(SIZE);
-    REQUIRE(mc_reuse_is_served(serving()->reuse.counts) && serving()->free);
+    REQUIRE(mc_reuse_is_served(serving()->reuse) && serving()->free);
     for (unsigned i = 0; i < 10; i++)
         mc_free(objects[i * SPAN + 1]);
     REQUIRE_EQUAL(waiting(), 10);

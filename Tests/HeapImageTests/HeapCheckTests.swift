@@ -84,15 +84,15 @@ import Testing
         heap.slots.flags = UInt8(MC_SPAN_FULL)
         heap.slots.list = mc_serving.reuse(
             thread: WholeHeap.thread, class: WholeHeap.classIndex)
-        (heap.slots.counts, heap.slots.fresh) = (0, heap.slots.slot_count)
+        (heap.slots.used, heap.slots.fresh) = (0, heap.slots.slot_count)
         (heap.slots.free, heap.slots.limit) = (0, 0)
         heap.slots.purged = UInt64.max
         heap.slots.remote = UInt64(MC_REMOTE_GONE)
         heap.tags[7] = 0
         #expect(try !kinds(heap).contains(.spanState))
-        heap.slots.counts = 1
+        heap.slots.used = 1
         #expect(try kinds(heap).contains(.spanState))
-        heap.slots.counts = 0
+        heap.slots.used = 0
         heap.slots.remote = 0
         #expect(try kinds(heap).contains(.spanState))
     }
@@ -259,7 +259,7 @@ import Testing
     /// A fork left the thread behind in the middle of something.
     @Test func whatALostThreadCountedIsNotJudged() throws {
         var heap = WholeHeap()
-        (heap.slots.counts, heap.slots.remote) = (0, 0)
+        (heap.slots.used, heap.slots.remote) = (0, 0)
         #expect(try kinds(heap) == [.spanCounts])
         heap.thread.state = UInt32(MC_THREAD_LOST)
         #expect(try kinds(heap) == [])

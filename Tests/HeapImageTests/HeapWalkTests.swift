@@ -144,17 +144,17 @@ struct SampleHeap {
 
     /// By spans in use and not, lists of caches, and what the root kept of spans that are no more.
     @Test func requestsAreAddedUp() throws {
-        let one = UInt64(1) << UInt64(MC_COUNTS_SHIFT)
         var sample = SampleHeap()
         sample.spans[0].class_index = 3
-        sample.spans[0].counts += 1000 * one
+        sample.spans[0].allocations = 1000
         sample.spans[1].class_index = UInt8(MC_CLASS_LARGE)
-        sample.spans[1].counts += 20 * one
-        (sample.spans[2].class_index, sample.spans[2].counts) = (3, 500 * one)
-        (sample.spans[3].class_index, sample.spans[3].counts) = (UInt8(MC_CLASS_HUGE), one + 1)
+        sample.spans[1].allocations = 20
+        (sample.spans[2].class_index, sample.spans[2].allocations) = (3, 500)
+        (sample.spans[3].class_index, sample.spans[3].allocations) = (UInt8(MC_CLASS_HUGE), 1)
+        sample.spans[3].used = 1
         sample.cache = [mc_span](repeating: mc_span(), count: SampleHeap.cacheStructs)
         for index in sample.cache.indices { sample.cache[index].class_index = UInt8(index) }
-        sample.cache[3].counts = 30 * one &- 2
+        (sample.cache[3].used, sample.cache[3].allocations) = (-2, 30)
         sample.root.slots_taken.3 = 4
         sample.root.slots_refused.3 = 5
         let walk = try HeapWalk(sample.build(), root: 0x1000)
@@ -196,11 +196,11 @@ struct SampleHeap {
     /// What was handed out and came back between two readings is no change.
     @Test func spansThatOnlyCountedAreSettled() {
         var one = mc_span()
-        one.counts = 7 << UInt64(MC_COUNTS_SHIFT) + 3
+        (one.used, one.allocations) = (3, 7)
         var two = one
-        two.counts = 9 << UInt64(MC_COUNTS_SHIFT) + 3
+        two.allocations = 9
         #expect(one.equals(two))
-        two.counts += 1
+        two.used += 1
         #expect(!one.equals(two))
         two = one
         two.free = 16

@@ -68,7 +68,7 @@ struct WholeHeap {
         (slots.list, slots.slot_count) = (Self.pool + UInt64(MC_SPAN_LIST_AT), 1024)
         slots.reciprocal = mc_reciprocal_of(Self.slotSize)
         // 61 in use: one for being current, two freed by others.
-        (slots.counts, slots.fresh) = (100 << UInt64(MC_COUNTS_SHIFT) + 61, 64)
+        (slots.used, slots.allocations, slots.fresh) = (61, 100, 64)
         slots.state = UInt8(MC_SPAN_CLASS)
         slots.flags = UInt8(MC_SPAN_TAGGED | MC_SPAN_CURRENT)
         slots.class_index = UInt8(Self.classIndex)
@@ -84,7 +84,7 @@ struct WholeHeap {
     /// So many more slots are in use, all with tags of stack 2 but those of the first array that had none.
     mutating func use(_ more: Int) {
         slots.more_tags = Self.moreTags - UInt64(Self.firstOfMore) * 8
-        slots.counts = (100 + UInt64(more)) << UInt64(MC_COUNTS_SHIFT) + 61 + UInt64(more)
+        (slots.used, slots.allocations) = (61 + Int32(more), 100 + UInt32(more))
         slots.fresh += UInt16(more)
         heads += [(UInt64, UInt64)](repeating: (0x11, 0x22), count: more)
         for slot in Self.firstOfMore..<heads.count { tags[slot] = mc_tag_make(2, 4, 9) }
@@ -92,7 +92,7 @@ struct WholeHeap {
 
     /// The free slots are about to be served.
     mutating func serve(count: UInt64 = 4, span: UInt64 = pool) {
-        (slots.free, slots.counts) = (0, 61 + 4)
+        (slots.free, slots.used) = (0, 61 + 4)
         put(
             mc_serving(
                 free: Self.address(60), counts: 0 &- count, span: span,
@@ -100,17 +100,16 @@ struct WholeHeap {
     }
 
     /// The same of slots of full spans: two of them are, two wait for that.
-    mutating func reuse(waiting: UInt64 = 2) {
-        (slots.free, slots.counts) = (0, 61 + 4)
+    mutating func reuse(waiting: Int32 = 2) {
+        (slots.free, slots.used) = (0, 61 + 4)
         heads[61].0 = 0
-        var list = Self.reuse(served: 1)
-        (list.free, list.counts) = (Self.address(62), list.counts - waiting)
+        var list = Self.reuse(served: UInt32(MC_REUSE_SERVED))
+        (list.free, list.used) = (Self.address(62), list.used - waiting)
         put(mc_serving(free: Self.address(60), counts: 0 &- 2, span: 0, reuse: list))
     }
 
-    private static func reuse(served: UInt64) -> mc_list {
-        let room = served << UInt64(MC_REUSED_SHIFT) | 64 << UInt64(MC_REUSE_ROOM_SHIFT) | 64
-        return mc_list(free: 0, .init(counts: room))
+    private static func reuse(served: UInt32) -> mc_list {
+        mc_list(free: 0, used: 64, more: 64 | served)
     }
 
     private mutating func put(_ list: mc_serving) {

@@ -46,16 +46,29 @@ static inline uint64_t mc_power_of_two_from(uint64_t value)
 
 /* For the shortest paths: compilers make one instruction with an operand in memory of these, but not
  * of an atomic load. mc_peek() reads a field that others store; mc_step() changes one that only the
- * caller stores and others may read. Aligned words, so neither is ever seen half done; sanitizers are
+ * caller stores and others may read; mc_step_is_zero() also tells whether it is 0 then, of a field of 32 bits. Aligned words, so neither is ever seen half done; sanitizers are
  * told by atomics. (gcc makes three instructions of a step. A signal handler in between that allocates would undo
  * it, but that may be in the middle of the list beside it as well, whatever the compiler: handlers that interrupt
  * the heap must not use it, signal-safety(7). Those that interrupt tracing may: see mc_counters_add().) */
 #ifdef __SANITIZE_THREAD__
-#    define mc_peek(field)       mc_load(field)
-#    define mc_step(field, step) __atomic_add_fetch((field), (step), __ATOMIC_RELAXED)
+#    define mc_peek(field)               mc_load(field)
+#    define mc_step(field, step)         __atomic_add_fetch((field), (step), __ATOMIC_RELAXED)
+#    define mc_step_is_zero(field, step) (mc_step((field), (step)) == 0)
 #else
 #    define mc_peek(field)       (*(volatile const __typeof__(*(field)) *)(field))
 #    define mc_step(field, step) (*(volatile __typeof__(*(field)) *)(field) += (step))
+#    if defined(__x86_64__)
+/* Compilers load the field once more to compare it. */
+#        define mc_step_is_zero(field, step)                                                       \
+            __extension__({                                                                        \
+                _Static_assert(sizeof(*(field)) == 4, "of 32 bits");                               \
+                int is_zero;                                                                       \
+                __asm__ volatile("addl %2, %0" : "+m"(*(field)), "=@ccz"(is_zero) : "i"(step));    \
+                is_zero;                                                                           \
+            })
+#    else
+#        define mc_step_is_zero(field, step) (mc_step((field), (step)) == 0)
+#    endif
 #endif
 
 /* Stores `wanted` if *field still is *seen; else loads it into *seen. Success is acquire and

@@ -196,8 +196,7 @@ static inline void *mc_alloc_tagged(size_t size, struct mc_tagged *tagged)
     if (unlikely(size > MC_DIRECT_MAX)) return 0;
     struct mc_serving *serving = mc_direct_serving(size);
     struct mc_span *span = (struct mc_span *)serving->span;
-    if (unlikely(!serving->free) || unlikely(!span) ||
-        unlikely(mc_reuse_is_served(serving->reuse.counts)))
+    if (unlikely(!serving->free) || unlikely(!span) || unlikely(mc_reuse_is_served(serving->reuse)))
         return 0;
     tagged->place = mc_tag_place(span, mc_slot_index(span, (void *)serving->free));
     if (unlikely(!tagged->place)) return 0;
@@ -207,12 +206,16 @@ static inline void *mc_alloc_tagged(size_t size, struct mc_tagged *tagged)
     return mc_serving_pop(serving);
 }
 
-/* Requires that there is one. */
-static inline void *mc_span_pop(struct mc_span *span)
+/* The struct counted 2^32 allocations of its class, and begins anew. */
+__attribute__((noinline, cold)) void mc_span_went_round(const struct mc_span *span);
+
+/* Of a span that serves its class itself, or a list of the cache. Requires that there is a slot. */
+static inline __attribute__((always_inline)) void *mc_span_pop(struct mc_span *span)
 {
     struct mc_slot *slot = (struct mc_slot *)span->free;
     mc_store(&span->free, (uint64_t)slot->next);
-    mc_step(&span->counts, MC_COUNTS_ALLOCATION);
+    mc_step(&span->used, 1);
+    if (unlikely(mc_step_is_zero(&span->allocations, 1))) mc_span_went_round(span);
     slot->mark = 0;
     return slot;
 }
@@ -244,8 +247,7 @@ mc_free_to_list(struct mc_span *span, struct mc_slot *slot, uint64_t mark)
     slot->next = (struct mc_slot *)list->free;
     slot->mark = mark;
     mc_store(&list->free, (uint64_t)slot);
-    mc_step(&list->counts, -1ull);
-    if (unlikely(mc_peek(&list->used) == 0)) mc_list_at_zero(span);
+    if (unlikely(mc_step_is_zero(&list->used, -1))) mc_list_at_zero(span);
 }
 
 /* 1 if a slot starts there that the short path of free serves. */

@@ -13,8 +13,8 @@
  *                   serve, or has in `reuse` or in its cache
  *     used bytes  = sum over live spans of live slots * slot_size
  *     free slots  = slot_count - live slots     (those beyond `fresh` were never touched)
- *     allocations = sum of mc_counts_allocations() over all structs of the class, in use or not,
- *                   over what threads serve and the lists of their caches, + slots_taken of the root
+ *     allocations = sum of `allocations` over all structs of the class, in use or not, and lists of threads'
+ *                   caches, of mc_counts_allocations() over what threads serve, + slots_taken of the root
  * A cache is known by class, not by span: mc_thread.cache leads to a list a class, whose `used` is
  * minus the number of its slots, and to proxies: those of state MC_SPAN_PROXY have slot_count - used
  * slots of their class.
@@ -30,7 +30,7 @@
 #define MC_HEAP_MAGIC 0x3170616568636d89ull /* 0x89 "mcheap1" */
 
 enum {
-    MC_HEAP_VERSION = 10,
+    MC_HEAP_VERSION = 11,
 
     MC_QUANTUM = 16,     /* smallest slot and alignment of every one: max_align_t */
     MC_SLICE_SHIFT = 14, /* a slice is 16 KiB: the unit an arena is cut in */
@@ -72,15 +72,11 @@ enum {
     MC_SPAN_GROWING = 32, /* large: a small object that grows, counted in its maker's `growing` */
 };
 
-enum { MC_COUNTS_SHIFT = 16, MC_COUNTS_ALLOCATION = (1 << MC_COUNTS_SHIFT) + 1 };
-
 /* Where a free puts a slot: the list of a span, or one that several spans share. */
 struct mc_list {
     uint64_t free; /* [owner] slots, last freed first */
-    union {
-        uint64_t counts; /* [owner] see mc_span.counts; a free takes 1 off */
-        int16_t used;    /* at 0 there is something to be done */
-    };
+    int32_t used;  /* [owner] a free takes 1 off; at 0 there is something to be done */
+    uint32_t more; /* [owner] of a span its `allocations`; else see mc_reuse_count() */
 };
 
 /* A span: slices of one slot size, or one large or huge slot.
@@ -92,8 +88,7 @@ struct mc_list {
  *      of a direct class; else 0
  *   4. a free slot's second word is `mark`; a slot handed out never starts with it there
  *   5. the tag of a free slot is 0
- *   6. of a class that is not direct: it made as many allocations as slots of it are in use, or more
- *   7. list is the one of its own; of a FULL one of a direct class `reuse` of what its owner serves
+ *   6. list is the one of its own; of a FULL one of a direct class `reuse` of what its owner serves
  * The first line of the cache is what every free reads, also one by another thread, and seldom changes;
  * the second is what frees write. What is the owner's is for a moment that of whoever gives back a span that
  * others have freed whole, see waiting.h. */
@@ -117,14 +112,14 @@ struct mc_span {
     uint64_t purged; /* [owner] of each 64th of the span: given back, its slots not on `free` */
 
     uint64_t free; /* [owner] free slots, last freed first */
-    union {
-        uint64_t
-            counts;   /* [owner] allocations << MC_COUNTS_SHIFT, plus `used`: one step for both */
-        int16_t used; /* slots handed out, or on `remote`; to be read, `counts` is what is stored */
-    };
+    int32_t
+        used; /* [owner] slots handed out, or on `remote`. Not one word with what follows: a free takes 1
+                     off, and sees by that instruction whether it is 0 */
+    uint32_t
+        allocations; /* [owner] what the struct served of its class, modulo 2^32: the root counts the rounds */
     union {
         uint64_t remote; /* [shared] slots freed by other threads: address | count << 48 */
-        uint64_t seen;   /* [owner] a proxy: `counts` when it was last looked at */
+        uint64_t seen;   /* [owner] a proxy: `used` when it was last looked at */
         uint64_t strays; /* [owner] a list of the cache: see goes_home() in cache.c */
     };
     uint64_t notify_next; /* [shared] next on the owner's `notified` list | see span.c << 48 */
@@ -149,8 +144,10 @@ struct mc_span {
 };
 _Static_assert(sizeof(struct mc_span) == 128, "two cache lines: what frees read, what they write");
 _Static_assert(offsetof(struct mc_span, free) == 64, "a remote free stays off the owner's line");
-_Static_assert(offsetof(struct mc_span, counts) - offsetof(struct mc_span, free) ==
-                   offsetof(struct mc_list, counts),
+_Static_assert(offsetof(struct mc_span, used) - offsetof(struct mc_span, free) ==
+                       offsetof(struct mc_list, used) &&
+                   offsetof(struct mc_span, allocations) - offsetof(struct mc_span, free) ==
+                       offsetof(struct mc_list, more),
                "the last two are a struct mc_list");
 
 enum { MC_SPAN_LIST_AT = offsetof(struct mc_span, free) };
@@ -221,27 +218,25 @@ enum {
  * the `used` of the spans they lie in; so do those in `reuse`. */
 struct mc_serving {
     uint64_t free;        /* [owner] slots */
-    uint64_t counts;      /* [owner] like mc_span.counts; `used` is minus the number of its slots */
+    uint64_t counts;      /* [owner] allocations << MC_COUNTS_SHIFT, less the number of its slots */
     uint64_t span;        /* [owner] in which they lie; 0: in those of others, or there are none */
     struct mc_list reuse; /* [owner] slots of the thread's FULL spans, see mc_reuse_count() */
 };
 
-/* What `reuse.counts` of a thread's struct mc_serving says: how many slots more it may have, how many in all, and 1
- * if what is in `free` comes from there, and so may lie in any span of the thread's. */
-enum {
-    MC_REUSE_ROOM_SHIFT = 16,
-    MC_REUSED_SHIFT = 32,
-    MC_SERVING_REUSE_AT = offsetof(struct mc_serving, reuse)
-};
+enum { MC_COUNTS_SHIFT = 16, MC_COUNTS_ALLOCATION = (1 << MC_COUNTS_SHIFT) + 1 };
 
-static inline uint32_t mc_reuse_count(uint64_t counts)
+/* Of `reuse` of a thread's struct mc_serving `used` says how many slots more it may have, and `more` how many in
+ * all, with MC_REUSE_SERVED if what is in `free` comes from there, and so may lie in any span of the thread's. */
+enum { MC_REUSE_SERVED = 1 << 16, MC_SERVING_REUSE_AT = offsetof(struct mc_serving, reuse) };
+
+static inline uint32_t mc_reuse_count(struct mc_list reuse)
 {
-    return (uint16_t)((counts >> MC_REUSE_ROOM_SHIFT) - counts);
+    return (uint16_t)(reuse.more - (uint32_t)reuse.used);
 }
 
-static inline int mc_reuse_is_served(uint64_t counts)
+static inline int mc_reuse_is_served(struct mc_list reuse)
 {
-    return counts >> MC_REUSED_SHIFT & 1;
+    return (reuse.more & MC_REUSE_SERVED) != 0;
 }
 
 /* A thread: what one thread of the program owns of the heap. Outlives it, and serves another. */
@@ -334,14 +329,14 @@ struct mc_heap_root {
     uint64_t huge_pages; /* [const] MC_HUGE_ */
 };
 
-/* Allocations that a word mc_span.counts knows of; modulo 2^48. */
+/* Allocations that a word mc_serving.counts knows of; modulo 2^48. */
 static inline uint64_t mc_counts_allocations(uint64_t counts)
 {
     uint64_t used = (uint64_t)(int64_t)(int16_t)counts;
     return (counts - used) >> MC_COUNTS_SHIFT;
 }
 
-/* Slots on a list whose word counts tells `used` as minus their number. */
+/* Slots of which such a word is less. */
 static inline uint32_t mc_counts_listed(uint64_t counts)
 {
     return (uint16_t) - (uint16_t)counts;

@@ -179,7 +179,7 @@ static uint64_t damage_proxy(const char *how)
     else if (!strcmp(how, "proxy"))
         proxy->base += SIZE;
     else if (!strcmp(how, "proxy-serves"))
-        proxy->free = 0, proxy->used = (int16_t)proxy->slot_count;
+        proxy->free = 0, proxy->used = proxy->slot_count;
     else
         return 0;
     return (uint64_t)proxy;
