@@ -157,7 +157,7 @@
 /* A span has this many slots at least ... */
 #define MC_SPAN_SLOTS 8
 /* ... and as many as fit here, so that the way to a new span is rare for small slots. */
-#define MC_SPAN_SIZE_WANTED  (64ull << 10)
+#define MC_SPAN_SIZE_WANTED  (128ull << 10)
 #define MC_SPAN_SLOTS_WANTED 128
 /* Of slots above 32 KiB fewer: what an idle span keeps from others is bounded by this size, and a
  * span with a slot in use keeps at most seven free ones. */
