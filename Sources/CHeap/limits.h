@@ -151,7 +151,7 @@
 /* Of its own full spans' slots a thread has so many of a class, and bytes, at most: never more than a span has.
  * They serve requests from a quarter of that on. 32 and 128 slots took a few per cent more. */
 #define MC_REUSE_SLOTS  64
-#define MC_REUSE_BYTES  (16u << 10)
+#define MC_REUSE_BYTES  (32u << 10)
 #define MC_REUSE_SERVES 4
 
 /* A span has this many slots at least ... */
