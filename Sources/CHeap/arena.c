@@ -234,6 +234,7 @@ static uint64_t phase_of(const struct mc_arena *arena, uint64_t step)
     return (step - mc_load(&arena->base) / MC_SLICE % step) % step;
 }
 
+/* ENOSPC if there is no room, ENOMEM if the kernel refuses to make it accessible. */
 static int take_from(struct mc_arena *arena, uint64_t slices, uint64_t align, struct mc_run *run)
 {
     uint64_t *used = mc_arena_bitmap(arena, MC_ARENA_USED);
@@ -247,11 +248,11 @@ static int take_from(struct mc_arena *arena, uint64_t slices, uint64_t align, st
             from = 0;
             continue;
         }
-        if (first == MC_BITS_NONE) return ENOMEM;
+        if (first == MC_BITS_NONE) return ENOSPC;
         int error = claim(arena, first, slices, run);
         if (!error && run->base & (align - 1)) { /* made again elsewhere since `phase` */
             mc_arena_give(run->base, slices);
-            return ENOMEM;
+            return ENOSPC;
         }
         if (error != EAGAIN) {
             if (!error && slices == 1 && step == 1) mc_store(&arena->hint, (uint32_t)(first / 64));
@@ -261,17 +262,28 @@ static int take_from(struct mc_arena *arena, uint64_t slices, uint64_t align, st
     }
 }
 
+/* From any arena there is. As take_from(); ENOMEM if any of them could not be made accessible. */
+static int take_from_any(uint64_t slices, uint64_t align, struct mc_run *run)
+{
+    int error = ENOSPC;
+    for (uint64_t i = 0; i < MC_ARENAS_MAX && mc_arena_at(i); i++) {
+        struct mc_arena *arena = mc_arena_at(i);
+        if (mc_load(&arena->free_slices) < slices) continue;
+        int failed = take_from(arena, slices, align, run);
+        if (!failed) return 0;
+        if (failed == ENOMEM) error = ENOMEM;
+    }
+    return error;
+}
+
 static int take(uint64_t slices, uint64_t align, struct mc_run *run)
 {
-    for (int fresh = 0; fresh < 2; fresh++) {
-        for (uint64_t i = 0; i < MC_ARENAS_MAX && mc_arena_at(i); i++) {
-            struct mc_arena *arena = mc_arena_at(i);
-            if (mc_load(&arena->free_slices) >= slices && !take_from(arena, slices, align, run))
-                return 0;
-        }
-        if (!fresh && make(slices * MC_SLICE + align - MC_SLICE)) return ENOMEM;
+    for (int made = 0;; made = 1) {
+        int error = take_from_any(slices, align, run);
+        if (!error) return 0;
+        /* Others may have taken what was made, which is no shortage: they go on. */
+        if ((made && error == ENOMEM) || make(slices * MC_SLICE + align - MC_SLICE)) return ENOMEM;
     }
-    return ENOMEM;
 }
 
 int mc_arena_take(uint64_t slices, uint64_t align, struct mc_run *run)

@@ -358,6 +358,25 @@ static void arena_threads(void)
     }
 }
 
+/* What one thread makes others may take, or unmake, before it comes to it: that is no shortage. */
+static void *use_whole_arenas(void *argument)
+{
+    struct mc_run run;
+    for (uint64_t i = 0; i < arena_rounds; i++) {
+        REQUIRE_EQUAL(mc_arena_take(MC_ARENA_SIZE / MC_SLICE, MC_SLICE, &run), 0);
+        mc_arena_give(run.base, run.slices);
+        mc_arena_release_idle();
+    }
+    return argument;
+}
+
+static void arena_stolen(void)
+{
+    arena_rounds = test_scale(10000);
+    test_together(use_whole_arenas, 0);
+    mc_arena_check();
+}
+
 static const struct test_case cases[] = {
     {"arenas", arenas, 0},
     {"arena_sizes", arena_sizes, 0},
@@ -370,5 +389,6 @@ static const struct test_case cases[] = {
     {"arena_release", arena_release, 0},
     {"arena_cycles", arena_cycles, 0},
     {"arena_threads", arena_threads, 0},
+    {"arena_stolen", arena_stolen, 0},
 };
 TEST_MAIN(cases)
