@@ -46,10 +46,11 @@ static inline uint64_t mc_power_of_two_from(uint64_t value)
 
 /* For the shortest paths: compilers make one instruction with an operand in memory of these, but not
  * of an atomic load. mc_peek() reads a field that others store; mc_step() changes one that only the
- * caller stores and others may read; mc_step_is_zero() also tells whether it is 0 then, of a field of 32 bits. Aligned words, so neither is ever seen half done; sanitizers are
- * told by atomics. (gcc makes three instructions of a step. A signal handler in between that allocates would undo
- * it, but that may be in the middle of the list beside it as well, whatever the compiler: handlers that interrupt
- * the heap must not use it, signal-safety(7). Those that interrupt tracing may: see mc_counters_add().) */
+ * caller stores and others may read; mc_step_is_zero() also tells whether it is 0 then, of a field of 32
+ * bits. Aligned words, so none is ever seen half done; sanitizers are told by atomics. (gcc makes three
+ * instructions of a step. A signal handler in between that allocates would undo it, but that may be in the
+ * middle of the list beside it as well, whatever the compiler: handlers that interrupt the heap must not use
+ * it, signal-safety(7). Those that interrupt tracing may: see mc_counters_add().) */
 #ifdef __SANITIZE_THREAD__
 #    define mc_peek(field)               mc_load(field)
 #    define mc_step(field, step)         __atomic_add_fetch((field), (step), __ATOMIC_RELAXED)

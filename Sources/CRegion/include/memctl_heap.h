@@ -112,11 +112,10 @@ struct mc_span {
     uint64_t purged; /* [owner] of each 64th of the span: given back, its slots not on `free` */
 
     uint64_t free; /* [owner] free slots, last freed first */
-    int32_t
-        used; /* [owner] slots handed out, or on `remote`. Not one word with what follows: a free takes 1
-                     off, and sees by that instruction whether it is 0 */
-    uint32_t
-        allocations; /* [owner] what the struct served of its class, modulo 2^32: the root counts the rounds */
+    /* [owner] Slots handed out, or on `remote`; and how many the struct served of its class, modulo 2^32: the
+     * root counts the rounds. Not one word, since a free takes 1 off, and sees by that whether it is 0. */
+    int32_t used;
+    uint32_t allocations;
     union {
         uint64_t remote; /* [shared] slots freed by other threads: address | count << 48 */
         uint64_t seen;   /* [owner] a proxy: `used` when it was last looked at */
