@@ -147,6 +147,13 @@ static int goes(int has_own)
     return !list;
 }
 
+/* Frees an object of each of several spans, in which it is the one of this number. */
+static void free_strays(unsigned from, unsigned number)
+{
+    for (unsigned i = from; i < STRAYS; i++)
+        mc_free(objects[i * SPAN + number]);
+}
+
 /* A list that sees slots of many spans goes home for a while. */
 static void *stray(void *unused)
 {
@@ -154,12 +161,10 @@ static void *stray(void *unused)
     REQUIRE(mc_thread_attach());
     mc_free(objects[0]);
     REQUIRE(!mc_cache_ready(mc_self, index, 1)); /* asks */
-    for (unsigned i = 1; i < STRAYS; i++)
-        mc_free(objects[i * SPAN]);
+    free_strays(1, 0);
     REQUIRE(mc_cache_ready(mc_self, index, 1)); /* one too few */
     mc_cache_flush(mc_self);
-    for (unsigned i = 0; i < STRAYS; i++)
-        mc_free(objects[i * SPAN + 1]);
+    free_strays(0, 1);
     REQUIRE_EQUAL(listed(), STRAYS);
     REQUIRE(!mc_cache_ready(mc_self, index, 1) && !listed());
     for (unsigned time = 1; time < MC_CACHE_HOMING - 1; time++)
@@ -174,12 +179,10 @@ static void *stray(void *unused)
 /* Where it would have to touch fresh memory, it serves while it is homing, too. */
 static void *stray_without(void *unused)
 {
-    unsigned index = mc_class_for(SIZE);
     REQUIRE(mc_thread_attach());
     mc_free(objects[0]);
-    REQUIRE(!mc_cache_ready(mc_self, index, 0)); /* asks */
-    for (unsigned i = 0; i < STRAYS; i++)
-        mc_free(objects[i * SPAN + 1]);
+    REQUIRE(!mc_cache_ready(mc_self, mc_class_for(SIZE), 0)); /* asks */
+    free_strays(0, 1);
     REQUIRE(!goes(0));
     free_enough(2);
     REQUIRE(!goes(0));
