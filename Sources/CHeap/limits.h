@@ -139,9 +139,10 @@
 #ifndef MC_CACHE_RETURNS
 #    define MC_CACHE_RETURNS 16
 #endif
-/* And each of the next MC_CACHE_HOMING times, once since the time before one slot in MC_CACHE_STRAYS of what a
- * list may have was of a span without a proxy: where slots go round many threads each comes to free those of
- * all others' spans. Proxies may have a part of a list then. */
+/* Where slots go round many threads, each comes to free those of all others' spans, more than it has proxies for.
+ * So if from one time to the next as many slots came without a proxy as a part of what the list may have, one in
+ * MC_CACHE_STRAYS, the list goes to the owners each of the next MC_CACHE_HOMING times. A proxy made meanwhile may
+ * have a part of a list, one in MC_PROXY_HOMING. */
 #define MC_CACHE_STRAYS 16
 #define MC_CACHE_HOMING 64
 #define MC_PROXY_HOMING 4
@@ -197,9 +198,9 @@
 
 _Static_assert(MC_ARENA_SIZE_MIN % (64 * MC_SLICE) == 0, "arenas are whole bitmap words");
 _Static_assert(MC_ARENA_SIZE_MIN >= MC_COMMIT_SLICES * MC_SLICE, "arenas are whole commit runs");
-_Static_assert(MC_SPAN_SLICES_MAX *MC_SLICE / MC_QUANTUM <= UINT16_MAX &&
-                   2 * MC_CACHE_SLOTS <= UINT16_MAX,
-               "mc_serving.counts tells how many slots are to be served");
+_Static_assert(MC_SPAN_SLICES_MAX *MC_SLICE / MC_QUANTUM <= INT16_MAX &&
+                   2 * MC_CACHE_SLOTS <= INT16_MAX,
+               "mc_serving.counts is less the slots that are to be served, by 16 bits with a sign");
 _Static_assert(MC_SMALL_MAX *MC_SPAN_SLOTS_MIN <= MC_SPAN_SLICES_MAX * MC_SLICE,
                "the largest slots fit a span");
 

@@ -10,8 +10,9 @@
  * While a proxy has a slot of its span, that span can't be unmade, since the slot counts as used there; so
  * a proxy serves frees only while it has one. The slot that was freed last stays therefore when the
  * others go: to the list of the cache (cache.h), from which the thread's requests are served, or to their
- * owner, once the proxy has as many as it may have, or where the list is homing. It goes with them when nothing was freed there since the
- * proxies of the class were last looked at: a thread that is done with a span is not to hold it.
+ * owner, once the proxy has as many as it may have, or where the list is homing. It goes with them when nothing
+ * was freed there since the proxies of the class were last looked at: a thread that is done with a span is not to
+ * hold it.
  *
  * Two things can happen to a span with live slots that frees have to know: it comes to have tags, or purged
  * parts. Whoever makes that so calls mc_proxies_stop(), which ends the serving of all its proxies; there is
